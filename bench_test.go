@@ -1,0 +1,125 @@
+package helix_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/helixrouter/helix"
+	"github.com/stretchr/testify/require"
+)
+
+// emptyKind does nothing, so that what is measured is the router.
+func emptyKind(name string) helix.Kind[int, int] {
+	return helix.Kind[int, int]{
+		Name:  name,
+		Run:   func(_ context.Context, in int) (int, error) { return in, nil },
+		Batch: func(_ context.Context, ins []int) ([]int, error) { return ins, nil },
+		Cost:  func(int) float64 { return 1 },
+	}
+}
+
+func TestAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector makes sync.Pool forget on purpose")
+	}
+	for strategy, most := range map[string]float64{helix.Inline: 0, helix.Drop: 0, helix.CPUPool: 1, helix.Spawn: 1} {
+		r := newRouter(t, helix.RouterConfig{Policy: always(strategy)})
+		task := register(t, r, emptyKind("empty"))
+		ctx := t.Context()
+		require.LessOrEqual(t, testing.AllocsPerRun(2000, func() { _, _ = task.Submit(ctx, 1) }), most, strategy)
+	}
+	r := newRouter(t, helix.RouterConfig{})
+	task := register(t, r, emptyKind("late"))
+	long := helix.Hints{Budget: time.Nanosecond, Cost: 1e9}
+	require.Zero(t, testing.AllocsPerRun(2000, func() {
+		if _, err := task.SubmitWith(t.Context(), 1, long); err == nil {
+			t.Error("not dropped")
+		}
+	}), "refused by the threshold policy")
+}
+
+// BenchmarkSubmit measures submit-and-wait of an empty job, everything switched
+// on, beside what it replaces.
+func BenchmarkSubmit(b *testing.B) {
+	ctx := context.Background()
+	b.Run("direct", func(b *testing.B) {
+		run := emptyKind("").Run
+		for b.Loop() {
+			_, _ = run(ctx, 1)
+		}
+	})
+	b.Run("go+chan", func(b *testing.B) { eachCaller(b, func() { <-goAndChannel(1) }) })
+	for _, strategy := range []string{helix.Inline, helix.Drop, helix.CPUPool, helix.Spawn, helix.Batch} {
+		b.Run(strategy, func(b *testing.B) {
+			task := register(b, newRouter(b, helix.RouterConfig{Policy: always(strategy)}), emptyKind("empty"))
+			eachCaller(b, func() { _, _ = task.Submit(ctx, 1) })
+		})
+	}
+	b.Run("Router.Submit", func(b *testing.B) {
+		r := newRouter(b, helix.RouterConfig{})
+		job := helix.Job{Kind: "empty", Cost: 1, Run: nothing}
+		eachCaller(b, func() { _, _ = r.Submit(ctx, job) })
+	})
+	b.Run("Go+Wait", func(b *testing.B) {
+		task := register(b, newRouter(b, helix.RouterConfig{Policy: always(helix.CPUPool)}), emptyKind("empty"))
+		eachCaller(b, func() {
+			if f, err := task.Go(ctx, 1); err == nil {
+				_, _ = f.Wait(ctx)
+			}
+		})
+	})
+}
+
+//go:noinline
+func goAndChannel(in int) chan int {
+	done := make(chan int, 1)
+	go func() { done <- in }()
+	return done
+}
+
+// eachCaller runs f for one caller and for many.
+func eachCaller(b *testing.B, f func()) {
+	b.Run("callers=1", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			f()
+		}
+	})
+	b.Run("callers=many", func(b *testing.B) {
+		b.ReportAllocs()
+		b.SetParallelism(8)
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				f()
+			}
+		})
+	})
+}
+
+func BenchmarkChoose(b *testing.B) {
+	p := idle()
+	for name, job := range map[string]helix.JobInfo{
+		"inline":   {Cost: 100, Predicted: 100, Budget: time.Second, Slack: time.Second},
+		"cpu_pool": {Cost: 1e6, Predicted: 1e6, Budget: time.Second, Slack: time.Second},
+		"drop":     {Cost: 1e6, Predicted: 1e6, Budget: 1, Slack: 1},
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			var policy helix.Policy = helix.ThresholdPolicy{}
+			for b.Loop() {
+				policy.Choose(job, p)
+			}
+		})
+	}
+}
+
+func BenchmarkStats(b *testing.B) {
+	r := newRouter(b, helix.RouterConfig{})
+	for i := range 64 {
+		_, _ = r.Submit(b.Context(), helix.Job{Kind: string(rune('A' + i)), Run: nothing})
+	}
+	for b.Loop() {
+		r.Stats()
+	}
+}

@@ -1,0 +1,123 @@
+package helix_test
+
+import (
+	"encoding/json"
+	"log/slog"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/helixrouter/helix"
+	"github.com/stretchr/testify/require"
+)
+
+func TestDefaultsAreTheOriginals(t *testing.T) {
+	c := helix.DefaultConfig()
+	require.Equal(t, 8*time.Microsecond, c.InlineThreshold)
+	require.Equal(t, 60*time.Microsecond, c.SpawnThreshold)
+	require.Equal(t, 512, c.CPUQueueCap)
+	require.Equal(t, runtime.GOMAXPROCS(0), c.CPUParallelism)
+	require.Equal(t, max(1, c.CPUParallelism-1), c.BackpressureBusyThreshold)
+	require.Equal(t, 8, c.BatchMaxSize)
+	require.Equal(t, 10*time.Millisecond, c.BatchMaxDelay)
+	require.Equal(t, 64, c.MaxKinds)
+	require.Equal(t, time.Nanosecond, c.UnitTime)
+
+	r := newRouter(t, helix.RouterConfig{CPUParallelism: 8, Logger: slog.Default()})
+	c = r.Config()
+	require.Equal(t, 7, c.BackpressureBusyThreshold)
+	require.Equal(t, helix.DefaultConfig().Policy, c.Policy)
+}
+
+func TestConfigJSONHasTheOriginalsNames(t *testing.T) {
+	out, err := json.Marshal(helix.RouterConfig{
+		InlineThreshold: 8_000, SpawnThreshold: 60_000, CPUQueueCap: 512, CPUParallelism: 8,
+		BackpressureBusyThreshold: 7, BatchMaxSize: 8, BatchMaxDelay: 10 * time.Millisecond,
+		SpawnLimit: 4096, MaxKinds: 64, UnitTime: 1, Policy: helix.ThresholdPolicy{},
+	})
+	require.NoError(t, err)
+	require.JSONEq(t, `{
+		"inline_threshold": 8000, "spawn_threshold": 60000, "cpu_queue_cap": 512, "cpu_parallelism": 8,
+		"backpressure_busy_threshold": 7, "batch_max_size": 8, "batch_max_delay_ms": 10,
+		"spawn_limit": 4096, "max_kinds": 64, "unit_time_ns": 1, "policy": "threshold"}`, string(out))
+
+	c := helix.DefaultConfig()
+	want := c
+	want.BatchMaxDelay = 1500 * time.Microsecond
+	require.NoError(t, json.Unmarshal([]byte(`{"batch_max_delay_ms": 1.5}`), &c))
+	require.Equal(t, want.BatchMaxDelay, c.BatchMaxDelay)
+	require.Equal(t, want.InlineThreshold, c.InlineThreshold, "what is absent stays")
+
+	for in, wants := range map[string]string{
+		`{"inline_treshold": 1}`:     "inline_treshold",
+		`{"policy": "magic"}`:        `policy is "magic"`,
+		`{"cpu_queue_cap": "many"}`:  "cpu_queue_cap",
+		`{"cpu_queue_cap": 1.5}`:     "cpu_queue_cap",
+		`{"batch_max_delay_ms": -1}`: "",
+		`[]`:                         "",
+	} {
+		c := helix.DefaultConfig()
+		if err := json.Unmarshal([]byte(in), &c); wants != "" || in == `[]` {
+			require.ErrorContains(t, err, wants, in)
+			require.Equal(t, helix.DefaultConfig().CPUQueueCap, c.CPUQueueCap)
+		}
+	}
+}
+
+var badConfigs = []struct {
+	want string
+	edit func(*helix.RouterConfig)
+}{
+	{"RouterConfig.InlineThreshold is -1ns", func(c *helix.RouterConfig) { c.InlineThreshold = -1 }},
+	{"RouterConfig.InlineThreshold is 1s: must be at most SpawnThreshold", func(c *helix.RouterConfig) { c.InlineThreshold = time.Second }},
+	{"RouterConfig.SpawnThreshold is -1ns", func(c *helix.RouterConfig) { c.SpawnThreshold = -1 }},
+	{"RouterConfig.BatchMaxDelay is -1ms", func(c *helix.RouterConfig) { c.BatchMaxDelay = -time.Millisecond }},
+	{"RouterConfig.UnitTime is -1ns", func(c *helix.RouterConfig) { c.UnitTime = -1 }},
+	{"RouterConfig.CPUQueueCap is -1", func(c *helix.RouterConfig) { c.CPUQueueCap = -1 }},
+	{"RouterConfig.CPUParallelism is -2", func(c *helix.RouterConfig) { c.CPUParallelism = -2 }},
+	{"RouterConfig.CPUParallelism is 100000000", func(c *helix.RouterConfig) { c.CPUParallelism = 1e8 }},
+	{"RouterConfig.BackpressureBusyThreshold is -1", func(c *helix.RouterConfig) { c.BackpressureBusyThreshold = -1 }},
+	{"RouterConfig.BatchMaxSize is -1", func(c *helix.RouterConfig) { c.BatchMaxSize = -1 }},
+	{"RouterConfig.SpawnLimit is -1", func(c *helix.RouterConfig) { c.SpawnLimit = -1 }},
+	{"RouterConfig.MaxKinds is -1", func(c *helix.RouterConfig) { c.MaxKinds = -1 }},
+	{"RouterConfig.Strategies[0] is <nil>", func(c *helix.RouterConfig) { c.Strategies = []helix.Strategy{nil} }},
+	{`RouterConfig.Strategies[1].Name() is "broken"`, func(c *helix.RouterConfig) { c.Strategies = []helix.Strategy{broken{}, broken{}} }},
+	{"RouterConfig.Strategies is 20", func(c *helix.RouterConfig) { c.Strategies = make([]helix.Strategy, 20) }},
+}
+
+func TestBadConfigsAreErrorsThatNameFieldAndValue(t *testing.T) {
+	r := newRouter(t, helix.RouterConfig{})
+	before := r.Config()
+	for _, c := range badConfigs {
+		var cfg helix.RouterConfig
+		c.edit(&cfg)
+		_, err := helix.New(cfg)
+		require.ErrorContains(t, err, c.want)
+		var bad *helix.FieldError
+		require.ErrorAs(t, err, &bad)
+
+		err = r.Update(func(cfg *helix.RouterConfig) {
+			cfg.CPUQueueCap = 7 // would be fine
+			c.edit(cfg)
+		})
+		require.ErrorContains(t, err, strings.SplitN(c.want, " is ", 2)[0])
+		require.Equal(t, before, r.Config(), "nothing has changed")
+	}
+}
+
+func TestUpdate(t *testing.T) {
+	r := newRouter(t, helix.RouterConfig{})
+	require.NoError(t, r.Update(func(c *helix.RouterConfig) { c.InlineThreshold = 2 * time.Microsecond }))
+	require.Equal(t, 2*time.Microsecond, r.Config().InlineThreshold)
+	require.Equal(t, helix.Spawn, r.Explain(helix.Job{Cost: 3000}).Strategy, "the zero policy follows")
+
+	for field, edit := range map[string]func(*helix.RouterConfig){
+		"MaxKinds":   func(c *helix.RouterConfig) { c.MaxKinds = 3 },
+		"Strategies": func(c *helix.RouterConfig) { c.Strategies = append(c.Strategies, broken{}) },
+		"Hooks":      func(c *helix.RouterConfig) { c.Hooks.Done = noDone },
+		"Logger":     func(c *helix.RouterConfig) { c.Logger = slog.New(slog.DiscardHandler) },
+	} {
+		require.ErrorContains(t, r.Update(edit), "RouterConfig."+field)
+	}
+}

@@ -1,0 +1,134 @@
+package helix
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// ErrNotRun is matched (errors.Is) by every error that means the job was never
+// started, whatever the reason: it is safe to try elsewhere or again.
+var ErrNotRun = errors.New("helix: job was not run")
+
+// ErrDropped is matched by every refusal that the router decided on; see
+// [DropError] for the reason. It matches ErrNotRun.
+var ErrDropped = fmt.Errorf("%w: dropped", ErrNotRun)
+
+// ErrClosed is returned while the router drains and once it is closed. It
+// matches ErrNotRun.
+var ErrClosed = fmt.Errorf("%w: router is closed", ErrNotRun)
+
+// ErrGoexit is returned by [Future.Wait] for a job that called
+// runtime.Goexit. Submit does not return it: there the exit carries on in the
+// submitting goroutine, whichever strategy ran the job.
+var ErrGoexit = errors.New("helix: job called runtime.Goexit")
+
+// DropError says why a job was refused. It matches ErrDropped and ErrNotRun.
+//
+// Refusing must cost next to nothing when everything is being refused, so jobs
+// of one kind with the same cost, budget and priority that are refused for the
+// same reason within the same millisecond share one DropError.
+type DropError struct {
+	Decision   Decision
+	RetryAfter time.Duration // how long until the job could have been admitted, as predicted; 0 = not known
+
+	// What must be alike, and how new, for another refusal to share it.
+	at       int64
+	cost     float64
+	budget   time.Duration
+	priority Priority
+}
+
+// Error names the reason and, where known, when to try again.
+func (e *DropError) Error() string {
+	if e.RetryAfter > 0 {
+		return fmt.Sprintf("helix: job dropped: %s (retry after %v)", e.Decision.Reason, e.RetryAfter)
+	}
+	return "helix: job dropped: " + e.Decision.Reason
+}
+
+// Is matches ErrDropped and ErrNotRun.
+func (e *DropError) Is(target error) bool { return target == ErrDropped || target == ErrNotRun }
+
+// withdrawnError is returned for a job whose ctx ended before it started.
+type withdrawnError struct{ err, cause error } // ctx.Err() and context.Cause(ctx)
+
+func (e *withdrawnError) Error() string { return ErrNotRun.Error() + ": " + e.cause.Error() }
+
+func (e *withdrawnError) Unwrap() []error { return []error{ErrNotRun, e.err, e.cause} }
+
+// PanicError carries a panic of user code from the goroutine that ran it to
+// the one that submitted it: Submit and [Future.Wait] panic with a
+// *PanicError; when a batch function panics, every member's does.
+type PanicError struct {
+	Value any    // what was passed to panic
+	Stack []byte // of the goroutine that panicked, as debug.Stack formats it
+}
+
+// Error shows the panic's value and the stack it came from.
+func (e *PanicError) Error() string {
+	return fmt.Sprintf("helix: job panicked: %v\n\n%s", e.Value, e.Stack)
+}
+
+// Unwrap returns Value if it is an error, so that errors.Is and As see it.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+// ItemErrors is returned by a batch function to fail single items: element i,
+// if not nil, is the error of item i alone. It must be as long as the batch.
+type ItemErrors []error
+
+// Error counts the failed items and shows the first.
+func (e ItemErrors) Error() string {
+	failed, first := 0, error(nil)
+	for _, err := range e {
+		if err != nil {
+			if failed++; first == nil {
+				first = err
+			}
+		}
+	}
+	if first == nil {
+		return "helix: no item of the batch failed"
+	}
+	return fmt.Sprintf("helix: %d of %d items of the batch failed, the first: %v", failed, len(e), first)
+}
+
+// Unwrap returns the items' errors, so that errors.Is and As see them.
+func (e ItemErrors) Unwrap() []error {
+	var errs []error
+	for _, err := range e {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errs
+}
+
+// BatchLengthError is returned to every member of a batch whose function did
+// not return one result (or one of its ItemErrors) for each item.
+type BatchLengthError struct {
+	Kind      string
+	Want, Got int
+}
+
+func (e *BatchLengthError) Error() string {
+	return fmt.Sprintf("helix: batch function of kind %q returned %d results for %d items", e.Kind, e.Got, e.Want)
+}
+
+// FieldError reports a value that cannot be used, before anything has changed.
+type FieldError struct {
+	Field   string // as in "RouterConfig.CPUQueueCap"
+	Value   any
+	Allowed string // what would have been allowed
+}
+
+func (e *FieldError) Error() string {
+	return fmt.Sprintf("helix: %s is %v: must be %s", e.Field, e.Value, e.Allowed)
+}
+
+func fieldError(field string, value any, allowed string) error {
+	return &FieldError{Field: field, Value: value, Allowed: allowed}
+}

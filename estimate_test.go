@@ -1,0 +1,70 @@
+package helix
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestModel(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	const ms = float64(time.Millisecond)
+	for _, c := range []struct {
+		name    string
+		samples int
+		sample  func(i int) (cost, ns float64)
+		cost    float64
+		want    float64
+		within  float64
+	}{
+		{"nothing learned", 0, nil, 1000, 1000, 0},
+		{"nothing known", 0, nil, 0, 0, 0},
+		{"one sample", 1, func(int) (float64, float64) { return 2, 4 * ms }, 3, 6 * ms, 0},
+		{"proportional to cost", 200, func(int) (float64, float64) { c := 1 + 9*rng.Float64(); return c, c * ms }, 5, 5 * ms, .01},
+		{"hints that lie by 0.2 to 5, even in the logarithm", 2000, func(int) (float64, float64) {
+			return 10 * math.Pow(5, 2*rng.Float64()-1), 10 * ms
+		}, 30, 10 * ms, .2},
+		{"no hints", 500, func(int) (float64, float64) { return 0, (1 + rng.Float64()) * ms }, 0, 1.5 * ms, .15},
+		{"a hint where none was ever given", 500, func(int) (float64, float64) { return 0, ms }, 7, ms, .01},
+		{"three times as slow since 100 samples", 600, func(i int) (float64, float64) {
+			if i < 500 {
+				return 1, ms
+			}
+			return 1, 3 * ms
+		}, 1, 3 * ms, .05},
+		{"one outlier counts at most four times", 301, func(i int) (float64, float64) {
+			if i == 300 {
+				return 1, 1e6 * ms
+			}
+			return 1, ms
+		}, 1, 1.15 * ms, .01},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var m model
+			for i := range c.samples {
+				cost, ns := c.sample(i)
+				m.observe(cost, time.Duration(ns))
+			}
+			run, spread, samples := m.predict(c.cost, time.Nanosecond)
+			require.EqualValues(t, c.samples, samples)
+			require.InDelta(t, c.want, float64(run), c.want*c.within+1)
+			require.GreaterOrEqual(t, spread, time.Duration(0))
+		})
+	}
+}
+
+func TestModelTellsItsSpread(t *testing.T) {
+	var steady, noisy model
+	for i := range 200 {
+		steady.observe(1, time.Millisecond)
+		noisy.observe(1, time.Duration(1+i%2*2)*time.Millisecond)
+	}
+	_, spread, _ := steady.predict(1, 1)
+	require.Zero(t, spread)
+	run, spread, _ := noisy.predict(1, 1)
+	require.InEpsilon(t, 2*time.Millisecond, run, .05)
+	require.InEpsilon(t, time.Millisecond, spread, .1)
+}

@@ -1,0 +1,209 @@
+package helix
+
+import (
+	"fmt"
+	"maps"
+	"sync/atomic"
+	"time"
+)
+
+// kind is all the router keeps of one kind of job. It is never removed.
+type kind struct {
+	name     string
+	model    model
+	demand   demand
+	weight   atomicFloat
+	template atomic.Pointer[JobInfo] // what Register said; nil for kinds of one-off jobs
+	batcher  atomic.Pointer[batcher] // nil without a batch function
+	cells    []cell                  // sharded counters, a power of two of them
+
+	dropErrors [maxReasons]atomic.Pointer[DropError] // the latest for each reason
+}
+
+// Bounds of the sharded counters.
+const (
+	maxLanes   = 16 // strategies, Drop not counted
+	maxReasons = 24 // different reasons to drop; later ones share the last
+)
+
+// cell is one shard of a kind's counters: a ticket writes to one shard only,
+// so that cores rarely share a cache line. Each event of a job's life is one
+// addition to one word and every figure of Stats is a sum of such words, so
+// that no two figures can disagree.
+type cell struct {
+	routed    [maxLanes]atomic.Uint64   // admitted, by strategy
+	refused   [maxReasons]atomic.Uint64 // dropped by the decision
+	late      [maxReasons]atomic.Uint64 // dropped after admission
+	ended     [2][3]atomic.Uint64       // ran: completed, failed x no budget, kept, not kept
+	broken    atomic.Uint64             // late ones that had a budget
+	withdrawn atomic.Uint64             // after admission
+	unrouted  atomic.Uint64             // ctx was done at Submit: submitted and withdrawn
+	offered   atomic.Int64              // predicted CPU ns of all jobs, refused ones too
+	admitted  atomic.Int64              // predicted CPU ns admitted and not finished
+
+	goroutines atomic.Int64 // of the router's own, that are alive
+	_          [64]byte     // keeps neighbours off the last line
+}
+
+func (k *kind) cell(shard uint32) *cell { return &k.cells[shard&uint32(len(k.cells)-1)] }
+
+// end counts a job that ran.
+func (c *cell) end(status Status, budget, latency time.Duration) {
+	s, promise := 0, 0
+	if status == Failed {
+		s = 1
+	}
+	if budget > 0 {
+		if promise = 1; latency > budget {
+			promise = 2
+		}
+	}
+	c.ended[s][promise].Add(1)
+}
+
+// dropLate counts an admitted job that was refused after all.
+func (c *cell) dropLate(reason int, budget time.Duration) {
+	if budget > 0 {
+		c.broken.Add(1)
+	}
+	c.late[reason].Add(1)
+}
+
+// counts is the sum of a kind's cells.
+type counts struct {
+	routed  [maxLanes]uint64
+	dropped [maxReasons]uint64
+	refused uint64 // by the decision; the rest of dropped were admitted first
+
+	completed, failed, withdrawn, unrouted, promised, kept, late uint64
+	admitted, goroutines                                         int64
+}
+
+// inFlight is the number of jobs admitted and not ended.
+func (n *counts) inFlight() uint64 {
+	sum := uint64(0)
+	for _, routed := range n.routed {
+		sum += routed
+	}
+	return sum - n.completed - n.failed - (n.withdrawn - n.unrouted) - n.late
+}
+
+// count sums up the cells. What ends a job is read before what admits it: a
+// job that ends meanwhile shows as in flight, and none can end before it began.
+func (k *kind) count() counts {
+	var n counts
+	for i := range k.cells {
+		c := &k.cells[i]
+		for s, sum := range []*uint64{&n.completed, &n.failed} {
+			none, kept, missed := c.ended[s][0].Load(), c.ended[s][1].Load(), c.ended[s][2].Load()
+			*sum += none + kept + missed
+			n.kept += kept
+			n.promised += kept + missed
+		}
+		unrouted := c.unrouted.Load()
+		n.unrouted += unrouted
+		n.withdrawn += c.withdrawn.Load() + unrouted
+		n.promised += c.broken.Load()
+		for r := range c.late {
+			late := c.late[r].Load()
+			n.late += late
+			n.dropped[r] += late
+		}
+	}
+	for i := range k.cells {
+		c := &k.cells[i]
+		for s := range c.routed {
+			n.routed[s] += c.routed[s].Load()
+		}
+		for r := range c.refused {
+			refused := c.refused[r].Load()
+			n.refused += refused
+			n.dropped[r] += refused
+		}
+		n.admitted += c.admitted.Load()
+		n.goroutines += c.goroutines.Load()
+	}
+	return n
+}
+
+// learn takes in the run of a job that has ended.
+func (k *kind) learn(t *Ticket) {
+	if t.fate == fateReturned && t.ctx.Err() == nil {
+		k.model.observe(t.info.Cost, time.Duration(t.ended-t.started))
+	}
+}
+
+// learnBatch takes in one call for all those members.
+func (k *kind) learnBatch(members []*Ticket, run time.Duration) {
+	cost := 0.0
+	for _, t := range members {
+		cost += t.info.Cost
+	}
+	if n := len(members); members[0].fate == fateReturned {
+		k.model.observe(cost/float64(n), run/time.Duration(n))
+	}
+}
+
+// register makes a kind for a Task.
+func (r *Router) register(info JobInfo, weight float64, b *batcher) (*kind, error) {
+	r.kindsMu.Lock()
+	defer r.kindsMu.Unlock()
+	k := (*r.kinds.Load())[info.Kind]
+	switch {
+	case k != nil && k.template.Load() != nil:
+		return nil, fieldError("Kind.Name", fmt.Sprintf("%q", info.Kind), "the name of no kind registered before")
+	case k == nil && r.kindsFull():
+		return nil, fieldError("Kind.Name", fmt.Sprintf("%q", info.Kind),
+			fmt.Sprintf("one of at most %d kinds, which is RouterConfig.MaxKinds", r.cfg.Load().MaxKinds))
+	}
+	k = r.addKind(info.Kind)
+	k.weight.Store(weight)
+	k.batcher.Store(b)
+	k.template.Store(&info)
+	return k, nil
+}
+
+// kindNamed returns the kind of that name, which need not be clean, and makes
+// it if it is new and there is room.
+func (r *Router) kindNamed(name string) *kind {
+	if name == "" {
+		name = kindDefault
+	}
+	if k := (*r.kinds.Load())[name]; k != nil {
+		return k
+	}
+	name = cleanKind(name)
+	r.kindsMu.Lock()
+	defer r.kindsMu.Unlock()
+	return r.addKind(name)
+}
+
+// addKind returns the kind of that clean name, new if there is room, else the
+// kind "other". It requires r.kindsMu.
+func (r *Router) addKind(name string) *kind {
+	kinds := *r.kinds.Load()
+	if k := kinds[name]; k != nil {
+		return k
+	}
+	if r.kindsFull() {
+		if name = kindOther; kinds[name] != nil {
+			return kinds[name]
+		}
+	}
+	k := &kind{name: name, cells: make([]cell, r.shards)}
+	k.weight.Store(1)
+	kinds = maps.Clone(kinds)
+	kinds[name] = k
+	r.kinds.Store(&kinds)
+	return k
+}
+
+// kindsFull reports that no further kind may be told apart; "other" is extra.
+func (r *Router) kindsFull() bool {
+	kinds := *r.kinds.Load()
+	n := len(kinds)
+	if kinds[kindOther] != nil {
+		n--
+	}
+	return n >= r.cfg.Load().MaxKinds
+}

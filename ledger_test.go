@@ -1,0 +1,74 @@
+package helix
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestWaterFill(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		demands []float64
+		weights []float64
+		cores   float64
+		want    float64
+	}{
+		{"nothing asked", nil, nil, 2, math.Inf(1)},
+		{"all fits", []float64{.5, 1}, []float64{1, 1}, 2, math.Inf(1)},
+		{"all alike", []float64{4, 4}, []float64{1, 1}, 2, 1},
+		{"the small ask is met", []float64{.5, 4, 4}, []float64{1, 1, 1}, 2, .75},
+		{"two small asks are met", []float64{.1, .2, 9}, []float64{1, 1, 1}, 2, 1.7},
+		{"by weight", []float64{4, 4}, []float64{3, 1}, 2, .5},
+		{"met by weight", []float64{1.2, 4}, []float64{3, 1}, 2, .8},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			asks := make([]ask, len(c.demands))
+			for i := range asks {
+				asks[i] = ask{demand: c.demands[i], weight: c.weights[i]}
+			}
+			require.InDelta(t, c.want, waterFill(asks, c.cores), 1e-9)
+		})
+	}
+}
+
+func TestWaterFillUsesAllAndFavoursNobody(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	for range 1000 {
+		asks := make([]ask, 1+rng.IntN(10))
+		total := 0.0
+		for i := range asks {
+			asks[i] = ask{demand: rng.ExpFloat64(), weight: .1 + rng.Float64()}
+			total += asks[i].demand
+		}
+		level := waterFill(asks, 2)
+		used := 0.0
+		for _, a := range asks {
+			used += min(a.demand, a.weight*level)
+		}
+		require.InDelta(t, min(total, 2), used, 1e-9)
+	}
+}
+
+func TestLedgerMeasuresDemand(t *testing.T) {
+	k := &kind{name: "k", cells: make([]cell, 2)}
+	k.weight.Store(1)
+	kinds := map[string]*kind{"k": k}
+	var l ledger
+	now := int64(0)
+	for range 100 { // 1.5 ms of work each ms
+		now += int64(time.Millisecond)
+		k.cells[now%2].offered.Add(int64(1500 * time.Microsecond))
+		if l.due(now) {
+			l.tick(now, 1, kinds)
+		}
+	}
+	require.InEpsilon(t, 1.5, k.demand.asked.Load(), .05)
+	require.InEpsilon(t, 1.5, l.total.Load(), .05)
+	require.InDelta(t, 1, k.demand.share.Load(), 1e-9)
+	l.tick(now+int64(time.Second), 1, kinds)
+	require.InDelta(t, 0, k.demand.asked.Load(), 1e-3, "a quiet second is forgotten at once")
+}

@@ -1,0 +1,270 @@
+package helix
+
+import "time"
+
+// The five strategies, by the words used in code, JSON, labels and pages.
+const (
+	Inline  = "inline"   // on the caller's goroutine, at once
+	Spawn   = "spawn"    // on a goroutine of its own, under RouterConfig.SpawnLimit
+	CPUPool = "cpu_pool" // in one of RouterConfig.CPUParallelism slots, queued by deadline
+	Batch   = "batch"    // together with others of its kind, in one call and one slot
+	Drop    = "drop"     // not at all
+)
+
+// Policy chooses how a job runs. Choose is called on every submitting
+// goroutine: it must be fast, pure (the same arguments give the same decision,
+// so that recorded decisions can be replayed) and safe for concurrent use.
+//
+// A Decision whose Strategy is neither one of the five nor the Name of one in
+// RouterConfig.Strategies counts as Drop.
+type Policy interface {
+	Choose(JobInfo, Pressure) Decision
+}
+
+// JobInfo is what a [Policy] knows of a job.
+type JobInfo struct {
+	Kind      string
+	Cost      float64       // as hinted, in the kind's own unit; 0 = not known
+	Scaling   float64       // 0..1
+	Predicted time.Duration // run time as learned, or Cost x UnitTime before that; 0 = not known
+	Spread    time.Duration // mean deviation of Predicted; 0 = not known
+	Samples   uint64        // finished runs that Predicted rests on
+	Budget    time.Duration // 0 = none
+	Slack     time.Duration // what is left of Budget, negative when late; only if Budget > 0
+	Deadline  time.Duration // Pressure.Now + Slack; only if Budget > 0
+	Priority  Priority
+	Batchable bool // the kind has a batch function
+	Waits     bool // mostly waits, needs no CPU slot
+	Async     bool // came through Go: nobody's goroutine to run on
+}
+
+// Pressure is the state of the router at the moment of a decision.
+type Pressure struct {
+	Now time.Duration // since the router was made
+
+	CPUBusy  int           // slots in use (the seed's cpu_busy)
+	Slots    int           // RouterConfig.CPUParallelism
+	Queued   int           // jobs waiting for a slot
+	QueueCap int           // RouterConfig.CPUQueueCap
+	Wait     time.Duration // predicted wait for a slot
+	Work     time.Duration // predicted CPU time of all work admitted and not finished
+
+	Demand float64 // CPU seconds a second offered by all kinds, refused work included
+	Share  float64 // CPU seconds a second that are this kind's fair share
+
+	Spawned    int // jobs on goroutines of their own
+	SpawnLimit int // RouterConfig.SpawnLimit
+
+	BatchFill    int // jobs in the kind's forming batch
+	BatchMaxSize int // the kind's own, or RouterConfig.BatchMaxSize
+
+	// The live thresholds, so that a policy needs no configuration of its own.
+	InlineThreshold time.Duration
+	SpawnThreshold  time.Duration
+	BusyThreshold   int           // RouterConfig.BackpressureBusyThreshold
+	UnitTime        time.Duration // per unit of cost until a kind is learned
+}
+
+// Decision is the route of one job and why it was taken.
+type Decision struct {
+	Strategy string
+	Reason   string // constant text, a few dozen different ones at most
+
+	// The numbers that decided, as predicted at that moment; 0 = not known.
+	Wait   time.Duration // until the job starts
+	Run    time.Duration // how long it then takes
+	Slack  time.Duration // what was left of its budget
+	Demand float64       // as in Pressure
+	Share  float64       // as in Pressure
+
+	Rejected [4]Alternative // the other strategies and why not, as far as filled
+}
+
+// Completion predicts the time from the decision to the end of the job.
+func (d Decision) Completion() time.Duration { return d.Wait + d.Run }
+
+// Alternative is a strategy that was not chosen.
+type Alternative struct {
+	Strategy string
+	Reason   string
+}
+
+// Reject returns d with one more rejected alternative; beyond the fourth it is
+// forgotten.
+func (d Decision) Reject(strategy, reason string) Decision {
+	for i := range d.Rejected {
+		if d.Rejected[i].Strategy == "" {
+			d.Rejected[i] = Alternative{strategy, reason}
+			break
+		}
+	}
+	return d
+}
+
+// Reasons for a decision. They are short, constant and safe as label values.
+const (
+	reasonSmall       = "cost within inline_threshold"
+	reasonMedium      = "cost within spawn_threshold"
+	reasonScales      = "scales well, joins a batch"
+	reasonBusyBatch   = "cpu is busy, scales well enough to batch"
+	reasonLarge       = "needs a cpu slot"
+	reasonUnknownCost = "cost not known, needs a cpu slot"
+	reasonWaits       = "waits, holds no cpu slot"
+	reasonNested      = "nested, runs in the slot its caller holds"
+
+	reasonBusy       = "cpu is busy and it scales too little to batch"
+	reasonLate       = "already late"
+	reasonBudget     = "budget cannot be met"
+	reasonQueueFull  = "queue is full"
+	reasonSpawnLimit = "spawn_limit reached"
+	reasonNoTime     = "too late to start when its slot came"
+	reasonClosed     = "router is closed"
+	reasonRefused    = "strategy refused it"
+	reasonNoStrategy = "policy named an unknown strategy"
+
+	notSmall   = "cost above inline_threshold"
+	notMedium  = "cost above spawn_threshold"
+	notUnknown = "cost not known"
+	notAsync   = "came through Go, has no caller to run on"
+	notBatch   = "kind has no batch function"
+	notScaling = "scales too little"
+	notNeeded  = "a cheaper strategy will do"
+	notBusy    = "cpu is busy"
+	notWaits   = "waits, needs no cpu slot"
+)
+
+// The scaling from which work is batched: under pressure, and always.
+const (
+	batchScalingBusy = 0.65
+	batchScaling     = 0.70
+)
+
+// ThresholdPolicy is the original's table of static rules, for those who want
+// to know in advance what happens. Its zero value is ready for use and follows
+// [Router.Update]. In order:
+//
+//   - cpu_busy at or above BackpressureBusyThreshold: batch if Scaling is at
+//     least 0.65, else drop;
+//   - cost at most InlineThreshold: inline (spawn for work from Go);
+//   - cost at most SpawnThreshold: spawn;
+//   - Scaling at least 0.70: batch;
+//   - everything else: cpu_pool.
+//
+// Cost is the hint times UnitTime, never what was learned, so that the same
+// job is always routed alike; without a hint the learned run time stands in,
+// and a job of which nothing is known goes to cpu_pool. Work that Waits is
+// spawned. A kind without a batch function goes to cpu_pool where the table
+// says batch.
+//
+// Unlike the original, it refuses a job whose budget the predicted wait and
+// run time cannot meet, and one that finds its strategy's bound reached.
+type ThresholdPolicy struct{}
+
+// String returns the policy's name in configuration files and on pages.
+func (ThresholdPolicy) String() string { return "threshold" }
+
+// Choose implements [Policy]. It does not allocate and costs about 20 ns.
+func (ThresholdPolicy) Choose(j JobInfo, p Pressure) Decision {
+	d := Decision{Run: j.Predicted, Slack: j.Slack, Demand: p.Demand, Share: p.Share}
+	if j.Budget > 0 && j.Slack <= 0 {
+		return d.drop(reasonLate)
+	}
+	thresholdLane(&d, &j, &p)
+	switch d.Strategy {
+	case Drop:
+		return d
+	case Spawn:
+		if p.Spawned >= p.SpawnLimit {
+			return d.drop(reasonSpawnLimit)
+		}
+	case CPUPool, Batch:
+		if p.CPUBusy >= p.Slots && p.Queued >= p.QueueCap {
+			return d.drop(reasonQueueFull)
+		}
+		d.Wait = p.Wait
+	}
+	if j.Budget > 0 && d.Wait+d.Run > j.Slack {
+		return d.drop(reasonBudget)
+	}
+	return d
+}
+
+// drop turns d into a refusal; the strategy it would have had becomes a
+// rejected alternative.
+func (d Decision) drop(reason string) Decision {
+	if d.Strategy != "" {
+		d = d.Reject(d.Strategy, reason)
+	}
+	d.Strategy, d.Reason = Drop, reason
+	return d
+}
+
+// thresholdLane fills in what the table alone says.
+func thresholdLane(d *Decision, j *JobInfo, p *Pressure) {
+	cost, known := time.Duration(0), true
+	switch {
+	case j.Cost > 0:
+		cost = scaleDuration(p.UnitTime, j.Cost)
+	case j.Samples > 0:
+		cost = j.Predicted
+	default:
+		known = false
+	}
+	canBatch := func(least float64) string {
+		switch {
+		case j.Scaling < least:
+			return notScaling
+		case !j.Batchable:
+			return notBatch
+		}
+		return ""
+	}
+	choose := func(strategy, reason string, rejected ...Alternative) {
+		d.Strategy, d.Reason = strategy, reason
+		copy(d.Rejected[:], rejected)
+	}
+
+	switch {
+	case j.Waits:
+		choose(Spawn, reasonWaits, Alternative{CPUPool, notWaits})
+
+	case p.CPUBusy >= p.BusyThreshold && j.Scaling < batchScalingBusy:
+		choose(Drop, reasonBusy,
+			Alternative{Inline, notBusy}, Alternative{Spawn, notBusy}, Alternative{CPUPool, notBusy}, Alternative{Batch, notScaling})
+	case p.CPUBusy >= p.BusyThreshold && j.Batchable:
+		choose(Batch, reasonBusyBatch,
+			Alternative{Inline, notBusy}, Alternative{Spawn, notBusy}, Alternative{CPUPool, notBusy})
+	case p.CPUBusy >= p.BusyThreshold:
+		choose(CPUPool, reasonLarge,
+			Alternative{Inline, notBusy}, Alternative{Spawn, notBusy}, Alternative{Batch, notBatch})
+
+	case known && cost <= p.InlineThreshold && !j.Async:
+		choose(Inline, reasonSmall,
+			Alternative{Spawn, notNeeded}, Alternative{CPUPool, notNeeded}, Alternative{Batch, notNeeded})
+	case known && cost <= p.InlineThreshold:
+		choose(Spawn, reasonSmall,
+			Alternative{Inline, notAsync}, Alternative{CPUPool, notNeeded}, Alternative{Batch, notNeeded})
+	case known && cost <= p.SpawnThreshold:
+		choose(Spawn, reasonMedium,
+			Alternative{Inline, notSmall}, Alternative{CPUPool, notNeeded}, Alternative{Batch, notNeeded})
+
+	case canBatch(batchScaling) == "":
+		choose(Batch, reasonScales,
+			Alternative{Inline, notSmall}, Alternative{Spawn, notMedium}, Alternative{CPUPool, notNeeded})
+	case known:
+		choose(CPUPool, reasonLarge,
+			Alternative{Inline, notSmall}, Alternative{Spawn, notMedium}, Alternative{Batch, canBatch(batchScaling)})
+	default:
+		choose(CPUPool, reasonUnknownCost,
+			Alternative{Inline, notUnknown}, Alternative{Spawn, notUnknown}, Alternative{Batch, canBatch(batchScaling)})
+	}
+}
+
+// scaleDuration returns d x f, saturating instead of overflowing.
+func scaleDuration(d time.Duration, f float64) time.Duration {
+	const max = time.Duration(1<<63 - 1)
+	if v := float64(d) * f; v < float64(max) {
+		return time.Duration(v)
+	}
+	return max
+}

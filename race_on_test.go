@@ -1,0 +1,5 @@
+//go:build race
+
+package helix_test
+
+const raceEnabled = true

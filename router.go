@@ -1,0 +1,273 @@
+package helix
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Router decides for every job, at once, how it runs: inline, on a goroutine of
+// its own, in a slot of the CPU pool, in a batch, or not at all. Make one with
+// [New]. It is safe for concurrent use and has no goroutine while idle.
+//
+// Every job takes one path: decide, admit, offer to its strategy, wait, settle.
+type Router struct {
+	cfg   atomic.Pointer[RouterConfig] // immutable; replaced by Update
+	epoch time.Time                    // what all times are counted from
+
+	lanes []*lane // one a strategy; drop has none
+	pool  *pool   // slots, for the built-in cpu_pool and batch
+
+	kindsMu sync.Mutex // guards replacing kinds
+	kinds   atomic.Pointer[map[string]*kind]
+	shards  int           // of every kind's counters, a power of two
+	shard   atomic.Uint32 // of the latest ticket made
+
+	ledger   ledger
+	reasons  reasonTable
+	watchers watchers
+	jobs     sync.Pool // of *jobItem; not global, because a synctest bubble owns its channels
+
+	phase     atomic.Int32
+	ended     chan struct{} // nudges those who wait for the router to be idle
+	ctx       context.Context
+	cancel    context.CancelCauseFunc // of ctx, the parent of the ctx of every Go
+	closeOnce sync.Once
+	closeErr  error // written in closeOnce
+}
+
+// lane is a strategy with its latencies.
+type lane struct {
+	name     string
+	index    int // in Router.lanes and cell.routed
+	strategy Strategy
+	custom   bool // from RouterConfig.Strategies
+	latency  Histogram
+}
+
+// The places of the built-in strategies in Router.lanes.
+const (
+	laneInline = iota
+	laneSpawn
+	laneCPUPool
+	laneBatch
+)
+
+// The phases of a router's life.
+const (
+	phaseOpen int32 = iota
+	phaseDraining
+	phaseClosed
+)
+
+// New makes a router. The zero RouterConfig is ready for use. The error names
+// the field and the value that cannot be used.
+func New(cfg RouterConfig) (*Router, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	r := &Router{
+		epoch:  time.Now(),
+		shards: shardCount(),
+		pool:   newPool(cfg.CPUParallelism),
+		ended:  make(chan struct{}, 1),
+	}
+	r.cfg.Store(&cfg)
+	r.kinds.Store(&map[string]*kind{})
+	r.ctx, r.cancel = context.WithCancelCause(context.Background())
+	for _, s := range []Strategy{inline{}, newSpawn(), r.pool, batching{r}} {
+		r.addLane(s, false)
+	}
+	for _, s := range cfg.Strategies {
+		r.addLane(s, true)
+	}
+	return r, nil
+}
+
+// addLane adds a strategy, or puts it in the place of the one of its name.
+func (r *Router) addLane(s Strategy, custom bool) {
+	if l := r.lane(s.Name()); l != nil {
+		l.strategy, l.custom = s, custom
+		return
+	}
+	r.lanes = append(r.lanes, &lane{name: s.Name(), index: len(r.lanes), strategy: s, custom: custom})
+}
+
+// lane finds a strategy by name; nil if there is none.
+func (r *Router) lane(name string) *lane {
+	for _, l := range r.lanes {
+		if l.name == name {
+			return l
+		}
+	}
+	return nil
+}
+
+// shardCount is the number of shards a counter is split into: a power of two,
+// at least one for each P, within reason.
+func shardCount() int {
+	n := 1
+	for n < runtime.GOMAXPROCS(0) && n < 64 {
+		n *= 2
+	}
+	return n
+}
+
+// now is the time in nanoseconds since the router was made. Reading only the
+// monotonic clock costs half of time.Now.
+func (r *Router) now() int64 { return int64(time.Since(r.epoch)) }
+
+// Submit runs one job by the strategy that the policy chooses, and returns when
+// the job has finished or never will start: it never leaves a job behind, so
+// Run may write its caller's variables. An error that matches [ErrNotRun] is a
+// refusal, a withdrawal because ctx was done before the start, or a closed
+// router; any other is Run's own. A panic in Run is raised here again, as a
+// [*PanicError].
+//
+// Deciding never blocks. A job that cannot be used (no Run, a negative cost) is
+// an error that names the field, and counts nowhere.
+//
+// For work that repeats, is hot or can be batched use [Register]: it allocates
+// less and learns better.
+func (r *Router) Submit(ctx context.Context, job Job) (Result, error) {
+	item, err := r.newItem(&job, false)
+	if err != nil {
+		return Result{}, err
+	}
+	err = r.submit(ctx, &item.Ticket, job.Arrived)
+	result, fate := item.result(), item.fate
+	if !item.custom {
+		item.reset()
+		item.do, item.value = nil, nil
+		r.jobs.Put(item)
+	}
+	fate.pass(err)
+	return result, err
+}
+
+// Go starts one job and does not wait for it; the job never runs on the
+// caller's goroutine. The error is a refusal, as from Submit. The job's ctx has
+// the values of ctx, but ends with the job, [Future.Cancel] or [Router.Close].
+// A panic in Run is raised in Future.Wait; it is also logged, since nobody may
+// be waiting.
+func (r *Router) Go(ctx context.Context, job Job) (*Future[Result], error) {
+	item, err := r.newItem(&job, true)
+	if err != nil {
+		return nil, err
+	}
+	item.future = newFuture[Result](&item.Ticket)
+	if err := r.start(ctx, &item.Ticket, job.Arrived); err != nil {
+		return nil, err
+	}
+	return item.future, nil
+}
+
+// jobItem is a ticket with a one-off job.
+type jobItem struct {
+	Ticket
+	do     func(context.Context) (any, error)
+	value  any
+	future *Future[Result] // Go only
+}
+
+// newItem makes a ticket for a job, or reports what is wrong with it.
+func (r *Router) newItem(job *Job, async bool) (*jobItem, error) {
+	if job.Run == nil {
+		return nil, fieldError("Job.Run", "nil", "a function")
+	}
+	if err := job.validate(); err != nil {
+		return nil, err
+	}
+	item, _ := r.jobs.Get().(*jobItem)
+	if item == nil || async {
+		item = &jobItem{}
+		r.newTicket(&item.Ticket)
+	}
+	item.kind, item.work, item.do = r.kindNamed(job.Kind), item, job.Run
+	item.info = job.info(item.kind.name)
+	item.info.Async = async
+	return item, nil
+}
+
+// info is what a policy will know of the job.
+func (j *Job) info(kind string) JobInfo {
+	return JobInfo{Kind: kind, Cost: j.Cost, Scaling: j.Scaling, Budget: j.Budget, Priority: j.Priority, Waits: j.Waits}
+}
+
+func (i *jobItem) run(ctx context.Context) (err error) {
+	i.value, err = i.do(ctx)
+	return err
+}
+
+func (i *jobItem) finished() { i.future.complete(i.result()) }
+
+func (i *jobItem) result() Result {
+	o := i.outcome("")
+	return Result{Value: i.value, Decision: i.decision, Wait: o.Wait, Run: o.Run}
+}
+
+// Drain refuses new jobs, with ErrClosed, and waits for the rest to end, or
+// for ctx, whose cause it then returns. The router stays draining. Jobs that
+// submit to their own router are refused too.
+func (r *Router) Drain(ctx context.Context) error {
+	r.phase.CompareAndSwap(phaseOpen, phaseDraining)
+	return r.waitIdle(ctx)
+}
+
+// Close refuses new jobs, withdraws queued ones, cancels the ctx of those that
+// Go started, closes the strategies and waits for whatever runs: afterwards no
+// goroutine of the router is left. It may be called again and from several
+// goroutines, but not from inside a job, which it would wait for. The error is
+// that of a strategy of your own.
+func (r *Router) Close() error {
+	r.closeOnce.Do(func() {
+		r.phase.Store(phaseClosed)
+		r.cancel(ErrClosed)
+		var errs []error
+		for _, l := range r.lanes {
+			errs = append(errs, l.strategy.Close(context.Background()))
+		}
+		r.closeErr = errors.Join(errs...)
+		_ = r.waitIdle(context.Background()) // never fails: its ctx has no end
+		r.watchers.close()
+	})
+	return r.closeErr
+}
+
+// waitIdle waits until no job is in flight and no goroutine is left.
+func (r *Router) waitIdle(ctx context.Context) error {
+	for !r.idle() {
+		select {
+		case <-r.ended:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	r.nudge() // for others who wait
+	return nil
+}
+
+func (r *Router) idle() bool {
+	for _, k := range *r.kinds.Load() {
+		n := k.count()
+		if n.inFlight() > 0 || n.goroutines > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// nudge wakes whoever waits for the router to be idle. It must follow the
+// change of counters that may have made it so.
+func (r *Router) nudge() {
+	if r.phase.Load() != phaseOpen {
+		select {
+		case r.ended <- struct{}{}:
+		default:
+		}
+	}
+}

@@ -1,0 +1,216 @@
+package helix
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Stats is one consistent snapshot of a [Router] since it was made:
+//
+//	Submitted = Completed + Failed + Dropped + Withdrawn + InFlight
+//
+// holds in every snapshot, also in each of Kinds. Slices are sorted by name and
+// complete: every strategy is there, zero counts too.
+type Stats struct {
+	Submitted uint64 `json:"submitted"`
+	Completed uint64 `json:"completed"` // ran, no error
+	Failed    uint64 `json:"failed"`    // ran, returned an error, panicked or called Goexit
+	Dropped   uint64 `json:"dropped"`   // refused, at once or when its slot came too late
+	Withdrawn uint64 `json:"withdrawn"` // given up by the caller, or by Close, before the start
+	InFlight  uint64 `json:"in_flight"` // admitted, not ended
+
+	Promised uint64 `json:"promised"` // ended jobs that were admitted with a budget (withdrawn ones excepted)
+	Kept     uint64 `json:"kept"`     // those of them that completed or failed inside it
+
+	RoutedByStrategy  []StrategyCount  `json:"routed_by_strategy"`
+	LatencyByStrategy []LatencySummary `json:"latency_by_strategy"`
+	DroppedByReason   []ReasonCount    `json:"dropped_by_reason"`
+	Kinds             []KindStats      `json:"kinds"`
+	Pressure          PressureStats    `json:"pressure"`
+
+	Uptime time.Duration `json:"-"` // since New
+}
+
+// StrategyCount is the number of jobs that a decision sent to a strategy.
+type StrategyCount struct {
+	Strategy string `json:"strategy"`
+	Count    uint64 `json:"count"`
+}
+
+// LatencySummary describes the latencies of the jobs a strategy ran, from
+// Job.Arrived or, without it, the routing decision, to completion. Percentiles
+// are within 1.1 %. All is 0 while Count is 0.
+type LatencySummary struct {
+	Strategy string  `json:"strategy"`
+	Count    uint64  `json:"count"`
+	AvgMs    float64 `json:"avg_ms"`
+	P50Ms    float64 `json:"p50_ms"`
+	P95Ms    float64 `json:"p95_ms"`
+	P99Ms    float64 `json:"p99_ms"`
+}
+
+// ReasonCount is the number of jobs dropped for a reason.
+type ReasonCount struct {
+	Reason string `json:"reason"`
+	Count  uint64 `json:"count"`
+}
+
+// KindStats is what is known of one kind of job.
+type KindStats struct {
+	Name string `json:"name"`
+
+	Submitted uint64 `json:"submitted"`
+	Completed uint64 `json:"completed"`
+	Failed    uint64 `json:"failed"`
+	Dropped   uint64 `json:"dropped"`
+	Withdrawn uint64 `json:"withdrawn"`
+	InFlight  uint64 `json:"in_flight"`
+	Promised  uint64 `json:"promised"`
+	Kept      uint64 `json:"kept"`
+
+	RoutedByStrategy []StrategyCount `json:"routed_by_strategy"`
+
+	Samples   uint64  `json:"samples"`     // runs learned from
+	RunMs     float64 `json:"run_ms"`      // mean run time, as learned lately
+	SpreadMs  float64 `json:"spread_ms"`   // its mean deviation
+	NsPerUnit float64 `json:"ns_per_unit"` // run time per unit of Job.Cost; 0 = costs not known
+
+	Weight float64 `json:"weight"` // under overload, relative to other kinds
+	Demand float64 `json:"demand"` // CPU seconds a second offered lately, refused work included
+	Share  float64 `json:"share"`  // CPU seconds a second that are its fair share now
+
+	Batch *BatchStats `json:"batch,omitempty"` // nil without a batch function
+}
+
+// BatchStats describes a kind's batches.
+type BatchStats struct {
+	Forming      int     `json:"forming"`        // jobs in the batch that is forming
+	MaxSize      int     `json:"max_size"`       // the most a batch gets
+	Calls        uint64  `json:"calls"`          // calls of the batch function
+	Items        uint64  `json:"items"`          // jobs in them
+	Full         uint64  `json:"full"`           // calls made with MaxSize items
+	OldestWaitMs float64 `json:"oldest_wait_ms"` // longest any item waited for its batch to start
+}
+
+// PressureStats is the load at the moment of the snapshot.
+type PressureStats struct {
+	CPUBusy    int     `json:"cpu_busy"` // slots in use
+	Slots      int     `json:"slots"`
+	Queued     int     `json:"queued"` // jobs waiting for a slot, forming batches included
+	QueueCap   int     `json:"queue_cap"`
+	WorkMs     float64 `json:"work_ms"` // predicted CPU time of all work admitted and not finished
+	WaitMs     float64 `json:"wait_ms"` // predicted wait for a slot
+	Demand     float64 `json:"demand"`  // CPU seconds a second offered lately, refused work included
+	Spawned    int     `json:"spawned"`
+	SpawnLimit int     `json:"spawn_limit"`
+}
+
+// Stats returns a snapshot. It takes some microseconds for each kind, holds no
+// lock while it counts and never stops a job.
+func (r *Router) Stats() Stats {
+	now, cfg := r.now(), r.cfg.Load()
+	var s Stats
+	s.Uptime, s.Kinds, s.DroppedByReason = time.Duration(now), []KindStats{}, []ReasonCount{}
+	var routed [maxLanes]uint64
+	var dropped [maxReasons]uint64
+	refused, work := uint64(0), int64(0)
+	for _, k := range *r.kinds.Load() {
+		n := k.count()
+		ks := r.kindStats(k, &n, cfg)
+		s.Kinds = append(s.Kinds, ks)
+		s.Submitted += ks.Submitted
+		s.Completed += ks.Completed
+		s.Failed += ks.Failed
+		s.Dropped += ks.Dropped
+		s.Withdrawn += ks.Withdrawn
+		s.InFlight += ks.InFlight
+		s.Promised += ks.Promised
+		s.Kept += ks.Kept
+		for i := range routed {
+			routed[i] += n.routed[i]
+		}
+		for i := range dropped {
+			dropped[i] += n.dropped[i]
+		}
+		refused += n.refused
+		work += n.admitted
+	}
+	slices.SortFunc(s.Kinds, func(a, b KindStats) int { return cmp.Compare(a.Name, b.Name) })
+
+	s.RoutedByStrategy = r.strategyCounts(&routed, refused)
+	for i, reason := range r.reasons.list() {
+		if dropped[i] > 0 {
+			s.DroppedByReason = append(s.DroppedByReason, ReasonCount{reason, dropped[i]})
+		}
+	}
+	slices.SortFunc(s.DroppedByReason, func(a, b ReasonCount) int { return cmp.Compare(a.Reason, b.Reason) })
+	for _, c := range s.RoutedByStrategy {
+		s.LatencyByStrategy = append(s.LatencyByStrategy, summarise(c.Strategy, r.Latency(c.Strategy)))
+	}
+
+	p := r.pressure(now, cfg, &kind{})
+	s.Pressure = PressureStats{
+		CPUBusy: p.CPUBusy, Slots: p.Slots, Queued: p.Queued, QueueCap: p.QueueCap,
+		WorkMs: milliseconds(time.Duration(work)), WaitMs: milliseconds(p.Wait), Demand: p.Demand,
+		Spawned: p.Spawned, SpawnLimit: p.SpawnLimit,
+	}
+	return s
+}
+
+// Latency returns the latencies of the jobs that a strategy ran since the
+// router was made; the difference of two snapshots is that of the time between.
+// It is empty for Drop and for strategies that do not exist.
+func (r *Router) Latency(strategy string) Snapshot {
+	if l := r.lane(strategy); l != nil {
+		return l.latency.Snapshot()
+	}
+	return Snapshot{}
+}
+
+// summarise describes latencies.
+func summarise(strategy string, l Snapshot) LatencySummary {
+	return LatencySummary{
+		Strategy: strategy, Count: l.Count(), AvgMs: milliseconds(l.Mean()),
+		P50Ms: milliseconds(l.Quantile(.5)), P95Ms: milliseconds(l.Quantile(.95)), P99Ms: milliseconds(l.Quantile(.99)),
+	}
+}
+
+// strategyCounts lists all strategies, sorted by name.
+func (r *Router) strategyCounts(routed *[maxLanes]uint64, refused uint64) []StrategyCount {
+	counts := make([]StrategyCount, 0, len(r.lanes)+1)
+	for _, l := range r.lanes {
+		counts = append(counts, StrategyCount{l.name, routed[l.index]})
+	}
+	counts = append(counts, StrategyCount{Drop, refused})
+	slices.SortFunc(counts, func(a, b StrategyCount) int { return cmp.Compare(a.Strategy, b.Strategy) })
+	return counts
+}
+
+// kindStats describes one kind, of which n is the count.
+func (r *Router) kindStats(k *kind, n *counts, cfg *RouterConfig) KindStats {
+	s := KindStats{
+		Name: k.name, Completed: n.completed, Failed: n.failed, Withdrawn: n.withdrawn,
+		InFlight: n.inFlight(), Promised: n.promised, Kept: n.kept,
+		RoutedByStrategy: r.strategyCounts(&n.routed, n.refused),
+		Weight:           k.weight.Load(), Demand: k.demand.asked.Load(), Share: k.demand.share.Load(),
+	}
+	for _, dropped := range n.dropped {
+		s.Dropped += dropped
+	}
+	s.Submitted = s.Completed + s.Failed + s.Dropped + s.Withdrawn + s.InFlight
+	s.Samples = k.model.samples.Load()
+	s.RunMs = k.model.plain.mean.Load() / float64(time.Millisecond)
+	s.SpreadMs = s.RunMs * k.model.plain.deviation.Load()
+	s.NsPerUnit = k.model.perUnit.mean.Load()
+	if b := k.batcher.Load(); b != nil {
+		size, _ := b.limits(cfg)
+		b.mu.Lock()
+		batch := b.stats
+		batch.OldestWaitMs = milliseconds(time.Duration(b.oldest))
+		b.mu.Unlock()
+		batch.Forming, batch.MaxSize = int(b.fill.Load()), size
+		s.Batch = &batch
+	}
+	return s
+}

@@ -1,0 +1,118 @@
+package helix
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+)
+
+// Strategy is an execution path. The built-in ones are strategies like any
+// other; RouterConfig.Strategies adds your own.
+//
+// All methods must be safe for concurrent use. A job may submit to its own
+// router and wait: a strategy with a bound of its own whose jobs do that must
+// expect that they wait for one another.
+type Strategy interface {
+	// Name is the word by which a Policy chooses the strategy. It must always
+	// be the same.
+	Name() string
+	// Offer accepts the ticket, and then sees to it that Ticket.Run (or
+	// Ticket.Refuse) is called on it exactly once, or returns an error and
+	// never touches it again: the job is then dropped. It must not block,
+	// except to run the job in place. It is called on the submitter's
+	// goroutine.
+	Offer(t *Ticket) error
+	// Load tells how busy the strategy is.
+	Load() Load
+	// Close ends the strategy: it runs or refuses what it still holds and
+	// returns when no goroutine of its own is left, or ctx's error.
+	// Tickets offered since it was called must be refused.
+	Close(ctx context.Context) error
+}
+
+// Load is how busy a [Strategy] is.
+type Load struct {
+	Running int // jobs that run
+	Queued  int // jobs accepted that do not run yet
+	Limit   int // the most that run at the same time; 0 = no limit
+}
+
+// refusal is the error of a built-in strategy that does not take a ticket. It
+// is its reason, so that refusing allocates nothing.
+type refusal string
+
+func (r refusal) Error() string { return string(r) }
+
+// The refusals, as errors made once.
+var (
+	errQueueFull  error = refusal(reasonQueueFull)
+	errSpawnLimit error = refusal(reasonSpawnLimit)
+	errPoolClosed error = refusal(reasonClosed)
+)
+
+// refusalReason is the reason to count a refused offer under.
+func refusalReason(err error) string {
+	if r, ok := err.(refusal); ok {
+		return string(r)
+	}
+	if drop := (*DropError)(nil); errors.As(err, &drop) && drop.Decision.Reason != "" {
+		return drop.Decision.Reason
+	}
+	return reasonRefused
+}
+
+// inline runs jobs in place.
+type inline struct{}
+
+func (inline) Name() string { return Inline }
+
+func (inline) Offer(t *Ticket) error {
+	t.claim() // nobody else knows the ticket yet
+	t.home = true
+	t.exec(t.ctx, t.decided)
+	return nil
+}
+
+func (inline) Load() Load                  { return Load{} }
+func (inline) Close(context.Context) error { return nil }
+
+// spawn runs every job on a goroutine of its own.
+type spawn struct {
+	running atomic.Int64
+	runFunc func(*Ticket) // run, bound once instead of for every job
+}
+
+func newSpawn() *spawn {
+	s := &spawn{}
+	s.runFunc = s.run
+	return s
+}
+
+func (s *spawn) Name() string { return Spawn }
+
+func (s *spawn) Offer(t *Ticket) error {
+	if s.running.Add(1) > int64(t.cfg.SpawnLimit) {
+		s.running.Add(-1)
+		return errSpawnLimit
+	}
+	// Claimed here, not on the new goroutine: a ticket that could be withdrawn
+	// before its goroutine runs might by then be in use for another job.
+	t.claim()
+	t.launch(s.runFunc)
+	return nil
+}
+
+func (s *spawn) run(t *Ticket) {
+	defer func() { // also after runtime.Goexit
+		s.running.Add(-1)
+		t.deliver()
+	}()
+	if t.ctx.Err() != nil {
+		t.endWithdrawn(withdrawn(t.ctx))
+		return
+	}
+	t.exec(t.ctx, t.router.now())
+}
+
+func (s *spawn) Load() Load                  { return Load{Running: int(s.running.Load())} }
+func (s *spawn) Close(context.Context) error { return nil }

@@ -1,0 +1,259 @@
+package helix
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Kind declares a sort of work once; its jobs are then plain data. Name and one
+// of Run and Batch are required.
+type Kind[In, Out any] struct {
+	// Name is the learning, batching and statistics key: 1 to 64 bytes of
+	// printable UTF-8, different from all registered before.
+	Name string
+	// Run does one item. May be nil if Batch is not.
+	Run func(context.Context, In) (Out, error)
+	// Batch does many items in one call and returns one result for each, in
+	// order. Its error fails all items; ItemErrors fail single ones. It must
+	// not keep the slice. Its ctx has no caller's values unless the item is
+	// alone, and is cancelled once every item's caller has left.
+	// Defaults to nil: the kind is not batched.
+	Batch func(context.Context, []In) ([]Out, error)
+	// Cost estimates an item's compute cost in a unit of the kind's own
+	// (pixels, tokens, rows). Defaults to nil: not known.
+	Cost func(In) float64
+	// Scaling, from 0 to 1, says how well the work parallelises or batches.
+	// Defaults to 0.
+	Scaling float64
+	// Budget is the latency budget of every item. Defaults to 0: none.
+	Budget time.Duration
+	// Priority decides who is refused first under overload. Defaults to Normal.
+	Priority Priority
+	// Weight is the kind's share of the machine under overload, relative to
+	// other kinds. Defaults to 1.
+	Weight float64
+	// Waits says that items mostly wait (I/O) and need no CPU slot.
+	// Defaults to false.
+	Waits bool
+	// BatchMaxSize and BatchMaxDelay default to RouterConfig's.
+	BatchMaxSize  int
+	BatchMaxDelay time.Duration
+}
+
+// Task submits items of one registered [Kind]. It is safe for concurrent use.
+type Task[In, Out any] struct {
+	router *Router
+	kind   *kind
+	spec   Kind[In, Out]
+	info   JobInfo // of an item without hints
+	pool   sync.Pool
+}
+
+// Register declares a kind of work. It fails, and changes nothing, if a field
+// of k cannot be used, the name is taken, or MaxKinds kinds are known already.
+func Register[In, Out any](r *Router, k Kind[In, Out]) (*Task[In, Out], error) {
+	if err := k.validate(); err != nil {
+		return nil, err
+	}
+	if k.Weight == 0 {
+		k.Weight = 1
+	}
+	if k.Run == nil {
+		k.Run = k.runAlone // of this copy, whose Batch nobody changes
+	}
+	info := JobInfo{
+		Kind: k.Name, Scaling: k.Scaling, Budget: k.Budget, Priority: k.Priority,
+		Batchable: k.Batch != nil, Waits: k.Waits,
+	}
+	t := &Task[In, Out]{router: r, spec: k, info: info}
+	var b *batcher
+	if k.Batch != nil {
+		b = &batcher{pool: r.pool, call: t.callBatch, maxSize: k.BatchMaxSize, delay: int64(k.BatchMaxDelay)}
+	}
+	var err error
+	t.kind, err = r.register(info, k.Weight, b)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// validate reports the first field of k that cannot be used.
+func (k *Kind[In, Out]) validate() error {
+	if k.Name == "" || !isCleanKind(k.Name) || k.Name == kindOther {
+		return fieldError("Kind.Name", fmt.Sprintf("%q", k.Name),
+			fmt.Sprintf("printable UTF-8 of 1 to %d bytes and not %q", maxKindName, kindOther))
+	}
+	if k.Run == nil && k.Batch == nil {
+		return fieldError("Kind.Run", "nil", "a function (or Batch must be one)")
+	}
+	if err := validFraction("Kind.Scaling", k.Scaling); err != nil {
+		return err
+	}
+	if err := validBudget("Kind.Budget", k.Budget); err != nil {
+		return err
+	}
+	if err := validPriority("Kind.Priority", k.Priority); err != nil {
+		return err
+	}
+	if err := validCost("Kind.Weight", k.Weight); err != nil {
+		return err
+	}
+	if k.BatchMaxSize < 0 || k.BatchMaxSize > maxCount {
+		return fieldError("Kind.BatchMaxSize", k.BatchMaxSize, fmt.Sprintf("from 0 (which means RouterConfig's) to %d", maxCount))
+	}
+	return validBudget("Kind.BatchMaxDelay", k.BatchMaxDelay)
+}
+
+// runAlone is Run for a kind that has only Batch.
+func (k Kind[In, Out]) runAlone(ctx context.Context, in In) (out Out, err error) {
+	outs, err := k.Batch(ctx, []In{in})
+	var own error
+	if err := itemErrors(k.Name, 1, len(outs), err, func(_ int, e error) { own = e }); err != nil {
+		return out, err
+	}
+	if len(outs) > 0 {
+		out = outs[0]
+	}
+	return out, own
+}
+
+// Submit runs one item by the strategy the router chooses and returns its
+// result. It returns when the item has been done or never will be: an error
+// that matches ErrNotRun. See [Router.Submit].
+func (t *Task[In, Out]) Submit(ctx context.Context, in In) (Out, error) {
+	return t.SubmitWith(ctx, in, Hints{})
+}
+
+// SubmitWith is Submit with hints for this one item.
+func (t *Task[In, Out]) SubmitWith(ctx context.Context, in In, h Hints) (out Out, err error) {
+	info, err := t.describe(in, &h)
+	if err != nil {
+		return out, err
+	}
+	item, _ := t.pool.Get().(*taskItem[In, Out])
+	if item == nil {
+		item = &taskItem[In, Out]{}
+		t.router.newTicket(&item.Ticket)
+	}
+	item.task, item.in, item.work, item.kind = t, in, item, t.kind
+	item.info = info
+	err = t.router.submit(ctx, &item.Ticket, h.Arrived)
+	fate, again := item.fate, !item.custom
+	if fate == fateReturned {
+		out = item.out
+	}
+	if again {
+		var zeroIn In
+		var zeroOut Out
+		item.reset()
+		item.in, item.out = zeroIn, zeroOut
+		t.pool.Put(item)
+	}
+	fate.pass(err)
+	return out, err
+}
+
+// Go starts one item without waiting for it. The error is a refusal, or says
+// that a hint cannot be used. See [Router.Go].
+func (t *Task[In, Out]) Go(ctx context.Context, in In) (*Future[Out], error) {
+	info, err := t.describe(in, &Hints{})
+	if err != nil {
+		return nil, err
+	}
+	item := &taskItem[In, Out]{task: t, in: in}
+	t.router.newTicket(&item.Ticket)
+	item.work, item.kind, item.info = item, t.kind, info
+	item.future = newFuture[Out](&item.Ticket)
+	if err := t.router.start(ctx, &item.Ticket, time.Time{}); err != nil {
+		return nil, err
+	}
+	return item.future, nil
+}
+
+// describe is what a policy will know of the item.
+func (t *Task[In, Out]) describe(in In, h *Hints) (JobInfo, error) {
+	info := t.info
+	if *h != (Hints{}) {
+		if err := h.validate(); err != nil {
+			return info, err
+		}
+		info.Cost = h.Cost
+		if h.Budget > 0 {
+			info.Budget = h.Budget
+		}
+		if h.Priority != Normal {
+			info.Priority = h.Priority
+		}
+	}
+	if info.Cost == 0 && t.spec.Cost != nil {
+		info.Cost = t.spec.Cost(in)
+		if err := validCost("Kind.Cost()", info.Cost); err != nil {
+			return info, err
+		}
+	}
+	return info, nil
+}
+
+// taskItem is a ticket with its item.
+type taskItem[In, Out any] struct {
+	Ticket
+	task   *Task[In, Out]
+	in     In
+	out    Out
+	future *Future[Out] // Go only
+}
+
+func (i *taskItem[In, Out]) run(ctx context.Context) (err error) {
+	i.out, err = i.task.spec.Run(ctx, i.in)
+	return err
+}
+
+func (i *taskItem[In, Out]) finished() { i.future.complete(i.out) }
+
+// callBatch does one call for all members and gives each its result.
+func (t *Task[In, Out]) callBatch(ctx context.Context, members []*Ticket) error {
+	ins := make([]In, len(members))
+	for i, m := range members {
+		ins[i] = m.work.(*taskItem[In, Out]).in
+	}
+	outs, err := t.spec.Batch(ctx, ins)
+	err = itemErrors(t.spec.Name, len(members), len(outs), err, func(i int, err error) { members[i].err = err })
+	if err != nil {
+		return err
+	}
+	for i := range outs {
+		members[i].work.(*taskItem[In, Out]).out = outs[i]
+	}
+	return nil
+}
+
+// itemErrors sorts out what a batch function returned for want items: the
+// error of single items goes to fail, everybody's is returned.
+func itemErrors(kind string, want, got int, err error, fail func(i int, err error)) error {
+	var items ItemErrors
+	if err != nil && !errors.As(err, &items) {
+		return err
+	}
+	failed := 0
+	for _, e := range items {
+		if e != nil {
+			failed++
+		}
+	}
+	switch {
+	case items != nil && len(items) != want:
+		return &BatchLengthError{Kind: kind, Want: want, Got: len(items)}
+	case got != want && (failed < want || got != 0):
+		return &BatchLengthError{Kind: kind, Want: want, Got: got}
+	}
+	for i, e := range items {
+		if e != nil {
+			fail(i, e)
+		}
+	}
+	return nil
+}
