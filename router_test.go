@@ -214,7 +214,7 @@ func (broken) Load() helix.Load                { return helix.Load{} }
 func (broken) Close(ctx context.Context) error { return errors.New("cannot close") }
 
 func TestBrokenStrategiesLoseNoJob(t *testing.T) {
-	run := func(offer func(*helix.Ticket) error) (s helix.Stats, err error, panicked any) {
+	run := func(offer func(*helix.Ticket) error) (s helix.Stats, panicked any, err error) {
 		r, err := helix.New(helix.RouterConfig{Policy: always("broken"), Strategies: []helix.Strategy{broken{offer}}})
 		require.NoError(t, err)
 		func() {
@@ -226,27 +226,27 @@ func TestBrokenStrategiesLoseNoJob(t *testing.T) {
 		s = r.Stats()
 		requireConserved(t, s)
 		require.Zero(t, s.InFlight)
-		return s, err, panicked
+		return s, panicked, err
 	}
 
-	s, _, panicked := run(func(*helix.Ticket) error { panic("oops") })
+	s, panicked, _ := run(func(*helix.Ticket) error { panic("oops") })
 	require.Equal(t, "oops", panicked.(*helix.PanicError).Value)
 	require.EqualValues(t, 1, s.Dropped)
 
-	s, _, panicked = run(func(tk *helix.Ticket) error { tk.Run(); panic("after the run") })
+	s, panicked, _ = run(func(tk *helix.Ticket) error { tk.Run(); panic("after the run") })
 	require.Nil(t, panicked, "the job ran; its submitter gets its result")
 	require.EqualValues(t, 1, s.Completed)
 
-	s, err, _ := run(func(*helix.Ticket) error { return errors.New("no") })
+	s, _, err := run(func(*helix.Ticket) error { return errors.New("no") })
 	require.ErrorIs(t, err, helix.ErrDropped)
 	require.EqualValues(t, 1, droppedFor(s, "strategy refused it"))
 	require.EqualValues(t, 1, routed(s, helix.Drop))
 
-	s, err, _ = run(func(tk *helix.Ticket) error { tk.Run(); return errors.New("no, but it ran") })
+	s, _, err = run(func(tk *helix.Ticket) error { tk.Run(); return errors.New("no, but it ran") })
 	require.NoError(t, err)
 	require.EqualValues(t, 1, s.Completed)
 
-	s, err, _ = run(func(tk *helix.Ticket) error {
+	s, _, err = run(func(tk *helix.Ticket) error {
 		require.True(t, tk.Run())
 		require.False(t, tk.Run(), "twice")
 		require.False(t, tk.Refuse("too late"))
@@ -255,7 +255,7 @@ func TestBrokenStrategiesLoseNoJob(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 1, s.Completed)
 
-	s, err, _ = run(func(tk *helix.Ticket) error { tk.Refuse("mine"); return nil })
+	s, _, err = run(func(tk *helix.Ticket) error { tk.Refuse("mine"); return nil })
 	require.ErrorIs(t, err, helix.ErrDropped)
 	require.EqualValues(t, 1, droppedFor(s, "mine"))
 }
