@@ -213,7 +213,7 @@ type configJSON struct {
 }
 
 // policies are those that a configuration file can name.
-var policies = []Policy{ThresholdPolicy{}}
+var policies = []Policy{AdaptivePolicy{}, ThresholdPolicy{}}
 
 func policyName(p Policy) string {
 	if s, ok := p.(fmt.Stringer); ok {

@@ -86,6 +86,69 @@ func (a *average) add(v float64) {
 	a.mean.Store(mean + g*(min(v, maxStep*mean)-mean))
 }
 
+// callModel learns how long a call of a batch function takes, T = fixed + perUnit
+// x the members' cost (1 each without costs), by least squares with exponentially
+// fading weights. Its zero value has learned nothing. It is safe for concurrent
+// use; observe skips its sample rather than wait.
+type callModel struct {
+	fixed, perUnit, size atomicFloat // size is the mean number of members
+	samples              atomic.Uint64
+
+	mu                             sync.Mutex // guards what follows, and writing
+	n                              float64    // calls, as far as they have not faded
+	cost, run, costCost, costByRun float64    // faded sums
+}
+
+// callMemory is how many calls the fit rests on.
+const callMemory = 50
+
+// observe learns from a call with so many members of that cost together.
+func (m *callModel) observe(members int, cost float64, run time.Duration) {
+	if !m.mu.TryLock() {
+		return
+	}
+	defer m.mu.Unlock()
+	const fade = 1 - 1.0/callMemory
+	t := float64(run)
+	m.n = m.n*fade + 1
+	m.cost = m.cost*fade + cost
+	m.run = m.run*fade + t
+	m.costCost = m.costCost*fade + cost*cost
+	m.costByRun = m.costByRun*fade + cost*t
+	meanCost, meanRun := m.cost/m.n, m.run/m.n
+	// Without calls of different size nothing tells fixed from variable cost:
+	// then it is all variable, and batching saves nothing as far as is known.
+	perUnit := meanRun / meanCost
+	if spread := m.costCost/m.n - meanCost*meanCost; spread > 1e-6*meanCost*meanCost {
+		perUnit = min(max((m.costByRun/m.n-meanCost*meanRun)/spread, 0), perUnit)
+	}
+	m.perUnit.Store(perUnit)
+	m.fixed.Store(meanRun - perUnit*meanCost)
+	size := m.size.Load()
+	if size == 0 {
+		size = float64(members)
+	}
+	m.size.Store(size + (float64(members)-size)/callMemory)
+	m.samples.Add(1)
+}
+
+// alone is the predicted time of a call with a single item of that cost, and
+// share what such an item adds to the calls that are usual.
+func (m *callModel) predict(cost float64) (alone, share time.Duration) {
+	fixed, variable := m.fixed.Load(), m.perUnit.Load()*cost
+	return scaleDuration(1, fixed+variable), scaleDuration(1, fixed/max(m.size.Load(), 1)+variable)
+}
+
+// gain is the part of the work that a call with size items saves; 1, the best,
+// until calls of different sizes have been seen.
+func (m *callModel) gain(size int, cost float64) float64 {
+	fixed, variable := m.fixed.Load(), m.perUnit.Load()*cost
+	if m.samples.Load() < callMemory || fixed+variable <= 0 {
+		return 1
+	}
+	return 1 - (fixed+float64(size)*variable)/(float64(size)*(fixed+variable))
+}
+
 // atomicFloat is a float64 that can be read while it is written.
 type atomicFloat struct{ bits atomic.Uint64 }
 

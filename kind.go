@@ -10,7 +10,8 @@ import (
 // kind is all the router keeps of one kind of job. It is never removed.
 type kind struct {
 	name     string
-	model    model
+	model    model     // of single runs
+	calls    callModel // of calls of the batch function
 	demand   demand
 	weight   atomicFloat
 	template atomic.Pointer[JobInfo] // what Register said; nil for kinds of one-off jobs
@@ -126,21 +127,57 @@ func (k *kind) count() counts {
 	return n
 }
 
-// learn takes in the run of a job that has ended.
-func (k *kind) learn(t *Ticket) {
-	if t.fate == fateReturned && t.ctx.Err() == nil {
-		k.model.observe(t.info.Cost, time.Duration(t.ended-t.started))
+// predict fills in how long the job will run, as far as is known.
+func (k *kind) predict(j *JobInfo, unit time.Duration) {
+	j.Predicted, j.Spread, j.Samples = k.model.predict(j.Cost, unit)
+	j.Work = j.Predicted
+	if calls := k.calls.samples.Load(); j.Batchable && calls > 0 {
+		j.Predicted, j.Work = k.calls.predict(costOf(j))
+		j.Samples += calls
 	}
+	if j.Waits {
+		j.Work = 0
+	}
+}
+
+// costOf is the cost of an item in its batch: its own, or 1 if it has none.
+func costOf(j *JobInfo) float64 {
+	if j.Cost > 0 {
+		return j.Cost
+	}
+	return 1
+}
+
+// learn takes in the run of a job that has ended, and corrects the account by
+// what the prediction was wrong.
+func (k *kind) learn(t *Ticket) {
+	run := time.Duration(t.ended - t.started)
+	if t.fate == fateReturned && t.ctx.Err() == nil {
+		k.model.observe(t.info.Cost, run)
+	}
+	if !t.info.Waits {
+		t.correct(int64(run))
+	}
+}
+
+// correct makes the account, which was charged the predicted work, that of the
+// actual work.
+func (t *Ticket) correct(work int64) {
+	t.kind.demand.spend(work-t.charge, t.info.Priority)
+	t.kind.cell(t.shard).offered.Add(work - t.charge)
 }
 
 // learnBatch takes in one call for all those members.
 func (k *kind) learnBatch(members []*Ticket, run time.Duration) {
 	cost := 0.0
 	for _, t := range members {
-		cost += t.info.Cost
+		cost += costOf(&t.info)
 	}
-	if n := len(members); members[0].fate == fateReturned {
-		k.model.observe(cost/float64(n), run/time.Duration(n))
+	if members[0].fate == fateReturned {
+		k.calls.observe(len(members), cost, run)
+	}
+	for _, t := range members {
+		t.correct(int64(float64(run) * costOf(&t.info) / cost))
 	}
 }
 

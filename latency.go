@@ -61,20 +61,23 @@ var octaveGuess = [64]uint8{
 //
 // The zero value is an empty histogram, ready for use, and must not be copied
 // after the first Record. It is safe for concurrent use, takes no lock and
-// allocates nothing after the first Record: one Record costs about 13 ns, by one
-// caller or by many. It takes 7.6 KiB for each shard, and has twice as many as
-// GOMAXPROCS at the first Record, rounded up to a power of two, at most 16:
-// 31 KiB on two cores, 122 KiB on eight and more, 8 B before the first Record.
+// allocates nothing after the first Record: one Record costs about 15 ns, by one
+// caller or by many at once (a third of client_golang's native histogram).
+//
+// It takes 7.6 KiB a shard, and has twice as many shards as GOMAXPROCS at the
+// first Record, rounded up to a power of two, at most 16: 31 KiB on two cores,
+// 122 KiB on eight and more, and 8 B before the first Record.
 type Histogram struct {
-	// Written once, by the first Record; publishes a slice that never changes.
-	// Its length is a power of two. Building it lazily costs under 1 ns a Record
-	// more than a constructor would.
+	// Written once, by the first Record or Merge; publishes a slice that never
+	// changes, of a power of two of shards. That it is built lazily costs about
+	// 1 ns a Record, so there is no constructor.
 	shards atomic.Pointer[[]histogramShard]
 }
 
-// histogramShard is a whole histogram that only some of the records go to, so
-// that cores rarely write the same cache line. Sum and counts stand on lines
-// of their own: every record writes the sum.
+// histogramShard is a whole histogram that some of the records go to, so that
+// cores rarely write the same cache line at the same time. Every record writes
+// the sum, so it has a line of its own. It costs 1 to 3 ns a Record, which buys an
+// exact mean and an exact _sum.
 type histogramShard struct {
 	sum    atomic.Uint64 // ns
 	_      [56]byte
@@ -110,7 +113,7 @@ func (h *Histogram) build() *[]histogramShard {
 }
 
 // Merge adds all that other has counted; other does not change. It costs as
-// much as a snapshot of both.
+// much as a snapshot of other.
 func (h *Histogram) Merge(other *Histogram) {
 	from := other.Snapshot()
 	if from.count == 0 {
@@ -129,7 +132,7 @@ func (h *Histogram) Merge(other *Histogram) {
 	s.sum.Add(from.sum)
 }
 
-// Snapshot returns what has been counted so far. It costs about 1 µs a shard and
+// Snapshot returns what has been counted so far. It costs 1 to 2 µs a shard and
 // one allocation. Records that are under way may be missing, or be in the sum
 // and not yet in the buckets, or the reverse.
 func (h *Histogram) Snapshot() Snapshot {
@@ -256,7 +259,7 @@ func (s Snapshot) Buckets() iter.Seq2[Bucket, uint64] {
 	}
 }
 
-// Merge returns a snapshot of the values of both. It costs about 1 µs and one
+// Merge returns a snapshot of the values of both. It costs about 3 µs and one
 // allocation.
 func (s Snapshot) Merge(other Snapshot) Snapshot {
 	var all tally
@@ -267,7 +270,7 @@ func (s Snapshot) Merge(other Snapshot) Snapshot {
 
 // Sub returns a snapshot of what was counted between earlier and s, both of the
 // same histogram. Where earlier has more than s the result has 0, never a
-// huge number. It costs about 1 µs and one allocation.
+// huge number. It costs about 3 µs and one allocation.
 func (s Snapshot) Sub(earlier Snapshot) Snapshot {
 	var all tally
 	all.add(s)

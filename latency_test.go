@@ -58,7 +58,7 @@ func bucketCounts(s Snapshot) map[int]uint64 {
 	return m
 }
 
-// allMagnitudes returns n durations of all allMagnitudes, from a fixed seed.
+// allMagnitudes returns n durations of all magnitudes from 1 ns to most, from a fixed seed.
 func allMagnitudes(n int, most time.Duration) []time.Duration {
 	r := rand.New(rand.NewPCG(1, 2))
 	ds := make([]time.Duration, n)

@@ -8,23 +8,31 @@ import (
 	"time"
 )
 
-// tickEvery is how often demand and shares are worked out anew.
-const tickEvery = 10 * time.Millisecond
+const (
+	// tickEvery is how often demand and shares are worked out anew.
+	tickEvery = 10 * time.Millisecond
+	// demandGain is the weight of the latest tick in the demand's moving mean.
+	demandGain = 0.3
+	// usable is the part of the machine that is given away. With less, work is
+	// left undone; with more, what is admitted comes late.
+	usable = 0.97
+	// burst is how much of its share a kind may save up, as time at its rate.
+	burst = 20 * time.Millisecond
+	// tierFloor is the part of a kind's share that no priority is denied.
+	tierFloor = 0.05
+	// probeEvery is how often a kind of which nothing gets in is let in all the
+	// same, so that a wrong estimate heals.
+	probeEvery = time.Second
+)
 
-// demandGain is the weight of the latest tick in the demand's moving mean.
-const demandGain = 0.3
-
-// demand is one kind's place in the ledger: what it asks for and what is its
-// due, both in CPU seconds a second. Written by tick only, read by anybody.
-type demand struct {
-	asked   atomicFloat
-	share   atomicFloat
-	offered int64 // sum of cell.offered at the last tick; guarded by ledger.mu
-}
+// tierReserve is the part of its savings that a kind keeps for jobs of higher
+// priority than Low, Normal and High.
+var tierReserve = [3]float64{0.20, 0.05, 0}
 
 // ledger knows the work offered, in seconds of CPU, and divides the machine
-// among the kinds. It reads no clock and starts no goroutine: whoever first
-// decides after a tick is due works it out.
+// among the kinds when they ask for more than there is: weighted max-min fair
+// shares. It reads no clock and starts no goroutine: whoever first decides after
+// a tick is due works it out.
 type ledger struct {
 	mu    sync.Mutex
 	last  atomic.Int64 // time of the last tick, in ns; written under mu
@@ -45,32 +53,28 @@ func (l *ledger) tick(now int64, cores float64, kinds map[string]*kind) {
 		return
 	}
 	elapsed := now - l.last.Swap(now)
-	// Several ticks may have passed since anybody decided.
-	keep := math.Pow(1-demandGain, float64(elapsed)/float64(tickEvery))
 	asks := make([]ask, 0, len(kinds))
 	total := 0.0
 	for _, k := range kinds {
-		sum := int64(0)
+		offered := int64(0)
 		for i := range k.cells {
-			sum += k.cells[i].offered.Load()
+			offered += k.cells[i].offered.Load()
 		}
-		rate := float64(sum-k.demand.offered) / float64(elapsed)
-		k.demand.offered = sum
-		asked := keep*k.demand.asked.Load() + (1-keep)*rate
-		k.demand.asked.Store(asked)
+		asked := k.demand.measure(offered, elapsed)
 		total += asked
-		asks = append(asks, ask{k, asked, k.weight.Load()})
+		asks = append(asks, ask{&k.demand, asked, k.weight.Load()})
 	}
 	l.total.Store(total)
-	level := waterFill(asks, cores)
+	level := waterFill(asks, usable*cores)
 	for _, a := range asks {
-		a.kind.demand.share.Store(min(a.weight*level, cores))
+		share := a.weight * level
+		a.of.divide(now, min(share, cores), a.demand > share)
 	}
 }
 
 // ask is one kind's demand in the division of the machine.
 type ask struct {
-	kind           *kind
+	of             *demand
 	demand, weight float64
 }
 
@@ -101,4 +105,98 @@ func waterFill(asks []ask, cores float64) float64 {
 		weights -= a.weight
 	}
 	return math.Inf(1)
+}
+
+// demand is one kind's account in the ledger: what it asks for, what is its
+// due, both in CPU seconds a second, and, while it asks for more than its due, a
+// token bucket that is filled at the rate of its share.
+type demand struct {
+	asked   atomicFloat
+	share   atomicFloat
+	limited atomic.Bool  // asks for more than its share
+	letIn   atomic.Int64 // about when a job was last admitted
+
+	offered int64 // at the last tick; guarded by ledger.mu
+
+	mu     sync.Mutex // guards what follows
+	rate   float64    // share, while limited
+	filled int64      // time up to which the buckets have been filled
+	saved  float64    // CPU ns that may be spent
+	floor  [3]float64 // CPU ns that Low, Normal and High may spend at least
+}
+
+// measure takes in the work offered so far and returns the demand.
+func (d *demand) measure(offered, elapsed int64) float64 {
+	rate := float64(offered-d.offered) / float64(elapsed)
+	d.offered = offered
+	// Several ticks may have passed since anybody decided.
+	keep := math.Pow(1-demandGain, float64(elapsed)/float64(tickEvery))
+	asked := keep*d.asked.Load() + (1-keep)*rate
+	d.asked.Store(asked)
+	return asked
+}
+
+// divide puts a share in force.
+func (d *demand) divide(now int64, share float64, limited bool) {
+	d.share.Store(share)
+	if !limited {
+		d.limited.Store(false)
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.limited.Load() { // begins with full buckets
+		d.filled, d.saved, d.floor = now, share*float64(burst), [3]float64{}
+	}
+	d.fill(now)
+	d.rate = share
+	d.limited.Store(true)
+}
+
+// fill brings the buckets up to date. It requires d.mu.
+func (d *demand) fill(now int64) {
+	fresh := d.rate * float64(max(now-d.filled, 0))
+	d.filled = max(now, d.filled)
+	most := d.rate * float64(burst)
+	d.saved = min(d.saved+fresh, most)
+	for i := range d.floor {
+		d.floor[i] = min(d.floor[i]+tierFloor*fresh, tierFloor*most)
+	}
+}
+
+// left is what a job of that priority finds in its kind's bucket: above zero, it
+// may be admitted. Being admitted on the last of it may overdraw it, so that work
+// larger than the bucket gets its share too.
+func (d *demand) left(now int64, priority Priority) (limited bool, left time.Duration) {
+	if !d.limited.Load() {
+		return false, 0
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fill(now)
+	tier := priority - Low
+	saved := d.saved - tierReserve[tier]*d.rate*float64(burst)
+	return true, time.Duration(max(saved, d.floor[tier]))
+}
+
+// spend takes the work of an admitted job out of the bucket; a negative amount
+// gives back what it did not use.
+func (d *demand) spend(work int64, priority Priority) {
+	if !d.limited.Load() {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.saved -= float64(work)
+	d.floor[priority-Low] -= float64(work)
+}
+
+// probe reports that nothing of the kind has been let in for long.
+func (d *demand) probe(now int64) bool { return now-d.letIn.Load() >= int64(probeEvery) }
+
+// admitted notes that a job was let in at time now.
+func (d *demand) admitted(now int64) {
+	if now-d.letIn.Load() > int64(probeEvery)/10 { // the word is shared: write it rarely
+		d.letIn.Store(now)
+	}
 }

@@ -68,7 +68,8 @@ func TestLedgerMeasuresDemand(t *testing.T) {
 	}
 	require.InEpsilon(t, 1.5, k.demand.asked.Load(), .05)
 	require.InEpsilon(t, 1.5, l.total.Load(), .05)
-	require.InDelta(t, 1, k.demand.share.Load(), 1e-9)
+	require.InDelta(t, usable, k.demand.share.Load(), 1e-9)
+	require.True(t, k.demand.limited.Load())
 	l.tick(now+int64(time.Second), 1, kinds)
 	require.InDelta(t, 0, k.demand.asked.Load(), 1e-3, "a quiet second is forgotten at once")
 }

@@ -26,7 +26,8 @@ type JobInfo struct {
 	Kind      string
 	Cost      float64       // as hinted, in the kind's own unit; 0 = not known
 	Scaling   float64       // 0..1
-	Predicted time.Duration // run time as learned, or Cost x UnitTime before that; 0 = not known
+	Predicted time.Duration // run time alone as learned, or Cost x UnitTime before that; 0 = not known
+	Work      time.Duration // CPU time it adds: Predicted, less what a batch saves; 0 if it Waits
 	Spread    time.Duration // mean deviation of Predicted; 0 = not known
 	Samples   uint64        // finished runs that Predicted rests on
 	Budget    time.Duration // 0 = none
@@ -52,11 +53,16 @@ type Pressure struct {
 	Demand float64 // CPU seconds a second offered by all kinds, refused work included
 	Share  float64 // CPU seconds a second that are this kind's fair share
 
+	Limited   bool          // the kind asks for more than its share, so that it must save up
+	ShareLeft time.Duration // what a job of this priority finds saved; only if Limited
+	Probe     bool          // nothing of the kind has been admitted for a second
+
 	Spawned    int // jobs on goroutines of their own
 	SpawnLimit int // RouterConfig.SpawnLimit
 
-	BatchFill    int // jobs in the kind's forming batch
-	BatchMaxSize int // the kind's own, or RouterConfig.BatchMaxSize
+	BatchFill    int     // jobs in the kind's forming batch
+	BatchMaxSize int     // the kind's own, or RouterConfig.BatchMaxSize
+	BatchGain    float64 // what a full batch saves, 0..1, as learned; 1 = not known
 
 	// The live thresholds, so that a policy needs no configuration of its own.
 	InlineThreshold time.Duration
@@ -111,10 +117,15 @@ const (
 	reasonUnknownCost = "cost not known, needs a cpu slot"
 	reasonWaits       = "waits, holds no cpu slot"
 	reasonNested      = "nested, runs in the slot its caller holds"
+	reasonSmallRun    = "predicted within inline_threshold"
+	reasonGain        = "batching saves work"
+	reasonSlot        = "slot free"
+	reasonQueues      = "queued, earliest deadline first"
 
 	reasonBusy       = "cpu is busy and it scales too little to batch"
 	reasonLate       = "already late"
 	reasonBudget     = "budget cannot be met"
+	reasonShare      = "over its fair share"
 	reasonQueueFull  = "queue is full"
 	reasonSpawnLimit = "spawn_limit reached"
 	reasonNoTime     = "too late to start when its slot came"
@@ -122,15 +133,18 @@ const (
 	reasonRefused    = "strategy refused it"
 	reasonNoStrategy = "policy named an unknown strategy"
 
-	notSmall   = "cost above inline_threshold"
-	notMedium  = "cost above spawn_threshold"
-	notUnknown = "cost not known"
-	notAsync   = "came through Go, has no caller to run on"
-	notBatch   = "kind has no batch function"
-	notScaling = "scales too little"
-	notNeeded  = "a cheaper strategy will do"
-	notBusy    = "cpu is busy"
-	notWaits   = "waits, needs no cpu slot"
+	notSmall    = "cost above inline_threshold"
+	notMedium   = "cost above spawn_threshold"
+	notUnknown  = "cost not known"
+	notAsync    = "came through Go, has no caller to run on"
+	notBatch    = "kind has no batch function"
+	notScaling  = "scales too little"
+	notNeeded   = "a cheaper strategy will do"
+	notBusy     = "cpu is busy"
+	notSmallRun = "predicted above inline_threshold"
+	notBetter   = "a batch costs less"
+	notPaying   = "batching does not pay"
+	notWaits    = "waits, needs no cpu slot"
 )
 
 // The scaling from which work is batched: under pressure, and always.

@@ -87,18 +87,16 @@ func (r *Router) route(t *Ticket, arrived time.Time) error {
 		t.arrived = min(now, int64(arrived.Sub(r.epoch)))
 	}
 	r.describe(t, now)
-	if !t.info.Waits {
-		t.charge = int64(t.info.Predicted)
-		c.offered.Add(t.charge)
-	}
+	t.charge = int64(t.info.Work)
+	c.offered.Add(t.charge)
 	if r.ledger.due(now) {
 		r.ledger.tick(now, float64(t.cfg.CPUParallelism), *r.kinds.Load())
 	}
 
-	p := r.pressure(now, t.cfg, t.kind)
+	p := r.pressure(now, t.cfg, t.kind, &t.info)
 	t.decision = t.cfg.Policy.Choose(t.info, p)
 	t.lane = r.resolve(&t.decision, t)
-	if e := r.watchers.sample(now); e != nil {
+	if e := r.watchers.sample(now, t.lane == nil); e != nil {
 		e.Time, e.Info, e.Pressure, e.Decision = r.epoch.Add(time.Duration(now)), t.info, p, t.decision
 		t.event = e
 	}
@@ -114,6 +112,9 @@ func (r *Router) route(t *Ticket, arrived time.Time) error {
 	// router closes, or waitIdle sees the job.
 	c.admitted.Add(t.charge)
 	c.routed[t.lane.index].Add(1)
+	t.kind.demand.spend(t.charge, t.info.Priority)
+	t.kind.demand.admitted(now)
+	t.probe = p.Probe
 	if r.phase.Load() != phaseOpen {
 		t.endWithdrawn(ErrClosed)
 		return ErrClosed
@@ -132,7 +133,7 @@ func (r *Router) route(t *Ticket, arrived time.Time) error {
 // describe fills in what is known of the job beyond its own fields.
 func (r *Router) describe(t *Ticket, now int64) {
 	i := &t.info
-	i.Predicted, i.Spread, i.Samples = t.kind.model.predict(i.Cost, t.cfg.UnitTime)
+	t.kind.predict(i, t.cfg.UnitTime)
 	if i.Budget > 0 {
 		i.Deadline = math.MaxInt64
 		if int64(i.Budget) < math.MaxInt64-max(t.arrived, 0) {
@@ -142,8 +143,8 @@ func (r *Router) describe(t *Ticket, now int64) {
 	}
 }
 
-// pressure is the router's state at a decision about that kind.
-func (r *Router) pressure(now int64, cfg *RouterConfig, k *kind) Pressure {
+// pressure is the router's state at a decision about such a job of that kind.
+func (r *Router) pressure(now int64, cfg *RouterConfig, k *kind, j *JobInfo) Pressure {
 	p := Pressure{
 		Now:      time.Duration(now),
 		CPUBusy:  int(r.pool.busy.Load()),
@@ -154,6 +155,7 @@ func (r *Router) pressure(now int64, cfg *RouterConfig, k *kind) Pressure {
 
 		Demand: r.ledger.total.Load(),
 		Share:  k.demand.share.Load(),
+		Probe:  k.demand.probe(now),
 
 		Spawned:    r.lanes[laneSpawn].strategy.Load().Running,
 		SpawnLimit: cfg.SpawnLimit,
@@ -166,9 +168,11 @@ func (r *Router) pressure(now int64, cfg *RouterConfig, k *kind) Pressure {
 	if p.CPUBusy >= p.Slots {
 		p.Wait = p.Work / time.Duration(p.Slots)
 	}
+	p.Limited, p.ShareLeft = k.demand.left(now, j.Priority)
 	if b := k.batcher.Load(); b != nil {
 		p.BatchFill = int(b.fill.Load())
 		p.BatchMaxSize, _ = b.limits(cfg)
+		p.BatchGain = k.calls.gain(p.BatchMaxSize, costOf(j))
 	}
 	return p
 }
@@ -280,7 +284,7 @@ func (r *Router) Explain(job Job) Decision {
 		t.arrived = min(now, int64(job.Arrived.Sub(r.epoch)))
 	}
 	r.describe(t, now)
-	d := t.cfg.Policy.Choose(t.info, r.pressure(now, t.cfg, k))
+	d := t.cfg.Policy.Choose(t.info, r.pressure(now, t.cfg, k, &t.info))
 	r.resolve(&d, t)
 	return d
 }

@@ -29,7 +29,8 @@ type Stats struct {
 	Kinds             []KindStats      `json:"kinds"`
 	Pressure          PressureStats    `json:"pressure"`
 
-	Uptime time.Duration `json:"-"` // since New
+	Draining bool          `json:"draining"` // Drain or Close was called
+	Uptime   time.Duration `json:"-"`        // since New
 }
 
 // StrategyCount is the number of jobs that a decision sent to a strategy.
@@ -112,6 +113,7 @@ func (r *Router) Stats() Stats {
 	now, cfg := r.now(), r.cfg.Load()
 	var s Stats
 	s.Uptime, s.Kinds, s.DroppedByReason = time.Duration(now), []KindStats{}, []ReasonCount{}
+	s.Draining = r.phase.Load() != phaseOpen
 	var routed [maxLanes]uint64
 	var dropped [maxReasons]uint64
 	refused, work := uint64(0), int64(0)
@@ -149,7 +151,7 @@ func (r *Router) Stats() Stats {
 		s.LatencyByStrategy = append(s.LatencyByStrategy, summarise(c.Strategy, r.Latency(c.Strategy)))
 	}
 
-	p := r.pressure(now, cfg, &kind{})
+	p := r.pressure(now, cfg, &kind{}, &JobInfo{})
 	s.Pressure = PressureStats{
 		CPUBusy: p.CPUBusy, Slots: p.Slots, Queued: p.Queued, QueueCap: p.QueueCap,
 		WorkMs: milliseconds(time.Duration(work)), WaitMs: milliseconds(p.Wait), Demand: p.Demand,

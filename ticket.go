@@ -33,6 +33,7 @@ type Ticket struct {
 	shard  uint32 // which of the sharded counters this ticket writes
 	custom bool   // offered to a strategy from outside: never used again
 	home   bool   // ran on its submitter's goroutine, which needs no waking
+	probe  bool   // admitted to heal a wrong estimate: runs even if that seems vain
 	fate   fate
 
 	info     JobInfo
@@ -203,6 +204,7 @@ func (t *Ticket) refuseLate(reason string) {
 	t.fate = fateNotRun
 	t.ended = t.router.now()
 	t.discharge()
+	t.kind.demand.spend(-t.charge, t.info.Priority)
 	t.decision = t.decision.drop(reason)
 	t.err = &DropError{Decision: t.decision}
 	t.kind.cell(t.shard).dropLate(t.router.reasons.index(reason), t.info.Budget)
@@ -217,6 +219,7 @@ func (t *Ticket) endWithdrawn(err error) {
 	t.fate = fateNotRun
 	t.ended = t.router.now()
 	t.discharge()
+	t.kind.demand.spend(-t.charge, t.info.Priority)
 	t.err = err
 	t.kind.cell(t.shard).withdrawn.Add(1)
 	if t.event != nil {

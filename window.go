@@ -14,14 +14,14 @@ import (
 // The zero value is ready for use and keeps five minutes in steps of a second.
 // It is not safe for concurrent use.
 //
-// Of each step it keeps only the buckets that changed, two to four bytes for
-// each: 100 different latencies a second take 300 B a step, that is 280 KB for
-// 15 minutes at 1 s; full snapshots would take 7 MB. At worst, with every bucket
-// hit in every step, it is 2.7 MB.
+// Of each step it keeps 40 B and the buckets that changed, two to four bytes for
+// each: with 1000 values in 100 buckets a second that is 230 KB for 15 minutes at
+// 1 s, where full snapshots would take 7 MB. At worst, with every bucket hit in
+// every step, it is about 3 MB.
 type Windows struct {
 	step, span time.Duration
 
-	origin   time.Time // of the first Observe; zero before. All times below count from it
+	origin   time.Time // of the first Observe; the times below count from it
 	newest   Snapshot
 	newestAt time.Duration
 	base     Snapshot // the one at the latest mark
@@ -47,7 +47,7 @@ func NewWindows(step, span time.Duration) *Windows { return &Windows{step: step,
 // call, so that a ticker that is early or late by less than half a step fills
 // each step once. A snapshot from before the newest one is ignored.
 //
-// It costs about 2 µs and two allocations a step.
+// It costs about 3 µs and one small allocation a step.
 func (w *Windows) Observe(now time.Time, s Snapshot) {
 	if w.marks == nil {
 		w.start(now, s)
@@ -68,8 +68,8 @@ func (w *Windows) Observe(now time.Time, s Snapshot) {
 // old it takes the oldest, so right after the start it returns all since the
 // first Observe. It is empty if even the newest snapshot is that old.
 //
-// It costs about 2 µs, 5 ns for each bucket that changed in each step of d, and
-// one allocation.
+// It costs about 2 µs, 5 ns for each bucket that changed in each step of d (150 µs
+// for five minutes of 100 buckets a second), and one allocation.
 func (w *Windows) Last(now time.Time, d time.Duration) Snapshot {
 	from := now.Sub(w.origin) - d
 	if w.marks == nil || w.newestAt <= from {
@@ -138,7 +138,7 @@ func (t *tally) encode(b []byte) []byte {
 	return b
 }
 
-// decode adds what encode has written.
+// decode adds what encode wrote.
 func (t *tally) decode(b []byte) {
 	for p := uint64(0); len(b) > 0; {
 		gap, i := binary.Uvarint(b)

@@ -1,0 +1,85 @@
+package helix
+
+import "time"
+
+// AdaptivePolicy keeps promises: a job it admits finishes inside its budget,
+// whatever the load, and what cannot is refused at once. Its zero value is ready
+// for use and follows [Router.Update]. It admits by three rules:
+//
+//  1. not already late: what is left of the budget must hold the predicted run;
+//  2. fair share: when all kinds together ask for more CPU than there is, the
+//     machine is divided among them, max-min fairly by weight, and a kind that asks
+//     for more than its share gets its share (see [Kind].Weight; within it,
+//     low priorities are refused first, and none is starved);
+//  3. the bounds CPUQueueCap and SpawnLimit, as a last resort.
+//
+// And it chooses the cheapest strategy that serves: inline for runs predicted
+// within InlineThreshold; spawn for work that Waits; batch for kinds whose
+// batches have been seen to save at least a tenth (or not been seen yet);
+// cpu_pool for the rest. A kind of which nothing has been admitted for a second
+// gets one job in, so that a wrong estimate heals.
+type AdaptivePolicy struct{}
+
+// String returns the policy's name in configuration files and on pages.
+func (AdaptivePolicy) String() string { return "adaptive" }
+
+// batchPays is the saving from which batching is worth it.
+const batchPays = 0.1
+
+// Choose implements [Policy]. It does not allocate and costs about 20 ns.
+func (AdaptivePolicy) Choose(j JobInfo, p Pressure) Decision {
+	d := Decision{Run: j.Predicted, Slack: j.Slack, Demand: p.Demand, Share: p.Share}
+	adaptiveLane(&d, &j, &p)
+	switch {
+	case j.Budget > 0 && j.Slack <= 0:
+		return d.drop(reasonLate)
+	case j.Budget > 0 && j.Predicted > j.Slack && j.Samples > 0 && !p.Probe:
+		return d.drop(reasonBudget)
+	case p.Limited && p.ShareLeft <= 0 && !j.Waits && !p.Probe:
+		return d.drop(reasonShare)
+	case d.Strategy == Spawn && p.Spawned >= p.SpawnLimit:
+		return d.drop(reasonSpawnLimit)
+	case (d.Strategy == CPUPool || d.Strategy == Batch) && p.CPUBusy >= p.Slots && p.Queued >= p.QueueCap:
+		return d.drop(reasonQueueFull)
+	}
+	return d
+}
+
+// adaptiveLane fills in the strategy that suits the job, if it is admitted.
+func adaptiveLane(d *Decision, j *JobInfo, p *Pressure) {
+	known := j.Samples > 0 || j.Cost > 0
+	small := known && j.Predicted <= p.InlineThreshold
+	notInline := notSmallRun
+	if !known {
+		notInline = notUnknown
+	}
+	switch {
+	case j.Waits:
+		d.Strategy, d.Reason = Spawn, reasonWaits
+		d.Rejected = [4]Alternative{{CPUPool, notWaits}, {Inline, notInline}}
+		return
+	case small && !j.Async:
+		d.Strategy, d.Reason = Inline, reasonSmallRun
+		d.Rejected = [4]Alternative{{Spawn, notNeeded}, {CPUPool, notNeeded}, {Batch, notNeeded}}
+		return
+	case small:
+		d.Strategy, d.Reason = Spawn, reasonSmallRun
+		d.Rejected = [4]Alternative{{Inline, notAsync}, {CPUPool, notNeeded}, {Batch, notNeeded}}
+		return
+	}
+	d.Wait = p.Wait
+	notBatched := notBatch
+	if j.Batchable {
+		if p.BatchGain >= batchPays {
+			d.Strategy, d.Reason = Batch, reasonGain
+			d.Rejected = [4]Alternative{{Inline, notInline}, {CPUPool, notBetter}}
+			return
+		}
+		notBatched = notPaying
+	}
+	d.Strategy, d.Reason = CPUPool, reasonSlot
+	if p.CPUBusy >= p.Slots {
+		d.Reason = reasonQueues
+	}
+	d.Rejected = [4]Alternative{{Inline, notInline}, {Batch, notBatched}}
+}
