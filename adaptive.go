@@ -1,7 +1,5 @@
 package helix
 
-import "time"
-
 // AdaptivePolicy keeps promises: a job it admits finishes inside its budget,
 // whatever the load, and what cannot is refused at once. Its zero value is ready
 // for use and follows [Router.Update]. It admits by three rules:

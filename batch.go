@@ -96,6 +96,7 @@ func (b *batcher) offer(t *Ticket) error {
 	}
 	f := &batch{batcher: b, members: append(make([]*Ticket, 0, min(size, 16)), t)}
 	f.place.due, f.place.jobs, f.place.work = due, 1, t.charge
+	f.place.long = t.info.Predicted >= longFrom
 	t.batch = f
 	took, err := b.pool.takeOrQueue(&f.place, f, t.cfg.CPUQueueCap)
 	if err == nil {
@@ -225,7 +226,7 @@ func (f *batch) lead(leader *Ticket) {
 	}
 	switch {
 	case len(live) == 0:
-		b.pool.release(work)
+		b.pool.release(work, f.place.long)
 	case leads:
 		f.run(started, live, work, size)
 	default: // the leader has given up, and goes at once
@@ -281,7 +282,7 @@ func (f *batch) run(started int64, members []*Ticket, work int64, size int) {
 		b.mu.Lock()
 		b.running -= len(members)
 		b.mu.Unlock()
-		b.pool.release(work)
+		b.pool.release(work, f.place.long)
 		for _, t := range members {
 			t.deliver()
 		}
@@ -293,7 +294,7 @@ func (f *batch) run(started int64, members []*Ticket, work int64, size int) {
 		due = min(due, t.due())
 		t.started, t.members = started, len(members)
 	}
-	s := &slot{Context: ctx, pool: b.pool, due: due}
+	s := &slot{Context: ctx, pool: b.pool, due: due, long: f.place.long}
 	defer func() {
 		if how == fateExited {
 			how, err = rescue(recover())

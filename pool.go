@@ -1,7 +1,6 @@
 package helix
 
 import (
-	"container/heap"
 	"context"
 	"math"
 	"runtime"
@@ -20,11 +19,11 @@ import (
 // The queue is ordered by due time, earliest first, then by arrival: earliest
 // deadline first meets all deadlines that can be met (Liu and Layland, 1973).
 type pool struct {
-	mu     sync.Mutex
-	slots  int      // capacity; guarded by mu
-	closed bool     // guarded by mu
-	queue  waitHeap // guarded by mu
-	arrive uint64   // numbers the waiters; guarded by mu
+	mu       sync.Mutex
+	slots    int       // capacity; guarded by mu
+	closed   bool      // guarded by mu
+	queue    waitQueue // guarded by mu
+	longBusy int       // slots held by long runs; guarded by mu
 
 	// Written under mu only, read by every decision.
 	busy     atomic.Int64 // slots in use
@@ -62,6 +61,7 @@ func (p *pool) Name() string { return CPUPool }
 // Offer runs the ticket's job at once if a slot is free, else queues it.
 func (p *pool) Offer(t *Ticket) error {
 	t.place.due, t.place.jobs, t.place.work = t.due(), 1, t.charge
+	t.place.long = t.info.Predicted >= longFrom
 	took, err := p.takeOrQueue(&t.place, t, t.cfg.CPUQueueCap)
 	switch {
 	case err != nil:
@@ -95,8 +95,8 @@ func (p *pool) takeOrQueue(w *waiter, g granter, queueCap int) (took bool, err e
 	if p.closed {
 		return false, errPoolClosed
 	}
-	if int(p.busy.Load()) < p.slots && len(p.queue) == 0 {
-		p.busy.Add(1)
+	if int(p.busy.Load()) < p.slots && p.queue.len() == 0 {
+		p.take(w.long)
 		p.work.Add(w.work)
 		return true, nil
 	}
@@ -108,23 +108,35 @@ func (p *pool) takeOrQueue(w *waiter, g granter, queueCap int) (took bool, err e
 	return false, nil
 }
 
+// take counts a slot as used. It requires p.mu.
+func (p *pool) take(long bool) {
+	p.busy.Add(1)
+	if long {
+		p.longBusy++
+	}
+}
+
+// give is the reverse of take. It requires p.mu.
+func (p *pool) give(long bool) {
+	p.busy.Add(-1)
+	if long {
+		p.longBusy--
+	}
+}
+
 // push puts w into the queue. It requires p.mu.
 func (p *pool) push(w *waiter, g granter) {
-	p.arrive++
-	w.order, w.granter = p.arrive, g
-	heap.Push(&p.queue, w)
+	w.granter = g
+	p.queue.push(w)
 	p.queued.Add(int64(w.jobs))
-	p.firstDue.Store(p.queue[0].due)
+	p.firstDue.Store(p.queue.firstDue())
 }
 
 // pop takes w, which is in the queue, out of it. It requires p.mu.
 func (p *pool) pop(w *waiter) granter {
-	heap.Remove(&p.queue, w.index-1)
+	p.queue.remove(w)
 	p.queued.Add(-int64(w.jobs))
-	p.firstDue.Store(maxDue)
-	if len(p.queue) > 0 {
-		p.firstDue.Store(p.queue[0].due)
-	}
+	p.firstDue.Store(p.queue.firstDue())
 	g := w.granter
 	w.granter = nil
 	return g
@@ -153,8 +165,8 @@ func (p *pool) join(w *waiter, due, work int64, queueCap int) error {
 		p.queued.Add(1)
 		if due < w.due {
 			w.due = due
-			heap.Fix(&p.queue, w.index-1)
-			p.firstDue.Store(p.queue[0].due)
+			p.queue.fix(w)
+			p.firstDue.Store(p.queue.firstDue())
 		}
 	}
 	p.work.Add(work)
@@ -176,10 +188,10 @@ func (p *pool) leave(w *waiter, work int64) {
 }
 
 // release gives a slot back, and on to the first in the queue that wants it.
-func (p *pool) release(work int64) {
+func (p *pool) release(work int64, long bool) {
 	p.mu.Lock()
 	p.work.Add(-work)
-	p.busy.Add(-1)
+	p.give(long)
 	p.mu.Unlock()
 	p.grant()
 }
@@ -188,11 +200,13 @@ func (p *pool) release(work int64) {
 func (p *pool) grant() {
 	for {
 		p.mu.Lock()
-		if int(p.busy.Load()) >= p.slots || len(p.queue) == 0 {
+		if int(p.busy.Load()) >= p.slots || p.queue.len() == 0 {
 			p.mu.Unlock()
 			return
 		}
-		w := p.queue[0]
+		// With two slots or more, long runs leave one to shorter work that waits.
+		w := p.queue.first(p.slots < 2 || p.longBusy < p.slots-1)
+		long := w.long
 		g := p.pop(w)
 		// Claimed under mu: whoever withdraws a ticket must pass through
 		// remove before the ticket is used again.
@@ -201,11 +215,11 @@ func (p *pool) grant() {
 			p.mu.Unlock()
 			continue
 		}
-		p.busy.Add(1)
+		p.take(long)
 		p.mu.Unlock()
 		if !g.granted() {
 			p.mu.Lock()
-			p.busy.Add(-1)
+			p.give(long)
 			p.mu.Unlock()
 		}
 	}
@@ -235,11 +249,11 @@ func (p *pool) runLaunched(t *Ticket) { p.runClaimed(t, 0) }
 // runClaimed runs the job in the slot it has, or refuses it if that is no
 // longer of use, and gives the slot back. started 0 means now.
 func (p *pool) runClaimed(t *Ticket, started int64) {
-	s := &slot{Context: t.ctx, pool: p, due: t.due()}
-	work := t.charge
+	s := &slot{Context: t.ctx, pool: p, due: t.due(), long: t.place.long}
+	work, long := t.charge, t.place.long
 	defer func() { // also after runtime.Goexit
 		s.left.Store(true)
-		p.release(work)
+		p.release(work, long)
 		t.deliver()
 	}()
 	if t.info.Predicted >= yieldFrom {
@@ -282,7 +296,7 @@ func (p *pool) Close(context.Context) error {
 	p.closed = true
 	var tickets []*Ticket
 	var batches []*batch
-	for _, w := range slices.Clone(p.queue) {
+	for _, w := range slices.Concat(p.queue.short, p.queue.long) {
 		switch g := w.granter.(type) {
 		case *Ticket:
 			p.pop(w)
@@ -303,50 +317,4 @@ func (p *pool) Close(context.Context) error {
 		b.withdrawAll(ErrClosed)
 	}
 	return nil
-}
-
-// granter is what waits for a slot: a ticket, a batch, or a job in Yield.
-type granter interface {
-	claim() bool   // reports that it still wants a slot; called under pool.mu
-	granted() bool // takes the slot, or reports that nobody wants it any more
-}
-
-// waiter is a place in the pool's queue. All of it is guarded by pool.mu.
-type waiter struct {
-	due     int64  // ns since the router was made
-	order   uint64 // of arrival
-	index   int    // in the heap, plus 1; 0 = not queued
-	jobs    int    // how many jobs it stands for
-	work    int64  // predicted CPU ns of a ticket; a batch's members know theirs
-	granter granter
-}
-
-func (w *waiter) queued() bool { return w.index > 0 }
-
-// waitHeap is a container/heap of waiters, the earliest due on top.
-type waitHeap []*waiter
-
-func (h waitHeap) Len() int { return len(h) }
-func (h waitHeap) Less(i, j int) bool {
-	if h[i].due != h[j].due {
-		return h[i].due < h[j].due
-	}
-	return h[i].order < h[j].order
-}
-func (h waitHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i+1, j+1
-}
-func (h *waitHeap) Push(x any) {
-	w := x.(*waiter)
-	*h = append(*h, w)
-	w.index = len(*h)
-}
-func (h *waitHeap) Pop() any {
-	old := *h
-	w := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	w.index = 0
-	return w
 }

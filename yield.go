@@ -13,6 +13,7 @@ type slot struct {
 	context.Context
 	pool     *pool
 	due      int64
+	long     bool
 	left     atomic.Bool // set once the slot was given back
 	yielding atomic.Bool // one Yield at a time
 }
@@ -66,9 +67,9 @@ func (p *pool) handOver(s *slot) {
 		return
 	}
 	y := &yielder{resume: make(chan struct{})}
-	y.place.due = s.due
+	y.place.due, y.place.long = s.due, s.long
 	p.push(&y.place, y)
-	p.busy.Add(-1)
+	p.give(s.long)
 	p.mu.Unlock()
 	p.grant()
 	<-y.resume
