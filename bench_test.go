@@ -20,7 +20,7 @@ func emptyKind(name string) helix.Kind[int, int] {
 }
 
 func TestAllocations(t *testing.T) {
-	if raceEnabled {
+	if helix.RaceEnabled {
 		t.Skip("the race detector makes sync.Pool forget on purpose")
 	}
 	for strategy, most := range map[string]float64{helix.Inline: 0, helix.Drop: 0, helix.CPUPool: 1, helix.Spawn: 1} {

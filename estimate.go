@@ -91,8 +91,8 @@ func (a *average) add(v float64) {
 // fading weights. Its zero value has learned nothing. It is safe for concurrent
 // use; observe skips its sample rather than wait.
 type callModel struct {
-	fixed, perUnit, size atomicFloat // size is the mean number of members
-	samples              atomic.Uint64
+	fixed, perUnit atomicFloat
+	samples        atomic.Uint64
 
 	mu                             sync.Mutex // guards what follows, and writing
 	n                              float64    // calls, as far as they have not faded
@@ -102,8 +102,8 @@ type callModel struct {
 // callMemory is how many calls the fit rests on.
 const callMemory = 50
 
-// observe learns from a call with so many members of that cost together.
-func (m *callModel) observe(members int, cost float64, run time.Duration) {
+// observe learns from a call whose members cost that together.
+func (m *callModel) observe(cost float64, run time.Duration) {
 	if !m.mu.TryLock() {
 		return
 	}
@@ -124,19 +124,14 @@ func (m *callModel) observe(members int, cost float64, run time.Duration) {
 	}
 	m.perUnit.Store(perUnit)
 	m.fixed.Store(meanRun - perUnit*meanCost)
-	size := m.size.Load()
-	if size == 0 {
-		size = float64(members)
-	}
-	m.size.Store(size + (float64(members)-size)/callMemory)
 	m.samples.Add(1)
 }
 
-// alone is the predicted time of a call with a single item of that cost, and
-// share what such an item adds to the calls that are usual.
-func (m *callModel) predict(cost float64) (alone, share time.Duration) {
+// predict returns the time of a call with a single item of that cost, and what
+// such an item adds to a call of that size.
+func (m *callModel) predict(cost float64, size int) (alone, share time.Duration) {
 	fixed, variable := m.fixed.Load(), m.perUnit.Load()*cost
-	return scaleDuration(1, fixed+variable), scaleDuration(1, fixed/max(m.size.Load(), 1)+variable)
+	return scaleDuration(1, fixed+variable), scaleDuration(1, fixed/float64(size)+variable)
 }
 
 // gain is the part of the work that a call with size items saves; 1, the best,

@@ -68,3 +68,24 @@ func TestModelTellsItsSpread(t *testing.T) {
 	require.InEpsilon(t, 2*time.Millisecond, run, .05)
 	require.InEpsilon(t, time.Millisecond, spread, .1)
 }
+
+func TestCallModel(t *testing.T) {
+	var m callModel
+	require.InDelta(t, 1, m.gain(8, 1), 0, "nothing seen: the best is hoped for")
+	for range 100 { // always alone: fixed and variable cannot be told apart
+		m.observe(1, 420*time.Microsecond)
+	}
+	alone, share := m.predict(1, 8)
+	require.InDelta(t, 420*time.Microsecond, alone, 10)
+	require.InDelta(t, 420*time.Microsecond, share, 10)
+	require.InDelta(t, 0, m.gain(8, 1), 1e-6)
+
+	for i := range 400 {
+		n := 1 + i%8
+		m.observe(float64(n), time.Duration(400+20*n)*time.Microsecond)
+	}
+	alone, share = m.predict(1, 8)
+	require.InEpsilon(t, 420*time.Microsecond, alone, .01)
+	require.InEpsilon(t, 70*time.Microsecond, share, .01)
+	require.InEpsilon(t, 1-560./(8*420), m.gain(8, 1), .01)
+}

@@ -128,11 +128,15 @@ func (k *kind) count() counts {
 }
 
 // predict fills in how long the job will run, as far as is known.
-func (k *kind) predict(j *JobInfo, unit time.Duration) {
-	j.Predicted, j.Spread, j.Samples = k.model.predict(j.Cost, unit)
+func (k *kind) predict(j *JobInfo, cfg *RouterConfig) {
+	j.Predicted, j.Spread, j.Samples = k.model.predict(j.Cost, cfg.UnitTime)
 	j.Work = j.Predicted
 	if calls := k.calls.samples.Load(); j.Batchable && calls > 0 {
-		j.Predicted, j.Work = k.calls.predict(costOf(j))
+		// What it adds to a full batch: under overload, when it matters, batches
+		// fill up, but only if enough is let in. What it really took is put right
+		// afterwards.
+		size, _ := k.batcher.Load().limits(cfg)
+		j.Predicted, j.Work = k.calls.predict(costOf(j), size)
 		j.Samples += calls
 	}
 	if j.Waits {
@@ -174,7 +178,7 @@ func (k *kind) learnBatch(members []*Ticket, run time.Duration) {
 		cost += costOf(&t.info)
 	}
 	if members[0].fate == fateReturned {
-		k.calls.observe(len(members), cost, run)
+		k.calls.observe(cost, run)
 	}
 	for _, t := range members {
 		t.correct(int64(float64(run) * costOf(&t.info) / cost))

@@ -12,12 +12,12 @@ const (
 	// tickEvery is how often demand and shares are worked out anew.
 	tickEvery = 10 * time.Millisecond
 	// demandGain is the weight of the latest tick in the demand's moving mean.
-	demandGain = 0.3
+	demandGain = 0.1
 	// usable is the part of the machine that is given away. With less, work is
 	// left undone; with more, what is admitted comes late.
 	usable = 0.97
 	// burst is how much of its share a kind may save up, as time at its rate.
-	burst = 20 * time.Millisecond
+	burst = 50 * time.Millisecond
 	// tierFloor is the part of a kind's share that no priority is denied.
 	tierFloor = 0.05
 	// probeEvery is how often a kind of which nothing gets in is let in all the
@@ -145,11 +145,14 @@ func (d *demand) divide(now int64, share float64, limited bool) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.limited.Load() { // begins with full buckets
-		d.filled, d.saved, d.floor = now, share*float64(burst), [3]float64{}
+	if d.limited.Load() {
+		d.fill(now)
+		d.rate = share
+		return
 	}
-	d.fill(now)
-	d.rate = share
+	// A limited kind begins with a full bucket.
+	d.rate, d.filled = share, now
+	d.saved, d.floor = share*float64(burst), [3]float64{}
 	d.limited.Store(true)
 }
 

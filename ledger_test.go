@@ -59,7 +59,7 @@ func TestLedgerMeasuresDemand(t *testing.T) {
 	kinds := map[string]*kind{"k": k}
 	var l ledger
 	now := int64(0)
-	for range 100 { // 1.5 ms of work each ms
+	for range 1000 { // 1.5 ms of work each ms
 		now += int64(time.Millisecond)
 		k.cells[now%2].offered.Add(int64(1500 * time.Microsecond))
 		if l.due(now) {
@@ -72,4 +72,54 @@ func TestLedgerMeasuresDemand(t *testing.T) {
 	require.True(t, k.demand.limited.Load())
 	l.tick(now+int64(time.Second), 1, kinds)
 	require.InDelta(t, 0, k.demand.asked.Load(), 1e-3, "a quiet second is forgotten at once")
+}
+
+func TestPrioritiesInALimitedKind(t *testing.T) {
+	var d demand
+	d.divide(0, 1, true) // one core, and a bucket of 50 ms
+	allowed := func(now int64, p Priority) bool {
+		limited, left := d.left(now, p)
+		require.True(t, limited)
+		return left > 0
+	}
+	full := int64(burst)
+	require.True(t, allowed(0, Low))
+	d.spend(full*85/100, High)
+	require.False(t, allowed(0, Low), "the last fifth is for others")
+	require.True(t, allowed(0, Normal))
+	d.spend(full*11/100, High)
+	require.False(t, allowed(0, Normal), "the last twentieth is for High")
+	require.True(t, allowed(0, High))
+	d.spend(full, High)
+	require.False(t, allowed(0, High))
+
+	// High goes on to take all there is; the others get their twentieth each.
+	got := map[Priority]int64{}
+	step := int64(100 * time.Microsecond)
+	for now := int64(0); now < int64(time.Second); now += step {
+		for _, p := range []Priority{High, High, High, Normal, Low} {
+			if allowed(now, p) {
+				d.spend(step, p)
+				got[p] += step
+			}
+		}
+	}
+	require.InDelta(t, .05, float64(got[Low])/1e9, .01)
+	require.InDelta(t, .05, float64(got[Normal])/1e9, .01)
+	require.InDelta(t, .85, float64(got[High])/1e9, .06)
+
+	d.divide(int64(2*time.Second), 1, false)
+	limited, _ := d.left(int64(2*time.Second), Low)
+	require.False(t, limited)
+}
+
+func TestWorkIsGivenBack(t *testing.T) {
+	var d demand
+	d.divide(0, 1, true)
+	d.spend(int64(time.Second), Normal)
+	_, left := d.left(0, Normal)
+	require.Negative(t, left)
+	d.spend(-int64(time.Second), Normal)
+	_, left = d.left(0, Normal)
+	require.Positive(t, left)
 }

@@ -1,5 +1,6 @@
 //go:build !race
 
-package helix_test
+package helix
 
-const raceEnabled = false
+// RaceEnabled says that the race detector is on.
+const RaceEnabled = false

@@ -133,7 +133,7 @@ func (r *Router) route(t *Ticket, arrived time.Time) error {
 // describe fills in what is known of the job beyond its own fields.
 func (r *Router) describe(t *Ticket, now int64) {
 	i := &t.info
-	t.kind.predict(i, t.cfg.UnitTime)
+	t.kind.predict(i, t.cfg)
 	if i.Budget > 0 {
 		i.Deadline = math.MaxInt64
 		if int64(i.Budget) < math.MaxInt64-max(t.arrived, 0) {

@@ -1,0 +1,113 @@
+package helix_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/helixrouter/helix"
+	"github.com/stretchr/testify/require"
+)
+
+func TestAdaptivePolicy(t *testing.T) {
+	ms := time.Millisecond
+	for _, c := range []struct {
+		name   string
+		job    helix.JobInfo
+		press  func(*helix.Pressure)
+		want   string
+		reason string
+	}{
+		{"small", helix.JobInfo{Predicted: 8_000, Samples: 1}, nil, helix.Inline, "predicted within inline_threshold"},
+		{"small by its hint", helix.JobInfo{Predicted: 8_000, Cost: 8_000}, nil, helix.Inline, "predicted within inline_threshold"},
+		{"small, from Go", helix.JobInfo{Predicted: 8_000, Samples: 1, Async: true}, nil, helix.Spawn, "predicted within inline_threshold"},
+		{"unknown", helix.JobInfo{}, nil, helix.CPUPool, "slot free"},
+		{"larger", helix.JobInfo{Predicted: 8_001, Samples: 1}, nil, helix.CPUPool, "slot free"},
+		{"larger, slots busy", helix.JobInfo{Predicted: ms, Samples: 1}, func(p *helix.Pressure) { p.CPUBusy = 8 }, helix.CPUPool, "queued, earliest deadline first"},
+		{"waits", helix.JobInfo{Predicted: ms, Samples: 1, Waits: true}, nil, helix.Spawn, "waits, holds no cpu slot"},
+		{"batches, gain not known", helix.JobInfo{Predicted: ms, Samples: 1, Batchable: true}, func(p *helix.Pressure) { p.BatchGain = 1 }, helix.Batch, "batching saves work"},
+		{"batches, gain too small", helix.JobInfo{Predicted: ms, Samples: 1, Batchable: true}, func(p *helix.Pressure) { p.BatchGain = .09 }, helix.CPUPool, "slot free"},
+
+		{"late", helix.JobInfo{Budget: ms, Slack: 0}, nil, helix.Drop, "already late"},
+		{"cannot make it", helix.JobInfo{Predicted: 2 * ms, Samples: 1, Budget: ms, Slack: ms}, nil, helix.Drop, "budget cannot be met"},
+		{"cannot make it, as far as a hint tells", helix.JobInfo{Predicted: 2 * ms, Cost: 2e6, Budget: ms, Slack: ms}, nil, helix.CPUPool, "slot free"},
+		{"cannot make it, but is a probe", helix.JobInfo{Predicted: 2 * ms, Samples: 1, Budget: ms, Slack: ms}, func(p *helix.Pressure) { p.Probe = true }, helix.CPUPool, "slot free"},
+		{"share spent", helix.JobInfo{Predicted: 1, Samples: 1}, func(p *helix.Pressure) { p.Limited = true }, helix.Drop, "over its fair share"},
+		{"share left", helix.JobInfo{Predicted: 1, Samples: 1}, func(p *helix.Pressure) { p.Limited, p.ShareLeft = true, 1 }, helix.Inline, "predicted within inline_threshold"},
+		{"share spent, but is a probe", helix.JobInfo{Predicted: 1, Samples: 1}, func(p *helix.Pressure) { p.Limited, p.Probe = true, true }, helix.Inline, "predicted within inline_threshold"},
+		{"share spent, but waits", helix.JobInfo{Waits: true}, func(p *helix.Pressure) { p.Limited = true }, helix.Spawn, "waits, holds no cpu slot"},
+		{"queue full", helix.JobInfo{Predicted: ms, Samples: 1}, func(p *helix.Pressure) { p.CPUBusy, p.Queued = 8, 512 }, helix.Drop, "queue is full"},
+		{"spawn limit", helix.JobInfo{Waits: true}, func(p *helix.Pressure) { p.Spawned = 4096 }, helix.Drop, "spawn_limit reached"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := idle()
+			if c.press != nil {
+				c.press(&p)
+			}
+			d := helix.AdaptivePolicy{}.Choose(c.job, p)
+			require.Equal(t, c.want, d.Strategy)
+			require.Equal(t, c.reason, d.Reason)
+			require.Equal(t, d, helix.AdaptivePolicy{}.Choose(c.job, p), "pure")
+		})
+	}
+}
+
+// A kind that was learned to be slow, and has become fast, is let in again.
+func TestAWrongEstimateHeals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter(t, helix.RouterConfig{Policy: helix.AdaptivePolicy{}})
+		took := time.Second
+		job := helix.Job{Budget: 100 * time.Millisecond, Run: func(context.Context) (any, error) { time.Sleep(took); return nil, nil }}
+		for range 5 {
+			_, _ = r.Submit(t.Context(), helix.Job{Run: job.Run})
+		}
+		_, err := r.Go(t.Context(), job) // the one that is let in
+		require.NoError(t, err)
+		_, err = r.Submit(t.Context(), job)
+		require.ErrorIs(t, err, helix.ErrDropped)
+		took = time.Millisecond
+		for n := 0; ; n++ {
+			require.Less(t, n, 100, "seconds")
+			if _, err := r.Submit(t.Context(), job); err == nil {
+				if _, err := r.Submit(t.Context(), job); err == nil {
+					return
+				}
+			}
+			time.Sleep(time.Second)
+		}
+	})
+}
+
+func TestBatchingThatDoesNotPayStops(t *testing.T) {
+	for name, c := range map[string]struct {
+		fixed time.Duration
+		pays  bool
+	}{"pays": {10 * time.Millisecond, true}, "does not pay": {100 * time.Microsecond, false}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRouter(t, helix.RouterConfig{Policy: helix.AdaptivePolicy{}, CPUParallelism: 1})
+				task := register(t, r, helix.Kind[int, int]{Name: "b", Scaling: 1, Batch: func(_ context.Context, ins []int) ([]int, error) {
+					time.Sleep(c.fixed + time.Duration(len(ins))*2*time.Millisecond)
+					return ins, nil
+				}})
+				var wg sync.WaitGroup
+				for i := range 400 {
+					wg.Go(func() {
+						time.Sleep(time.Duration(i) * 3 * time.Millisecond)
+						_, _ = task.Submit(t.Context(), i)
+					})
+				}
+				wg.Wait()
+				d := r.Explain(helix.Job{Kind: "b"})
+				if c.pays {
+					require.Equal(t, helix.Batch, d.Strategy)
+				} else {
+					require.Equal(t, helix.CPUPool, d.Strategy)
+				}
+				require.InEpsilon(t, c.fixed+2*time.Millisecond, d.Run, .05, "the time of a call with one item")
+			})
+		})
+	}
+}

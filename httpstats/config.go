@@ -1,0 +1,161 @@
+package httpstats
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"mime"
+	"net/http"
+	"slices"
+
+	"github.com/helixrouter/helix"
+)
+
+func (h *Handler) serveConfig(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, h.router.Config())
+}
+
+const maxPatch = 64 << 10 // bytes
+
+// patchConfig changes the fields that the body names, all of them or none, and
+// answers with the configuration in force.
+func (h *Handler) patchConfig(w http.ResponseWriter, r *http.Request) {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		fail(w, true, http.StatusUnsupportedMediaType, failure{Error: "the body must be application/json"})
+		return
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPatch))
+	if err != nil {
+		code, bad := http.StatusBadRequest, failure{Error: "the body could not be read"}
+		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+			code, bad.Error = http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is longer than %d bytes", tooLarge.Limit)
+		}
+		fail(w, true, code, bad)
+		return
+	}
+	if bad := applyPatch(h.router, body); bad != nil {
+		fail(w, true, http.StatusBadRequest, *bad)
+		return
+	}
+	h.serveConfig(w, r)
+}
+
+// applyPatch updates r's configuration with a JSON object of fields.
+func applyPatch(r *helix.Router, body []byte) *failure {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(body, &fields); err != nil || fields == nil {
+		reason := "null"
+		if err != nil {
+			reason = err.Error()
+		}
+		return &failure{Error: "the body must be one JSON object: " + reason}
+	}
+	var parse error
+	change := func(c *helix.RouterConfig) {
+		// c comes back as it was where this fails.
+		parse = json.Unmarshal(body, c)
+	}
+	if bad := checkFields(r.Config(), fields); bad != nil {
+		return bad
+	}
+	err := r.Update(change)
+	if parse != nil {
+		err = parse
+	}
+	if err == nil {
+		return nil
+	}
+	return patchFailure(err, fields)
+}
+
+// checkFields refuses names that the configuration does not have. Its own
+// decoder does too, but compares them without regard to case.
+func checkFields(c helix.RouterConfig, fields map[string]json.RawMessage) *failure {
+	known, err := configFields(c)
+	if err != nil {
+		return &failure{Error: err.Error()}
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		if _, ok := known[name]; !ok {
+			return &failure{
+				Error: fmt.Sprintf("there is no field %.100q", name),
+				Field: shorten(name), Value: shown(fields[name]),
+			}
+		}
+	}
+	return nil
+}
+
+// configFields is the configuration's JSON form by field.
+func configFields(c helix.RouterConfig) (map[string]json.RawMessage, error) {
+	text, err := json.Marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	var fields map[string]json.RawMessage
+	return fields, json.Unmarshal(text, &fields)
+}
+
+// jsonFields names the fields of helix.RouterConfig as its JSON form does.
+var jsonFields = map[string]string{
+	"RouterConfig.InlineThreshold":           "inline_threshold",
+	"RouterConfig.SpawnThreshold":            "spawn_threshold",
+	"RouterConfig.CPUQueueCap":               "cpu_queue_cap",
+	"RouterConfig.CPUParallelism":            "cpu_parallelism",
+	"RouterConfig.BackpressureBusyThreshold": "backpressure_busy_threshold",
+	"RouterConfig.BatchMaxSize":              "batch_max_size",
+	"RouterConfig.BatchMaxDelay":             "batch_max_delay_ms",
+	"RouterConfig.SpawnLimit":                "spawn_limit",
+	"RouterConfig.MaxKinds":                  "max_kinds",
+	"RouterConfig.UnitTime":                  "unit_time_ns",
+	"RouterConfig.Policy":                    "policy",
+	"RouterConfig.policy":                    "policy",
+}
+
+// patchFailure says which field of the request is at fault, and with what
+// value, as the client wrote them.
+func patchFailure(err error, fields map[string]json.RawMessage) *failure {
+	bad := &failure{Error: err.Error()}
+	var field *helix.FieldError
+	var kind *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &field):
+		bad.Field = jsonFields[field.Field]
+		bad.Value = shown(fields[bad.Field])
+		bad.Error = fmt.Sprintf("%s: must be %s", bad.Field, field.Allowed)
+		if bad.Field == "" || bad.Value == nil { // one that the request did not name
+			bad.Value = fmt.Sprint(field.Value)
+			bad.Error = err.Error()
+		}
+	case errors.As(err, &kind):
+		bad.Field = kind.Field
+		bad.Value = shown(fields[kind.Field])
+		bad.Error = fmt.Sprintf("%s: must be of type %s, not %s", kind.Field, kind.Type, kind.Value)
+	}
+	return bad
+}
+
+const maxShown = 256 // bytes of a value that an error repeats
+
+// shown returns a JSON value for an error's body: nil if there is none; as
+// text where it is a number that nobody can read back, or long, and then only
+// its start.
+func shown(raw json.RawMessage) any {
+	if raw == nil {
+		return nil
+	}
+	var readable any
+	if len(raw) > maxShown || json.Unmarshal(raw, &readable) != nil {
+		return shorten(string(raw))
+	}
+	return raw
+}
+
+func shorten(s string) string {
+	if len(s) > maxShown {
+		return s[:maxShown] + "…"
+	}
+	return s
+}

@@ -1,0 +1,124 @@
+package httpstats
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/helixrouter/helix"
+)
+
+func TestPatchConfig(t *testing.T) {
+	r := newRouter(t, helix.RouterConfig{})
+	h := newHandler(t, r, WithConfigWrites())
+	require.Contains(t, ask(h, http.MethodGet, "/api/config", "").Body.String(), `"cpu_queue_cap":512`)
+	w := ask(h, http.MethodPatch, "/api/config", `{"cpu_queue_cap": 99, "batch_max_delay_ms": 2.5}`,
+		"Content-Type", "application/json; charset=utf-8", "Sec-Fetch-Site", "same-origin")
+	require.Equal(t, http.StatusOK, w.Code, w.Body.String())
+	require.Contains(t, w.Body.String(), `"cpu_queue_cap":99`)
+	require.Equal(t, 99, r.Config().CPUQueueCap)
+	require.Equal(t, "2.5ms", r.Config().BatchMaxDelay.String())
+
+	// What was served can be sent back.
+	whole := ask(h, http.MethodGet, "/api/config", "").Body.String()
+	require.Equal(t, http.StatusOK, patch(h, whole).Code)
+}
+
+func patch(h http.Handler, body string) *httptest.ResponseRecorder {
+	return ask(h, http.MethodPatch, "/api/config", body, "Content-Type", "application/json")
+}
+
+func TestPatchConfigRefuses(t *testing.T) {
+	r := newRouter(t, helix.RouterConfig{})
+	h := newHandler(t, r, WithConfigWrites())
+	before := ask(h, http.MethodGet, "/api/config", "").Body.String()
+	for body, want := range map[string]failure{
+		`{"cpu_queue_cap":-1}`:                          {Field: "cpu_queue_cap", Value: -1.0},
+		`{"batch_max_size":7,"cpu_queue_cap":-1}`:       {Field: "cpu_queue_cap", Value: -1.0},
+		`{"cpu_queue_cap":99999999999}`:                 {Field: "cpu_queue_cap", Value: 99999999999.0},
+		`{"cpu_queue_cap":1.5}`:                         {Field: "cpu_queue_cap", Value: 1.5},
+		`{"cpu_queue_cap":"many"}`:                      {Field: "cpu_queue_cap", Value: "many"},
+		`{"cpu_queue_cap":{"a":[1]}}`:                   {Field: "cpu_queue_cap", Value: map[string]any{"a": []any{1.0}}},
+		`{"inline_threshold":90000}`:                    {Field: "inline_threshold", Value: 90000.0},
+		`{"spawn_threshold":1}`:                         {Field: "inline_threshold", Value: "8µs"},
+		`{"batch_max_delay_ms":-1}`:                     {Field: "batch_max_delay_ms", Value: -1.0},
+		`{"policy":"lottery"}`:                          {Field: "policy", Value: "lottery"},
+		`{"max_kinds":7}`:                               {Field: "max_kinds", Value: 7.0},
+		`{"color":"red"}`:                               {Field: "color", Value: "red"},
+		`{"CPU_QUEUE_CAP":7}`:                           {Field: "CPU_QUEUE_CAP", Value: 7.0},
+		`{"unit_time_ns":1e999}`:                        {Field: "unit_time_ns", Value: "1e999"},
+		`{"policy":"` + strings.Repeat("x", 500) + `"}`: {Field: "policy", Value: `"` + strings.Repeat("x", 255) + "…"},
+	} {
+		w := patch(h, body)
+		require.Equal(t, http.StatusBadRequest, w.Code, body)
+		got := decode[failure](t, w.Body.String())
+		require.NotEmpty(t, got.Error, body)
+		require.Equal(t, want.Field, got.Field, body)
+		require.Equal(t, want.Value, got.Value, body)
+	}
+	for _, body := range []string{``, `null`, `[]`, `7`, `"x"`, `{`, `{"a":1} {"b":2}`, `{"cpu_queue_cap":}`, "\xff"} {
+		w := patch(h, body)
+		require.Equal(t, http.StatusBadRequest, w.Code, body)
+		require.NotEmpty(t, decode[failure](t, w.Body.String()).Error)
+	}
+	require.Equal(t, http.StatusRequestEntityTooLarge, patch(h, `{"policy":"`+strings.Repeat("x", maxPatch)+`"}`).Code)
+	for _, kind := range []string{"", "text/plain", "application/x-www-form-urlencoded", "application/json/x", ";"} {
+		w := ask(h, http.MethodPatch, "/api/config", `{"cpu_queue_cap":9}`, "Content-Type", kind)
+		require.Equal(t, http.StatusUnsupportedMediaType, w.Code, kind)
+	}
+	for _, header := range [][2]string{{"Sec-Fetch-Site", "cross-site"}, {"Origin", "https://evil.example"}, {"Origin", "null"}} {
+		w := ask(h, http.MethodPatch, "/api/config", `{"cpu_queue_cap":9}`, "Content-Type", "application/json", header[0], header[1])
+		require.Equal(t, http.StatusForbidden, w.Code, header)
+	}
+	require.Equal(t, before, ask(h, http.MethodGet, "/api/config", "").Body.String(), "nothing may have changed")
+}
+
+// TestJSONFieldsAreComplete fails when the configuration gets a field whose
+// errors would not name it as the request does.
+func TestJSONFieldsAreComplete(t *testing.T) {
+	fields, err := configFields(helix.DefaultConfig())
+	require.NoError(t, err)
+	named := make(map[string]bool)
+	for field, name := range jsonFields {
+		require.Contains(t, fields, name)
+		if name != "policy" {
+			_, ok := reflect.TypeFor[helix.RouterConfig]().FieldByName(strings.TrimPrefix(field, "RouterConfig."))
+			require.True(t, ok, field)
+		}
+		named[name] = true
+	}
+	require.Len(t, named, len(fields))
+}
+
+// FuzzPatchConfig sends arbitrary bodies: each is either refused, and then
+// nothing has changed, or leaves a configuration that is valid.
+func FuzzPatchConfig(f *testing.F) {
+	for _, body := range []string{
+		`{}`, `{"cpu_queue_cap":1}`, `{"inline_threshold":0,"spawn_threshold":1}`, `{"policy":"threshold"}`,
+		`{"batch_max_delay_ms":1e300}`, `{"batch_max_delay_ms":-1e300}`, `{"a":1,"a":2}`, `null`, `[{}]`, `{"":0}`,
+		`{"cpu_parallelism":1000}`, "{\"\xff\":1}",
+	} {
+		f.Add([]byte(body))
+	}
+	r := newRouter(f, helix.RouterConfig{})
+	f.Fuzz(func(t *testing.T, body []byte) {
+		before, err := json.Marshal(r.Config())
+		require.NoError(t, err)
+		bad := applyPatch(r, body)
+		after, err := json.Marshal(r.Config())
+		require.NoError(t, err)
+		if bad != nil {
+			require.JSONEq(t, string(before), string(after))
+			_, err := json.Marshal(bad)
+			require.NoError(t, err)
+			require.NotEmpty(t, bad.Error)
+			return
+		}
+		require.NoError(t, r.Update(func(*helix.RouterConfig) {}), "what is in force must be valid")
+	})
+}

@@ -1,0 +1,181 @@
+package httpstats
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/helixrouter/helix"
+)
+
+// decision is a [helix.Event] as the page gets it; what is not known, or does
+// not apply, is null.
+type decision struct {
+	Seq      uint64       `json:"seq"`
+	TimeMs   int64        `json:"t_ms"`
+	Kind     string       `json:"kind"`
+	Strategy string       `json:"strategy"`
+	Reason   string       `json:"reason"`
+	Status   helix.Status `json:"status"`
+
+	PredictedMs     *number `json:"predicted_ms"` // wait and run
+	PredictedWaitMs *number `json:"predicted_wait_ms"`
+	PredictedRunMs  *number `json:"predicted_run_ms"`
+	SpreadMs        *number `json:"spread_ms"`
+	Samples         uint64  `json:"samples"`
+
+	TookMs  *number `json:"took_ms"` // null if it did not run
+	WaitMs  *number `json:"wait_ms"`
+	RunMs   *number `json:"run_ms"`
+	Members int     `json:"members"`
+
+	BudgetMs *number `json:"budget_ms"`
+	SlackMs  *number `json:"slack_ms"`
+	InBudget *bool   `json:"in_budget"` // null if it had no budget or did not run
+
+	Cost     *number        `json:"cost"`
+	Scaling  number         `json:"scaling"`
+	Priority helix.Priority `json:"priority"`
+	Async    bool           `json:"async"`
+	Demand   number         `json:"demand"`
+	Share    number         `json:"share"`
+	CPUBusy  int            `json:"cpu_busy"`
+	Slots    int            `json:"slots"`
+	Queued   int            `json:"queued"`
+	Rejected []alternative  `json:"rejected"`
+	Error    *string        `json:"error"` // what the job returned, for one that failed
+}
+
+type alternative struct {
+	Strategy string `json:"strategy"`
+	Reason   string `json:"reason"`
+}
+
+func newDecision(e *helix.Event) decision {
+	ran, budgeted := e.Outcome.Members > 0, e.Info.Budget > 0
+	run := e.Decision.Run
+	if run == 0 {
+		run = e.Info.Predicted // a policy of the user's need not fill it in
+	}
+	d := decision{
+		Seq:      e.Seq,
+		TimeMs:   e.Time.UnixMilli(),
+		Kind:     e.Info.Kind,
+		Strategy: e.Decision.Strategy,
+		Reason:   e.Decision.Reason,
+		Status:   e.Outcome.Status,
+
+		PredictedMs:     known(milliseconds(e.Decision.Wait+run), run > 0),
+		PredictedWaitMs: known(milliseconds(e.Decision.Wait), run > 0 || e.Decision.Wait > 0),
+		PredictedRunMs:  known(milliseconds(run), run > 0),
+		SpreadMs:        known(milliseconds(e.Info.Spread), e.Info.Samples > 0),
+		Samples:         e.Info.Samples,
+
+		TookMs:  known(milliseconds(e.Outcome.Latency), ran),
+		WaitMs:  known(milliseconds(e.Outcome.Wait), ran),
+		RunMs:   known(milliseconds(e.Outcome.Run), ran),
+		Members: e.Outcome.Members,
+
+		BudgetMs: known(milliseconds(e.Info.Budget), budgeted),
+		SlackMs:  known(milliseconds(e.Info.Slack), budgeted),
+
+		Cost:     known(number(e.Info.Cost), e.Info.Cost > 0),
+		Scaling:  number(e.Info.Scaling),
+		Priority: e.Info.Priority,
+		Async:    e.Info.Async,
+		Demand:   number(e.Pressure.Demand),
+		Share:    number(e.Pressure.Share),
+		CPUBusy:  e.Pressure.CPUBusy,
+		Slots:    e.Pressure.Slots,
+		Queued:   e.Pressure.Queued,
+		Rejected: alternatives(e.Decision),
+	}
+	if ran && budgeted {
+		inBudget := e.Outcome.InBudget
+		d.InBudget = &inBudget
+	}
+	if e.Outcome.Status == helix.Failed && e.Outcome.Err != nil {
+		text := errorText(e.Outcome.Err)
+		d.Error = &text
+	}
+	return d
+}
+
+func alternatives(d helix.Decision) []alternative {
+	list := make([]alternative, 0, len(d.Rejected))
+	for _, a := range d.Rejected {
+		if a.Strategy != "" {
+			list = append(list, alternative(a))
+		}
+	}
+	return list
+}
+
+const maxErrorText = 200 // bytes
+
+// errorText is the start of what a job's error says, without the stack of a
+// panic. The error is the user's: its method may panic as well.
+func errorText(err error) (text string) {
+	defer func() {
+		if v := recover(); v != nil {
+			text = fmt.Sprintf("%T (its Error method panicked)", err)
+		}
+	}()
+	var panicked *helix.PanicError
+	if errors.As(err, &panicked) {
+		text = fmt.Sprintf("panic: %v", panicked.Value)
+	} else {
+		text = err.Error()
+	}
+	if len(text) > maxErrorText {
+		text = text[:maxErrorText] + "…"
+	}
+	return strings.ToValidUTF8(text, "\uFFFD")
+}
+
+// sample picks at most n of events, oldest first, such that no strategy hides
+// another: it takes the newest of each in turn. turn says which comes first,
+// for when there are more strategies than n; drops always do.
+func sample(events []helix.Event, n, turn int) []helix.Event {
+	if len(events) <= n {
+		return events
+	}
+	byStrategy := make(map[string][]helix.Event)
+	for _, e := range events {
+		byStrategy[e.Decision.Strategy] = append(byStrategy[e.Decision.Strategy], e)
+	}
+	var names []string
+	for name := range byStrategy {
+		if name != helix.Drop {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	if len(names) > 0 {
+		turn %= len(names)
+		names = slices.Concat(names[turn:], names[:turn])
+	}
+	if byStrategy[helix.Drop] != nil {
+		names = slices.Insert(names, 0, helix.Drop)
+	}
+	picked := make([]helix.Event, 0, n)
+	for i := 0; len(picked) < n; i = (i + 1) % len(names) {
+		left := byStrategy[names[i]]
+		if len(left) == 0 {
+			continue
+		}
+		picked = append(picked, left[len(left)-1])
+		byStrategy[names[i]] = left[:len(left)-1]
+	}
+	slices.SortFunc(picked, func(a, b helix.Event) int {
+		switch {
+		case a.Seq < b.Seq:
+			return -1
+		case a.Seq > b.Seq:
+			return 1
+		}
+		return 0
+	})
+	return picked
+}

@@ -1,0 +1,149 @@
+package httpstats
+
+import (
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/helixrouter/helix"
+)
+
+// family is one metric name: what it means, and how it is read.
+type family struct {
+	name, help string
+	kind       dto.MetricType
+	labels     []string // sorted
+	read       func(from *source, to *series)
+	desc       *prometheus.Desc
+}
+
+func describe(name string, kind dto.MetricType, help string, labels []string, read func(*source, *series)) family {
+	return family{name, help, kind, labels, read, prometheus.NewDesc(name, help, labels, nil)}
+}
+
+func counter(name, help string, read func(*source, *series), labels ...string) family {
+	return describe(name, dto.MetricType_COUNTER, help, labels, read)
+}
+
+func gauge(name, help string, read func(*source, *series), labels ...string) family {
+	return describe(name, dto.MetricType_GAUGE, help, labels, read)
+}
+
+// untyped is for the original's three names: a counter without _total is none
+// to Prometheus' conventions, and OpenMetrics would rename it.
+func untyped(name, help string, read func(*source, *series), labels ...string) family {
+	return describe(name, dto.MetricType_UNTYPED, help, labels, read)
+}
+
+// families is all that is exported. It is never written to.
+var families = []family{
+	untyped("helix_completed", "Jobs that ran and returned no error; the original's name for helix_jobs_completed_total.",
+		func(s *source, m *series) { m.addCount(s.Completed) }),
+	untyped("helix_dropped", "Jobs that were refused; the original's name for helix_jobs_dropped_total.",
+		func(s *source, m *series) { m.addCount(s.Dropped) }),
+	untyped("helix_routed", "Jobs by the strategy they were sent to; the original's name for helix_jobs_routed_total.",
+		readRouted, "strategy"),
+
+	counter("helix_jobs_submitted_total", "Jobs submitted: the sum of those completed, failed, dropped, withdrawn and in flight.",
+		func(s *source, m *series) { m.addCount(s.Submitted) }),
+	counter("helix_jobs_completed_total", "Jobs that ran and returned no error.",
+		func(s *source, m *series) { m.addCount(s.Completed) }),
+	counter("helix_jobs_failed_total", "Jobs that ran and returned an error or panicked.",
+		func(s *source, m *series) { m.addCount(s.Failed) }),
+	counter("helix_jobs_dropped_total", "Jobs that were refused, by reason.",
+		readDropped, "reason"),
+	counter("helix_jobs_withdrawn_total", "Jobs given up by their caller before they started.",
+		func(s *source, m *series) { m.addCount(s.Withdrawn) }),
+	counter("helix_jobs_routed_total", "Jobs by the strategy they were sent to.",
+		readRouted, "strategy"),
+	counter("helix_promises_made_total", "Jobs that were admitted with a latency budget and have ended.",
+		func(s *source, m *series) { m.addCount(s.Promised) }),
+	counter("helix_promises_kept_total", "Jobs that were admitted with a latency budget and ended inside it.",
+		func(s *source, m *series) { m.addCount(s.Kept) }),
+	describe("helix_job_duration_seconds", dto.MetricType_HISTOGRAM,
+		"Time from the arrival of a job to its end, by the strategy that ran it.", []string{"strategy"}, readDurations),
+
+	gauge("helix_jobs_in_flight", "Jobs admitted and not ended.",
+		func(s *source, m *series) { m.addCount(s.InFlight) }),
+	gauge("helix_cpu_slots", "Slots for jobs of the strategies cpu_pool and batch.",
+		func(s *source, m *series) { m.add(float64(s.Pressure.Slots)) }),
+	gauge("helix_cpu_slots_busy", "Slots in use.",
+		func(s *source, m *series) { m.add(float64(s.Pressure.CPUBusy)) }),
+	gauge("helix_queue_jobs", "Jobs waiting for a slot.",
+		func(s *source, m *series) { m.add(float64(s.Pressure.Queued)) }),
+	gauge("helix_queue_limit_jobs", "Jobs that may wait for a slot.",
+		func(s *source, m *series) { m.add(float64(s.Pressure.QueueCap)) }),
+	gauge("helix_spawned_jobs", "Jobs on goroutines of their own.",
+		func(s *source, m *series) { m.add(float64(s.Pressure.Spawned)) }),
+	gauge("helix_spawned_limit_jobs", "Jobs that may have goroutines of their own.",
+		func(s *source, m *series) { m.add(float64(s.Pressure.SpawnLimit)) }),
+	gauge("helix_pressure_work_seconds", "Predicted CPU time of all work admitted and not finished.",
+		func(s *source, m *series) { m.add(s.Pressure.WorkMs / 1e3) }),
+	gauge("helix_pressure_wait_seconds", "Predicted wait for a slot.",
+		func(s *source, m *series) { m.add(s.Pressure.WaitMs / 1e3) }),
+	gauge("helix_pressure_demand_cores", "CPU seconds a second offered lately, refused work included.",
+		func(s *source, m *series) { m.add(s.Pressure.Demand) }),
+	gauge("helix_uptime_seconds", "Time since the router was made.",
+		func(s *source, m *series) { m.add(s.Uptime.Seconds()) }),
+
+	counter("helix_kind_jobs_total", "Jobs of a kind that have ended, by how they did.",
+		readOutcomes, "kind", "outcome"),
+	counter("helix_kind_promises_made_total", "Jobs of a kind that were admitted with a latency budget and have ended.",
+		func(s *source, m *series) {
+			m.perKind(s, func(k *helix.KindStats) float64 { return float64(k.Promised) })
+		}, "kind"),
+	counter("helix_kind_promises_kept_total", "Jobs of a kind that were admitted with a latency budget and ended inside it.",
+		func(s *source, m *series) { m.perKind(s, func(k *helix.KindStats) float64 { return float64(k.Kept) }) }, "kind"),
+	counter("helix_kind_run_samples_total", "Runs of a kind that its predicted run time rests on.",
+		func(s *source, m *series) {
+			m.perKind(s, func(k *helix.KindStats) float64 { return float64(k.Samples) })
+		}, "kind"),
+	gauge("helix_kind_jobs_in_flight", "Jobs of a kind admitted and not ended.",
+		func(s *source, m *series) {
+			m.perKind(s, func(k *helix.KindStats) float64 { return float64(k.InFlight) })
+		}, "kind"),
+	gauge("helix_kind_run_seconds", "Mean run time of a kind, as learned lately.",
+		func(s *source, m *series) { m.perKind(s, func(k *helix.KindStats) float64 { return k.RunMs / 1e3 }) }, "kind"),
+	gauge("helix_kind_run_spread_seconds", "Mean deviation of a kind's run time.",
+		func(s *source, m *series) { m.perKind(s, func(k *helix.KindStats) float64 { return k.SpreadMs / 1e3 }) }, "kind"),
+	gauge("helix_kind_demand_cores", "CPU seconds a second that a kind offered lately, refused work included.",
+		func(s *source, m *series) { m.perKind(s, func(k *helix.KindStats) float64 { return k.Demand }) }, "kind"),
+	gauge("helix_kind_share_cores", "CPU seconds a second that are a kind's fair share now.",
+		func(s *source, m *series) { m.perKind(s, func(k *helix.KindStats) float64 { return k.Share }) }, "kind"),
+}
+
+func readRouted(s *source, m *series) {
+	for _, routed := range s.RoutedByStrategy {
+		m.addCount(routed.Count, pair("strategy", routed.Strategy))
+	}
+}
+
+// readDropped adds up the reasons that are the same once they fit a label.
+func readDropped(s *source, m *series) {
+	var order []string
+	counts := make(map[string]uint64, len(s.DroppedByReason))
+	for _, dropped := range s.DroppedByReason {
+		reason := labelValue(dropped.Reason)
+		if _, seen := counts[reason]; !seen {
+			order = append(order, reason)
+		}
+		counts[reason] += dropped.Count
+	}
+	slices.Sort(order)
+	for _, reason := range order {
+		m.addCount(counts[reason], pair("reason", reason))
+	}
+}
+
+func readOutcomes(s *source, m *series) {
+	completed, failed := pair("outcome", string(helix.Completed)), pair("outcome", string(helix.Failed))
+	dropped, withdrawn := pair("outcome", string(helix.Dropped)), pair("outcome", string(helix.Withdrawn))
+	for i := range s.Kinds {
+		k, kind := &s.Kinds[i], s.kinds[i]
+		m.addCount(k.Completed, kind, completed)
+		m.addCount(k.Dropped, kind, dropped)
+		m.addCount(k.Failed, kind, failed)
+		m.addCount(k.Withdrawn, kind, withdrawn)
+	}
+}

@@ -1,0 +1,155 @@
+package httpstats
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/helixrouter/helix"
+)
+
+// NewCollector returns a collector of r's metrics for a registry that the
+// service already has:
+//
+//	prometheus.MustRegister(httpstats.NewCollector(router))
+//
+// Two routers share a registry if their collectors differ in a label, see
+// [prometheus.WrapRegistererWith]. It is safe for concurrent use, holds no
+// goroutine and reads the router only when it is collected. A nil r has no
+// metrics, but describes the same.
+func NewCollector(r *helix.Router) prometheus.Collector { return collector{r} }
+
+type collector struct{ router *helix.Router }
+
+// Describe implements [prometheus.Collector].
+func (c collector) Describe(ch chan<- *prometheus.Desc) {
+	for i := range families {
+		ch <- families[i].desc
+	}
+}
+
+// Collect implements [prometheus.Collector].
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	if c.router == nil {
+		return
+	}
+	scrape(c.router, func(f *family, metrics []*dto.Metric) {
+		for _, m := range metrics {
+			ch <- sampled{f.desc, m}
+		}
+	})
+}
+
+// sampled is a metric of one collection. Const metrics of client_golang cannot
+// hold classic and native buckets at once.
+type sampled struct {
+	desc *prometheus.Desc
+	m    *dto.Metric
+}
+
+// Desc implements [prometheus.Metric].
+func (s sampled) Desc() *prometheus.Desc { return s.desc }
+
+// Write implements [prometheus.Metric].
+func (s sampled) Write(out *dto.Metric) error {
+	out.Label = s.m.Label
+	out.Counter, out.Gauge, out.Untyped, out.Histogram = s.m.Counter, s.m.Gauge, s.m.Untyped, s.m.Histogram
+	return nil
+}
+
+// gatherer hands a scrape to promhttp as it is. A registry would check every
+// metric of every scrape for what the table of families rules out, which costs
+// more than all the rest; a test has one check it instead.
+type gatherer struct{ router *helix.Router }
+
+// Gather implements [prometheus.Gatherer].
+func (g gatherer) Gather() ([]*dto.MetricFamily, error) {
+	list := make([]*dto.MetricFamily, 0, len(families))
+	scrape(g.router, func(f *family, metrics []*dto.Metric) {
+		if len(metrics) > 0 {
+			list = append(list, &dto.MetricFamily{Name: &f.name, Help: &f.help, Type: &f.kind, Metric: metrics})
+		}
+	})
+	slices.SortFunc(list, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
+	return list, nil
+}
+
+func newMetricsHandler(r *helix.Router) http.Handler {
+	serve := promhttp.HandlerFor(gatherer{r}, promhttp.HandlerOpts{})
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		serve.ServeHTTP(w, req)
+	})
+}
+
+// scrape reads r once and calls each for every family.
+func scrape(r *helix.Router, each func(*family, []*dto.Metric)) {
+	s := source{Stats: r.Stats(), router: r}
+	for i := range s.Kinds {
+		s.kinds = append(s.kinds, pair("kind", s.Kinds[i].Name))
+	}
+	for i := range families {
+		f := &families[i]
+		out := series{kind: f.kind}
+		f.read(&s, &out)
+		each(f, out.metrics)
+	}
+}
+
+// source is what a scrape is made from.
+type source struct {
+	helix.Stats
+	router *helix.Router
+	kinds  []*dto.LabelPair // of Stats.Kinds, made once
+}
+
+// series are the metrics of one family.
+type series struct {
+	kind    dto.MetricType
+	metrics []*dto.Metric
+}
+
+// add adds a number. Labels must be sorted by name.
+func (s *series) add(value float64, labels ...*dto.LabelPair) {
+	m := &dto.Metric{Label: labels}
+	switch s.kind {
+	case dto.MetricType_COUNTER:
+		m.Counter = &dto.Counter{Value: &value}
+	case dto.MetricType_GAUGE:
+		m.Gauge = &dto.Gauge{Value: &value}
+	default:
+		m.Untyped = &dto.Untyped{Value: &value}
+	}
+	s.metrics = append(s.metrics, m)
+}
+
+func (s *series) addCount(value uint64, labels ...*dto.LabelPair) { s.add(float64(value), labels...) }
+
+// perKind adds one number a kind.
+func (s *series) perKind(from *source, value func(*helix.KindStats) float64) {
+	for i := range from.Kinds {
+		s.add(value(&from.Kinds[i]), from.kinds[i])
+	}
+}
+
+// maxLabel bounds label values, in bytes. Kinds and strategies are shorter;
+// reasons may come from a policy of the user's.
+const maxLabel = 128
+
+// labelValue makes text fit for a label: short, and valid UTF-8, which is all
+// that Prometheus asks for.
+func labelValue(text string) string {
+	if len(text) > maxLabel {
+		text = text[:maxLabel]
+	}
+	return strings.ToValidUTF8(text, "\uFFFD")
+}
+
+func pair(name, value string) *dto.LabelPair {
+	value = labelValue(value)
+	return &dto.LabelPair{Name: &name, Value: &value}
+}

@@ -1,0 +1,244 @@
+package httpstats
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/helixrouter/helix"
+)
+
+const (
+	historyPoints = 900 // a quarter of an hour of seconds
+
+	// A look at the decisions every quarter of a second, 20 shown a second. The
+	// buffer holds all that the router samples meanwhile, for of a flood only
+	// the first ones would tell nothing of the rare.
+	decisionBuffer  = 192
+	decisionsShown  = 5
+	recentDecisions = 20 // kept for pages yet to be opened
+
+	// Frames that may wait for a stream which takes none. They are shared
+	// among all streams. Decisions stop well before ticks do.
+	streamBuffer          = 32
+	streamBufferDecisions = 8
+)
+
+// sampler is the one goroutine of a Handler. Once a step it reads the router,
+// adds a point to the history, and gives every stream the same tick, which is
+// put into JSON once, however many streams there are.
+type sampler struct {
+	router   *helix.Router
+	document func(time.Time, helix.Stats) document
+	options  options
+	quit     chan struct{} // closed by close
+	done     chan struct{} // closed when the goroutine has ended
+
+	mu      sync.Mutex // guards all below; nothing is marshalled or written under it
+	closed  bool
+	streams map[*stream]struct{}
+	ring    [historyPoints][]byte // JSON of points; that of id i is at i % historyPoints
+	first   uint64                // id of the oldest point
+	next    uint64                // id of the next point
+	recent  [][]byte              // JSON of decisions, oldest first
+}
+
+// stream is what one open api/stream gets.
+type stream struct {
+	frames chan []byte   // whole SSE events, not to be written to
+	gone   chan struct{} // closed by the sampler: the stream is to end
+}
+
+func newSampler(r *helix.Router, doc func(time.Time, helix.Stats) document, o options) *sampler {
+	now := time.Now()
+	// Ids go on where those of a Handler before this one cannot have come to,
+	// at no more than one a second: a page that resumes with an id from before
+	// a restart then gets all there is.
+	first := uint64(max(1, now.Unix()))
+	s := &sampler{
+		router:   r,
+		document: doc,
+		options:  o,
+		quit:     make(chan struct{}),
+		done:     make(chan struct{}),
+		streams:  make(map[*stream]struct{}),
+		first:    first,
+		next:     first,
+	}
+	// From here on, not from when the goroutine gets to run.
+	events, stopWatching := r.Watch(decisionBuffer)
+	go s.run(readRouter(r, now), events, stopWatching)
+	return s
+}
+
+func (s *sampler) run(before reading, events <-chan helix.Event, stopWatching func()) {
+	defer close(s.done)
+	defer stopWatching()
+	step, flush := time.NewTicker(s.options.step), time.NewTicker(s.options.flush)
+	defer step.Stop()
+	defer flush.Stop()
+	for turn := 0; ; turn++ {
+		select {
+		case <-s.quit:
+			return
+		case <-step.C:
+			now := readRouter(s.router, time.Now())
+			s.tick(&before, &now)
+			before = now
+		case <-flush.C:
+			var seen []helix.Event
+			if seen, events = drain(events); len(seen) > 0 {
+				s.decisions(sample(seen, decisionsShown, turn))
+			}
+		}
+	}
+}
+
+// drain takes what is in the channel, which is nil once it has been closed.
+func drain(events <-chan helix.Event) (seen []helix.Event, still <-chan helix.Event) {
+	for range decisionBuffer {
+		select {
+		case e, ok := <-events:
+			if !ok {
+				return seen, nil
+			}
+			seen = append(seen, e)
+		default:
+			return seen, events
+		}
+	}
+	return seen, events
+}
+
+// tick ends a step.
+func (s *sampler) tick(before, now *reading) {
+	s.mu.Lock()
+	id := s.next // only this goroutine changes it
+	s.mu.Unlock()
+
+	p, err := json.Marshal(now.since(before, id))
+	if err != nil {
+		return // a point is of numbers that all have a JSON form
+	}
+	// The document is not: a policy of the user's may come up with an infinite
+	// share. Then the page still gets its points.
+	doc, err := json.Marshal(s.document(now.at, now.stats))
+	if err != nil {
+		doc = []byte("null")
+	}
+	var frame bytes.Buffer
+	frame.Grow(len(p) + len(doc) + 64)
+	frame.WriteString("id: ")
+	frame.WriteString(strconv.FormatUint(id, 10))
+	frame.WriteString("\nevent: tick\ndata: {\"point\":")
+	frame.Write(p)
+	frame.WriteString(",\"stats\":")
+	frame.Write(doc)
+	frame.WriteString("}\n\n")
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ring[id%historyPoints] = p
+	s.next = id + 1
+	if s.next-s.first > historyPoints {
+		s.first = s.next - historyPoints
+	}
+	for st := range s.streams {
+		select {
+		case st.frames <- frame.Bytes():
+		default: // it has taken nothing for half a minute
+			s.evict(st)
+		}
+	}
+}
+
+// decisions gives the streams those decisions.
+func (s *sampler) decisions(events []helix.Event) {
+	list := make([][]byte, 0, len(events))
+	for i := range events {
+		if d, err := json.Marshal(newDecision(&events[i])); err == nil {
+			list = append(list, d)
+		}
+	}
+	frame := decisionsFrame(list)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.recent = append(s.recent, list...)
+	if extra := len(s.recent) - recentDecisions; extra > 0 {
+		s.recent = append([][]byte(nil), s.recent[extra:]...)
+	}
+	for st := range s.streams {
+		// Only this goroutine sends, so the length can only have shrunk.
+		if len(st.frames) < streamBufferDecisions {
+			st.frames <- frame
+		}
+	}
+}
+
+// decisionsFrame is the SSE event that carries those decisions.
+func decisionsFrame(list [][]byte) []byte {
+	frame := append([]byte("event: decisions\ndata: ["), bytes.Join(list, []byte(","))...)
+	return append(frame, "]\n\n"...)
+}
+
+// evict ends a stream. It requires s.mu.
+func (s *sampler) evict(st *stream) {
+	delete(s.streams, st)
+	close(st.gone)
+}
+
+// backlog is what a stream gets first.
+type backlog struct {
+	points [][]byte
+	recent [][]byte // empty where the points go on from those the page has
+}
+
+// subscribe adds a stream and returns, as of the same moment, the points after
+// the one with id last; an id that was never given out counts as none. It
+// returns nil, and why, if there can be no further stream.
+func (s *sampler) subscribe(last uint64) (*stream, backlog, string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return nil, backlog{}, "closed"
+	case len(s.streams) >= s.options.streamLimit:
+		return nil, backlog{}, "too many open streams"
+	}
+	st := &stream{frames: make(chan []byte, streamBuffer), gone: make(chan struct{})}
+	s.streams[st] = struct{}{}
+	b := backlog{recent: s.recent}
+	from := s.first
+	if last >= s.first && last < s.next {
+		from, b.recent = last+1, nil
+	}
+	b.points = make([][]byte, 0, s.next-from)
+	for id := from; id < s.next; id++ {
+		b.points = append(b.points, s.ring[id%historyPoints])
+	}
+	return st, b, ""
+}
+
+func (s *sampler) unsubscribe(st *stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, open := s.streams[st]; open {
+		s.evict(st)
+	}
+}
+
+// close ends every stream and the goroutine, and waits for the latter.
+func (s *sampler) close() {
+	s.mu.Lock()
+	if !s.closed {
+		s.closed = true
+		close(s.quit)
+		for st := range s.streams {
+			s.evict(st)
+		}
+	}
+	s.mu.Unlock()
+	<-s.done
+}

@@ -1,0 +1,93 @@
+package httpstats
+
+import (
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/helixrouter/helix"
+)
+
+// document is the answer of api/stats: [helix.Stats] under the names it has in
+// JSON, and who is speaking.
+type document struct {
+	Name    string  `json:"name"`
+	Version string  `json:"version"`
+	Policy  string  `json:"policy"`
+	UptimeS float64 `json:"uptime_s"`
+	NowMs   int64   `json:"now_ms"`
+	helix.Stats
+	Latency []latency `json:"latency_by_strategy"` // in the place of Stats', which has no null
+}
+
+// latency is a [helix.LatencySummary] whose figures are null while there is
+// nothing to tell.
+type latency struct {
+	Strategy string   `json:"strategy"`
+	Count    uint64   `json:"count"`
+	AvgMs    *float64 `json:"avg_ms"`
+	P50Ms    *float64 `json:"p50_ms"`
+	P95Ms    *float64 `json:"p95_ms"`
+	P99Ms    *float64 `json:"p99_ms"`
+}
+
+func (h *Handler) statsDocument(now time.Time, s helix.Stats) document {
+	d := document{
+		Name:    h.options.name,
+		Version: h.version,
+		Policy:  policyName(h.router.Config().Policy),
+		UptimeS: s.Uptime.Seconds(),
+		NowMs:   now.UnixMilli(),
+		Stats:   s,
+		Latency: make([]latency, len(s.LatencyByStrategy)),
+	}
+	if d.Kinds == nil {
+		d.Kinds = []helix.KindStats{} // a list in JSON too
+	}
+	for i := range s.LatencyByStrategy {
+		l := &s.LatencyByStrategy[i]
+		d.Latency[i] = latency{Strategy: l.Strategy, Count: l.Count}
+		if l.Count > 0 {
+			d.Latency[i].AvgMs, d.Latency[i].P50Ms = &l.AvgMs, &l.P50Ms
+			d.Latency[i].P95Ms, d.Latency[i].P99Ms = &l.P95Ms, &l.P99Ms
+		}
+	}
+	return d
+}
+
+func (h *Handler) serveStats(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, h.statsDocument(time.Now(), h.router.Stats()))
+}
+
+// policyName is the name that the configuration's JSON form gives a policy.
+func policyName(p helix.Policy) string {
+	if s, ok := p.(fmt.Stringer); ok {
+		return s.String()
+	}
+	return fmt.Sprintf("%T", p)
+}
+
+// number is a float in JSON with four significant digits, which is more than
+// the histograms have and half as long; not a number is null.
+type number float64
+
+// MarshalJSON implements [json.Marshaler].
+func (n number) MarshalJSON() ([]byte, error) {
+	if f := float64(n); !math.IsNaN(f) && !math.IsInf(f, 0) {
+		return strconv.AppendFloat(nil, f, 'g', 4, 64), nil
+	}
+	return []byte("null"), nil
+}
+
+// milliseconds returns d for a key that ends in _ms.
+func milliseconds(d time.Duration) number { return number(float64(d) / float64(time.Millisecond)) }
+
+// known returns what a pointer field shows: the number, or null.
+func known(n number, is bool) *number {
+	if !is {
+		return nil
+	}
+	return &n
+}

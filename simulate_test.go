@@ -1,0 +1,366 @@
+package helix
+
+import (
+	"container/heap"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// simulation is a discrete-event model of a machine in virtual time that is
+// driven by the library's own policy, models, ledger, accounts and slots, so that
+// a change that breaks what they promise together fails here at once, on any
+// machine. What it leaves out is Go's scheduler: every run takes just its time.
+type simulation struct {
+	router *Router
+	events simEvents
+	now    int64
+	order  int
+}
+
+// simClass is a kind of job in a simulation.
+type simClass struct {
+	name   string
+	cost   time.Duration
+	budget time.Duration
+	share  float64 // of all work offered
+	weight float64
+	yields bool // calls Yield every 100 µs
+
+	kind                          *kind
+	offered, inBudget, late, lost int
+}
+
+// simJob waits for a slot, and holds it for its cost.
+type simJob struct {
+	sim   *simulation
+	class *simClass
+	info  JobInfo
+	run   int64
+	left  int64 // of run
+	place waiter
+}
+
+func (j *simJob) claim() bool { return true }
+
+func (j *simJob) granted() bool {
+	s := j.sim
+	if s.now+2*int64(j.info.Predicted)+int64(startMargin) > int64(j.info.Deadline) {
+		j.class.lost++
+		j.class.kind.demand.spend(-int64(j.info.Work), j.info.Priority)
+		s.router.pool.mu.Lock()
+		s.router.pool.work.Add(-int64(j.info.Work))
+		s.router.pool.mu.Unlock()
+		return false
+	}
+	s.at(s.now+j.segment(), j.end)
+	return true
+}
+
+// segment is how long the job runs before it may give way.
+func (j *simJob) segment() int64 {
+	if j.class.yields {
+		return min(j.left, int64(100*time.Microsecond))
+	}
+	return j.left
+}
+
+// simYielder is a job that has handed its slot over.
+type simYielder struct{ *simJob }
+
+func (y simYielder) granted() bool {
+	y.sim.at(y.sim.now+y.segment(), y.end)
+	return true
+}
+
+func (j *simJob) end() {
+	s, k := j.sim, j.class.kind
+	if j.left -= j.segment(); j.left > 0 {
+		p := s.router.pool
+		if p.firstDue.Load() >= int64(j.info.Deadline) {
+			s.at(s.now+j.segment(), j.end)
+			return
+		}
+		p.mu.Lock()
+		j.place.jobs = 0
+		p.push(&j.place, simYielder{j})
+		p.give(j.place.long)
+		p.mu.Unlock()
+		p.grant()
+		return
+	}
+	k.model.observe(j.info.Cost, time.Duration(j.run))
+	k.demand.spend(j.run-int64(j.info.Work), j.info.Priority)
+	k.cells[0].offered.Add(j.run - int64(j.info.Work))
+	if s.now <= int64(j.info.Deadline) {
+		j.class.inBudget++
+	} else {
+		j.class.late++
+	}
+	s.router.pool.release(int64(j.info.Work), j.place.long)
+}
+
+// arrive decides on a job as Router.route does.
+func (s *simulation) arrive(c *simClass, cost float64, run time.Duration) {
+	c.offered++
+	r, cfg := s.router, s.router.cfg.Load()
+	j := &simJob{sim: s, class: c, run: int64(run), left: int64(run)}
+	j.info = JobInfo{Kind: c.name, Cost: cost, Budget: c.budget, Slack: c.budget, Deadline: time.Duration(s.now) + c.budget}
+	c.kind.predict(&j.info, cfg)
+	c.kind.cells[0].offered.Add(int64(j.info.Work))
+	if r.ledger.due(s.now) {
+		r.ledger.tick(s.now, float64(cfg.CPUParallelism), *r.kinds.Load())
+	}
+	d := cfg.Policy.Choose(j.info, r.pressure(s.now, cfg, c.kind, &j.info))
+	if d.Strategy == Drop {
+		c.lost++
+		return
+	}
+	c.kind.demand.spend(int64(j.info.Work), j.info.Priority)
+	c.kind.demand.admitted(s.now)
+	j.place.due, j.place.jobs, j.place.work = int64(j.info.Deadline), 1, int64(j.info.Work)
+	j.place.long = j.info.Predicted >= longFrom
+	switch took, err := r.pool.takeOrQueue(&j.place, j, cfg.CPUQueueCap); {
+	case err != nil:
+		c.lost++
+		c.kind.demand.spend(-int64(j.info.Work), j.info.Priority)
+	case took:
+		j.granted()
+	}
+}
+
+// simEvents is a container/heap of what is to happen, the earliest on top.
+type simEvents []simEvent
+
+type simEvent struct {
+	at    int64
+	order int
+	do    func()
+}
+
+func (e simEvents) Len() int { return len(e) }
+func (e simEvents) Less(i, j int) bool {
+	return e[i].at < e[j].at || e[i].at == e[j].at && e[i].order < e[j].order
+}
+func (e simEvents) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
+func (e *simEvents) Push(x any)   { *e = append(*e, x.(simEvent)) }
+func (e *simEvents) Pop() any {
+	old := *e
+	x := old[len(old)-1]
+	*e = old[:len(old)-1]
+	return x
+}
+
+func (s *simulation) at(when int64, do func()) {
+	s.order++
+	heap.Push(&s.events, simEvent{when, s.order, do})
+}
+
+// simScenario changes a simulation from the plain one.
+type simScenario struct {
+	hint func(rng *rand.Rand) float64    // factor of the cost hint
+	run  func(now time.Duration) float64 // factor of the true cost
+	load func(now time.Duration) float64 // factor of the load
+}
+
+// simulate offers load times what slots can do, for that long, and returns the
+// classes with what became of their jobs.
+func simulate(t *testing.T, classes []simClass, slots int, load float64, span time.Duration, sc simScenario) []simClass {
+	r, err := New(RouterConfig{CPUParallelism: slots, Policy: AdaptivePolicy{}})
+	require.NoError(t, err)
+	s := &simulation{router: r}
+	classes = append([]simClass(nil), classes...)
+	for i := range classes {
+		c := &classes[i]
+		c.kind = r.kindNamed(c.name)
+		if c.weight > 0 {
+			c.kind.weight.Store(c.weight)
+		}
+		rng := rand.New(rand.NewPCG(7, uint64(i)))
+		perSecond := load * float64(slots) * c.share / c.cost.Seconds()
+		var next func()
+		next = func() {
+			now := time.Duration(s.now)
+			hint, run, rate := 1.0, 1.0, perSecond
+			if sc.hint != nil {
+				hint = sc.hint(rng)
+			}
+			if sc.run != nil {
+				run = sc.run(now)
+			}
+			if sc.load != nil {
+				rate *= sc.load(now)
+			}
+			if now > 0 {
+				s.arrive(c, float64(c.cost)*hint, time.Duration(float64(c.cost)*run))
+			}
+			if gap := rng.ExpFloat64() / rate * 1e9; now+time.Duration(gap) < span {
+				s.at(s.now+int64(gap)+1, next)
+			}
+		}
+		s.at(0, next)
+	}
+	for len(s.events) > 0 {
+		e := heap.Pop(&s.events).(simEvent)
+		s.now = e.at
+		e.do()
+	}
+	require.Zero(t, r.pool.busy.Load())
+	require.Zero(t, r.pool.queued.Load())
+	for _, c := range classes {
+		require.Equal(t, c.offered, c.inBudget+c.late+c.lost, "%s: a job was lost", c.name)
+	}
+	return classes
+}
+
+// fairWork is the CPU time that max-min fair shares give each class, of what it
+// has offered over that span.
+func fairWork(classes []simClass, slots int, span time.Duration) []float64 {
+	asks := make([]ask, len(classes))
+	for i, c := range classes {
+		asks[i] = ask{demand: float64(c.offered) * c.cost.Seconds() / span.Seconds(), weight: max(c.weight, 1)}
+		if c.weight > 0 {
+			asks[i].weight = c.weight
+		}
+	}
+	level := waterFill(append([]ask(nil), asks...), float64(slots))
+	fair := make([]float64, len(classes))
+	for i, a := range asks {
+		fair[i] = min(a.demand, a.weight*level) * span.Seconds()
+	}
+	return fair
+}
+
+// simTotals adds a run up, in CPU seconds.
+func simTotals(classes []simClass, fair []float64) (good, bound, late, admittedInBudget float64) {
+	inBudget, admitted := 0, 0
+	for i, c := range classes {
+		good += float64(c.inBudget) * c.cost.Seconds()
+		late += float64(c.late) * c.cost.Seconds()
+		bound += fair[i]
+		inBudget += c.inBudget
+		admitted += c.inBudget + c.late
+	}
+	return good, bound, late, float64(inBudget) / float64(admitted)
+}
+
+var simMixes = map[string][]simClass{
+	"reference": {
+		{name: "tiny", cost: 10 * time.Microsecond, budget: 5 * time.Millisecond, share: .03},
+		{name: "small", cost: 50 * time.Microsecond, budget: 10 * time.Millisecond, share: .26},
+		{name: "medium", cost: 500 * time.Microsecond, budget: 20 * time.Millisecond, share: .38},
+		{name: "large", cost: 5 * time.Millisecond, budget: 80 * time.Millisecond, share: .33},
+	},
+	"tight": {
+		{name: "quick", cost: 20 * time.Microsecond, budget: 3 * time.Millisecond, share: .1},
+		{name: "middle", cost: 2 * time.Millisecond, budget: 40 * time.Millisecond, share: .4},
+		{name: "long", cost: 12 * time.Millisecond, budget: 300 * time.Millisecond, share: .5},
+	},
+	"tight, yielding": {
+		{name: "quick", cost: 20 * time.Microsecond, budget: 3 * time.Millisecond, share: .1},
+		{name: "middle", cost: 2 * time.Millisecond, budget: 40 * time.Millisecond, share: .4, yields: true},
+		{name: "long", cost: 12 * time.Millisecond, budget: 300 * time.Millisecond, share: .5, yields: true},
+	},
+}
+
+// simLeastShare is the part of its fair share that each class must get. Where
+// long runs do not give way, a budget shorter than they are cannot always be
+// kept on two cores: that is what Yield is for.
+func simLeastShare(mix string) float64 {
+	if mix == "tight" {
+		return .7
+	}
+	return .92
+}
+
+// skipIfRace skips a simulation under the race detector: it is one goroutine, in
+// which there is nothing to detect, and runs ten times as long.
+func skipIfRace(t *testing.T) {
+	if RaceEnabled {
+		t.Skip("runs without the race detector")
+	}
+}
+
+func TestAdaptivePolicyKeepsPromisesAtAnyLoad(t *testing.T) {
+	const span = 4 * time.Second
+	loads := []float64{.5, .9, 1.2, 2, 5, 10}
+	if RaceEnabled {
+		loads = []float64{2}
+	}
+	for name, mix := range simMixes {
+		for _, load := range loads {
+			t.Run(fmt.Sprintf("%s/%gx", name, load), func(t *testing.T) {
+				classes := simulate(t, mix, 2, load, span, simScenario{})
+				fair := fairWork(classes, 2, span)
+				good, bound, late, kept := simTotals(classes, fair)
+				t.Logf("goodput %.1f %% of the fair bound, late %.2f %% of the CPU, %.2f %% of admitted in budget",
+					100*good/bound, 100*late/(2*span.Seconds()), 100*kept)
+				require.GreaterOrEqual(t, good, .93*bound, "goodput")
+				require.LessOrEqual(t, late, .005*2*span.Seconds(), "CPU spent on late work")
+				require.GreaterOrEqual(t, kept, .99, "of admitted jobs in budget")
+				for i, c := range classes {
+					got := float64(c.inBudget) * c.cost.Seconds()
+					t.Logf("%-7s %5.1f %% in budget, %5.1f %% of its fair share", c.name, 100*float64(c.inBudget)/float64(c.offered), 100*got/fair[i])
+					require.GreaterOrEqual(t, got, simLeastShare(name)*fair[i], "%s: share", c.name)
+				}
+			})
+		}
+	}
+}
+
+func TestWeightsMoveTheShares(t *testing.T) {
+	skipIfRace(t)
+	const span = 4 * time.Second
+	mix := append([]simClass(nil), simMixes["reference"]...)
+	plain := simulate(t, mix, 2, 5, span, simScenario{})
+	mix[3].weight = 3
+	weighted := simulate(t, mix, 2, 5, span, simScenario{})
+	require.Greater(t, float64(weighted[3].inBudget), 1.5*float64(plain[3].inBudget))
+	fair := fairWork(weighted, 2, span)
+	require.GreaterOrEqual(t, float64(weighted[3].inBudget)*weighted[3].cost.Seconds(), .9*fair[3])
+}
+
+func TestWrongEstimatesCostLittle(t *testing.T) {
+	skipIfRace(t)
+	const span = 6 * time.Second
+	plain := simulate(t, simMixes["reference"], 2, 2, span, simScenario{})
+	fair := fairWork(plain, 2, span)
+	best, _, _, _ := simTotals(plain, fair)
+	lying := simulate(t, simMixes["reference"], 2, 2, span, simScenario{
+		hint: func(rng *rand.Rand) float64 { return math.Pow(5, 2*rng.Float64()-1) },
+	})
+	good, _, late, _ := simTotals(lying, fair)
+	t.Logf("goodput %.1f %% of that with right hints, late %.2f %%", 100*good/best, 100*late/(2*span.Seconds()))
+	require.GreaterOrEqual(t, good, .95*best)
+}
+
+func TestShiftsAndBurstsPass(t *testing.T) {
+	skipIfRace(t)
+	const span = 6 * time.Second
+	tripled := simulate(t, simMixes["reference"], 2, .6, span, simScenario{run: func(now time.Duration) float64 {
+		if now > span/2 {
+			return 3
+		}
+		return 1
+	}})
+	_, _, late, _ := simTotals(tripled, fairWork(tripled, 2, span))
+	t.Logf("late after the cost has tripled: %.2f %%", 100*late/(2*span.Seconds()))
+	require.LessOrEqual(t, late, .01*2*span.Seconds())
+
+	// 8x for 200 ms of each second, .6x else: what comes 200 ms after a burst, or
+	// later, must not suffer from it.
+	calm := func(now time.Duration) time.Duration { return now % time.Second }
+	bursts := simulate(t, simMixes["reference"], 2, 1, span, simScenario{load: func(now time.Duration) float64 {
+		if calm(now) < 200*time.Millisecond {
+			return 8
+		}
+		return .6
+	}})
+	_, _, late, kept := simTotals(bursts, fairWork(bursts, 2, span))
+	require.LessOrEqual(t, late, .005*2*span.Seconds())
+	require.GreaterOrEqual(t, kept, .99)
+}
