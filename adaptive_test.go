@@ -58,20 +58,21 @@ func TestAdaptivePolicy(t *testing.T) {
 func TestAWrongEstimateHeals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRouter(t, helix.RouterConfig{Policy: helix.AdaptivePolicy{}})
-		took := time.Second
-		job := helix.Job{Budget: 100 * time.Millisecond, Run: func(context.Context) (any, error) { time.Sleep(took); return nil, nil }}
-		for range 5 {
-			_, _ = r.Submit(t.Context(), helix.Job{Run: job.Run})
+		taking := func(d, budget time.Duration) helix.Job {
+			return helix.Job{Budget: budget, Run: func(context.Context) (any, error) { time.Sleep(d); return nil, nil }}
 		}
-		_, err := r.Go(t.Context(), job) // the one that is let in
+		const budget = 100 * time.Millisecond
+		for range 5 {
+			_, _ = r.Submit(t.Context(), taking(time.Second, 0))
+		}
+		_, err := r.Go(t.Context(), taking(time.Second, budget)) // the one that is let in
 		require.NoError(t, err)
-		_, err = r.Submit(t.Context(), job)
+		_, err = r.Submit(t.Context(), taking(time.Millisecond, budget))
 		require.ErrorIs(t, err, helix.ErrDropped)
-		took = time.Millisecond
 		for n := 0; ; n++ {
 			require.Less(t, n, 100, "seconds")
-			if _, err := r.Submit(t.Context(), job); err == nil {
-				if _, err := r.Submit(t.Context(), job); err == nil {
+			if _, err := r.Submit(t.Context(), taking(time.Millisecond, budget)); err == nil {
+				if _, err := r.Submit(t.Context(), taking(time.Millisecond, budget)); err == nil {
 					return
 				}
 			}
