@@ -12,7 +12,8 @@ package helix
 //  3. the bounds CPUQueueCap and SpawnLimit, as a last resort.
 //
 // And it chooses the cheapest strategy that serves: inline for runs predicted
-// within InlineThreshold; spawn for work that Waits; batch for kinds whose
+// within InlineThreshold; spawn for work that Waits, and for work from Go predicted
+// within SpawnThreshold while a slot is free; batch for kinds whose
 // batches have been seen to save at least a tenth (or not been seen yet);
 // cpu_pool for the rest. A kind of which nothing has been admitted for a second
 // gets one job in, so that a wrong estimate heals.
@@ -31,7 +32,7 @@ func (AdaptivePolicy) Choose(j JobInfo, p Pressure) Decision {
 	switch {
 	case j.Budget > 0 && j.Slack <= 0:
 		return d.drop(reasonLate)
-	case j.Budget > 0 && j.Predicted > j.Slack && j.Samples > 0 && !p.Probe:
+	case j.Budget > 0 && j.Predicted > j.Slack && !p.Probe:
 		return d.drop(reasonBudget)
 	case p.Limited && p.ShareLeft <= 0 && !j.Waits && !p.Probe:
 		return d.drop(reasonShare)
@@ -60,8 +61,8 @@ func adaptiveLane(d *Decision, j *JobInfo, p *Pressure) {
 		d.Strategy, d.Reason = Inline, reasonSmallRun
 		d.Rejected = [4]Alternative{{Spawn, notNeeded}, {CPUPool, notNeeded}, {Batch, notNeeded}}
 		return
-	case small:
-		d.Strategy, d.Reason = Spawn, reasonSmallRun
+	case j.Async && known && j.Predicted <= p.SpawnThreshold && p.CPUBusy < p.Slots:
+		d.Strategy, d.Reason = Spawn, reasonMediumRun
 		d.Rejected = [4]Alternative{{Inline, notAsync}, {CPUPool, notNeeded}, {Batch, notNeeded}}
 		return
 	}

@@ -22,7 +22,9 @@ func TestAdaptivePolicy(t *testing.T) {
 	}{
 		{"small", helix.JobInfo{Predicted: 8_000, Samples: 1}, nil, helix.Inline, "predicted within inline_threshold"},
 		{"small by its hint", helix.JobInfo{Predicted: 8_000, Cost: 8_000}, nil, helix.Inline, "predicted within inline_threshold"},
-		{"small, from Go", helix.JobInfo{Predicted: 8_000, Samples: 1, Async: true}, nil, helix.Spawn, "predicted within inline_threshold"},
+		{"medium, from Go", helix.JobInfo{Predicted: 60_000, Samples: 1, Async: true}, nil, helix.Spawn, "predicted within spawn_threshold"},
+		{"medium, from Go, slots busy", helix.JobInfo{Predicted: 60_000, Samples: 1, Async: true}, func(p *helix.Pressure) { p.CPUBusy = 8 }, helix.CPUPool, "queued, earliest deadline first"},
+		{"larger, from Go", helix.JobInfo{Predicted: 60_001, Samples: 1, Async: true}, nil, helix.CPUPool, "slot free"},
 		{"unknown", helix.JobInfo{}, nil, helix.CPUPool, "slot free"},
 		{"larger", helix.JobInfo{Predicted: 8_001, Samples: 1}, nil, helix.CPUPool, "slot free"},
 		{"larger, slots busy", helix.JobInfo{Predicted: ms, Samples: 1}, func(p *helix.Pressure) { p.CPUBusy = 8 }, helix.CPUPool, "queued, earliest deadline first"},
@@ -32,7 +34,7 @@ func TestAdaptivePolicy(t *testing.T) {
 
 		{"late", helix.JobInfo{Budget: ms, Slack: 0}, nil, helix.Drop, "already late"},
 		{"cannot make it", helix.JobInfo{Predicted: 2 * ms, Samples: 1, Budget: ms, Slack: ms}, nil, helix.Drop, "budget cannot be met"},
-		{"cannot make it, as far as a hint tells", helix.JobInfo{Predicted: 2 * ms, Cost: 2e6, Budget: ms, Slack: ms}, nil, helix.CPUPool, "slot free"},
+		{"cannot make it, as far as a hint tells", helix.JobInfo{Predicted: 2 * ms, Cost: 2e6, Budget: ms, Slack: ms}, nil, helix.Drop, "budget cannot be met"},
 		{"cannot make it, but is a probe", helix.JobInfo{Predicted: 2 * ms, Samples: 1, Budget: ms, Slack: ms}, func(p *helix.Pressure) { p.Probe = true }, helix.CPUPool, "slot free"},
 		{"share spent", helix.JobInfo{Predicted: 1, Samples: 1}, func(p *helix.Pressure) { p.Limited = true }, helix.Drop, "over its fair share"},
 		{"share left", helix.JobInfo{Predicted: 1, Samples: 1}, func(p *helix.Pressure) { p.Limited, p.ShareLeft = true, 1 }, helix.Inline, "predicted within inline_threshold"},

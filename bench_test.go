@@ -36,7 +36,7 @@ func TestAllocations(t *testing.T) {
 		if _, err := task.SubmitWith(t.Context(), 1, long); err == nil {
 			t.Error("not dropped")
 		}
-	}), "refused by the threshold policy")
+	}), "refused by the adaptive policy")
 }
 
 // BenchmarkSubmit measures submit-and-wait of an empty job, everything switched

@@ -49,7 +49,7 @@ type RouterConfig struct {
 	// UnitTime is what one unit of Job.Cost counts as until the kind has been
 	// learned. Defaults to 1 ns.
 	UnitTime time.Duration
-	// Policy chooses the strategy of every job. Defaults to ThresholdPolicy{}.
+	// Policy chooses the strategy of every job. Defaults to AdaptivePolicy{}.
 	Policy Policy
 	// Strategies are execution paths of your own; one that has the name of a
 	// built-in strategy takes its place. Fixed by New. Defaults to none.
@@ -77,7 +77,7 @@ func (c RouterConfig) withDefaults() RouterConfig {
 	def(&c.MaxKinds, 64)
 	def(&c.UnitTime, time.Nanosecond)
 	if c.Policy == nil {
-		c.Policy = ThresholdPolicy{}
+		c.Policy = AdaptivePolicy{}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

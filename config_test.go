@@ -110,7 +110,7 @@ func TestUpdate(t *testing.T) {
 	r := newRouter(t, helix.RouterConfig{})
 	require.NoError(t, r.Update(func(c *helix.RouterConfig) { c.InlineThreshold = 2 * time.Microsecond }))
 	require.Equal(t, 2*time.Microsecond, r.Config().InlineThreshold)
-	require.Equal(t, helix.Spawn, r.Explain(helix.Job{Cost: 3000}).Strategy, "the zero policy follows")
+	require.Equal(t, helix.CPUPool, r.Explain(helix.Job{Cost: 3000}).Strategy, "the zero policy follows")
 
 	for field, edit := range map[string]func(*helix.RouterConfig){
 		"MaxKinds":   func(c *helix.RouterConfig) { c.MaxKinds = 3 },

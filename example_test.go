@@ -37,7 +37,7 @@ func ExampleRouter_Submit() {
 	fmt.Println(result.Decision.Strategy, "because", result.Decision.Reason)
 	// Output:
 	// 4950 <nil>
-	// inline because cost within inline_threshold
+	// inline because predicted within inline_threshold
 }
 
 // A batchable kind: declared once, its jobs are plain data.
@@ -128,10 +128,9 @@ func ExampleRouter_Explain() {
 		}
 	}
 	// Output:
-	// cpu_pool, done in 2ms: needs a cpu slot
-	// not inline: cost above inline_threshold
-	// not spawn: cost above spawn_threshold
-	// not batch: scales too little
+	// cpu_pool, done in 2ms: slot free
+	// not inline: predicted above inline_threshold
+	// not batch: kind has no batch function
 }
 
 // tenants is a policy of one's own: it keeps batch work away from the slots
@@ -312,7 +311,7 @@ func ExampleRouter_logging() {
 		Run: func(context.Context) (any, error) { return nil, nil },
 	})
 	// Output:
-	// level=DEBUG msg="helix: decision" kind=quote cost=100 scaling=0 budget=5ms strategy=inline reason="cost within inline_threshold" cpu_busy=0
+	// level=DEBUG msg="helix: decision" kind=quote cost=100 scaling=0 budget=5ms strategy=inline reason="predicted within inline_threshold" cpu_busy=0
 }
 
 // A long job gives way to more urgent ones.

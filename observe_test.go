@@ -84,7 +84,7 @@ func TestWatchShowsDecisionsThatCanBeReplayed(t *testing.T) {
 		r := newRouter(t, helix.RouterConfig{})
 		events, stop := r.Watch(10)
 		_, _ = r.Submit(t.Context(), helix.Job{Cost: 100, Budget: time.Minute, Run: func(context.Context) (any, error) {
-			time.Sleep(time.Second)
+			time.Sleep(time.Second / 2)
 			return nil, nil
 		}})
 		_, _ = r.Submit(t.Context(), helix.Job{Cost: 1e6, Budget: 1, Run: nothing})
@@ -94,14 +94,14 @@ func TestWatchShowsDecisionsThatCanBeReplayed(t *testing.T) {
 
 		ran, refused := <-events, <-events
 		require.Equal(t, helix.Completed, ran.Outcome.Status)
-		require.Equal(t, time.Second, ran.Outcome.Run)
+		require.Equal(t, time.Second/2, ran.Outcome.Run)
 		require.True(t, ran.Outcome.InBudget)
 		require.Equal(t, helix.Dropped, refused.Outcome.Status)
 		require.ErrorIs(t, refused.Outcome.Err, helix.ErrDropped)
 		require.Equal(t, ran.Seq+1, refused.Seq)
 		require.Equal(t, time.Now(), refused.Time)
 		for _, e := range []helix.Event{ran, refused} {
-			require.Equal(t, e.Decision, helix.ThresholdPolicy{}.Choose(e.Info, e.Pressure))
+			require.Equal(t, e.Decision, helix.AdaptivePolicy{}.Choose(e.Info, e.Pressure))
 		}
 		stop()
 		_, open := <-events
@@ -144,7 +144,7 @@ func TestOneDebugLineADecision(t *testing.T) {
 	delete(line, "time")
 	require.Equal(t, map[string]any{
 		"level": "DEBUG", "msg": "helix: decision", "kind": "quote", "cost": 100., "scaling": .5, "budget": 1e9,
-		"strategy": "inline", "reason": "cost within inline_threshold", "cpu_busy": 0.,
+		"strategy": "inline", "reason": "predicted within inline_threshold", "cpu_busy": 0.,
 	}, line)
 }
 

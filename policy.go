@@ -118,6 +118,7 @@ const (
 	reasonWaits       = "waits, holds no cpu slot"
 	reasonNested      = "nested, runs in the slot its caller holds"
 	reasonSmallRun    = "predicted within inline_threshold"
+	reasonMediumRun   = "predicted within spawn_threshold"
 	reasonGain        = "batching saves work"
 	reasonSlot        = "slot free"
 	reasonQueues      = "queued, earliest deadline first"
