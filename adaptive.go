@@ -15,7 +15,7 @@ package helix
 // within InlineThreshold; spawn for work that Waits, and for work from Go predicted
 // within SpawnThreshold while a slot is free; batch for kinds whose
 // batches have been seen to save at least a tenth (or not been seen yet);
-// cpu_pool for the rest. A kind of which nothing has been admitted for a second
+// cpu_pool for the rest. A kind of which nothing has started for a second
 // gets one job in, so that a wrong estimate heals.
 type AdaptivePolicy struct{}
 

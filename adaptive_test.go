@@ -98,7 +98,7 @@ func TestBatchingThatDoesNotPayStops(t *testing.T) {
 				var wg sync.WaitGroup
 				for i := range 400 {
 					wg.Go(func() {
-						time.Sleep(time.Duration(i) * 3 * time.Millisecond)
+						time.Sleep(time.Duration(i) * 1500 * time.Microsecond) // more than one by one could do
 						_, _ = task.Submit(t.Context(), i)
 					})
 				}

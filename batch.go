@@ -2,7 +2,6 @@ package helix
 
 import (
 	"context"
-	"math"
 	"runtime"
 	"slices"
 	"sync"
@@ -80,7 +79,7 @@ func (b *batcher) offer(t *Ticket) error {
 	size, delay := b.limits(t.cfg)
 	due := t.decided + delay
 	if t.info.Budget > 0 {
-		due = min(due, int64(t.info.Deadline-t.info.Predicted))
+		due = int64(t.info.Deadline - t.info.Predicted)
 	}
 
 	b.mu.Lock()
@@ -278,6 +277,7 @@ func (b *batcher) count(started int64, members []*Ticket, size int) {
 func (f *batch) run(started int64, members []*Ticket, work int64, size int) {
 	b, router := f.batcher, members[0].router
 	b.count(started, members, size)
+	members[0].kind.demand.start(started)
 	defer func() { // also after runtime.Goexit
 		b.mu.Lock()
 		b.running -= len(members)
@@ -289,12 +289,11 @@ func (f *batch) run(started int64, members []*Ticket, work int64, size int) {
 	}()
 	ctx, stop := f.context(members)
 	how, err := fateExited, error(nil)
-	due := int64(math.MaxInt64)
 	for _, t := range members {
-		due = min(due, t.due())
 		t.started, t.members = started, len(members)
 	}
-	s := &slot{Context: ctx, pool: b.pool, due: due, long: f.place.long}
+	// The same due time as in the queue, or batches would give way to one another.
+	s := &slot{Context: ctx, pool: b.pool, due: f.place.due, long: f.place.long}
 	defer func() {
 		if how == fateExited {
 			how, err = rescue(recover())
@@ -308,7 +307,7 @@ func (f *batch) run(started int64, members []*Ticket, work int64, size int) {
 				t.err = err
 			}
 		}
-		members[0].kind.learnBatch(members, time.Duration(ended-started))
+		members[0].kind.learnBatch(members, time.Duration(ended-started-s.away.Load()))
 		for _, t := range members {
 			t.settle()
 		}

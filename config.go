@@ -36,9 +36,9 @@ type RouterConfig struct {
 	// BatchMaxSize is the most items one call of a batch function gets.
 	// Defaults to 8.
 	BatchMaxSize int
-	// BatchMaxDelay is how long a batch without tighter budgets may stand back
-	// for more urgent work. A batch never waits while a slot is free.
-	// Defaults to 10 ms.
+	// BatchMaxDelay is how long a batch of jobs without budgets may stand back for
+	// more urgent work; with budgets, the tightest tells. A batch never waits while
+	// a slot is free. Defaults to 10 ms.
 	BatchMaxDelay time.Duration
 	// SpawnLimit is how many spawned jobs may exist at the same time.
 	// Defaults to 4096.

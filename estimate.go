@@ -86,62 +86,45 @@ func (a *average) add(v float64) {
 	a.mean.Store(mean + g*(min(v, maxStep*mean)-mean))
 }
 
-// callModel learns how long a call of a batch function takes, T = fixed + perUnit
-// x the members' cost (1 each without costs), by least squares with exponentially
-// fading weights. Its zero value has learned nothing. It is safe for concurrent
-// use; observe skips its sample rather than wait.
-type callModel struct {
-	fixed, perUnit atomicFloat
-	samples        atomic.Uint64
-
-	mu                             sync.Mutex // guards what follows, and writing
-	n                              float64    // calls, as far as they have not faded
-	cost, run, costCost, costByRun float64    // faded sums
+// savings learns how much a kind's batches save: that part of a job's run time is
+// the same however many share a call, so that n jobs take (part/n + 1 - part) of
+// the time they would take alone. Its zero value has learned nothing. It is safe
+// for concurrent use; observe skips its sample rather than wait.
+type savings struct {
+	mu      sync.Mutex // guards writing
+	part    atomicFloat
+	samples atomic.Uint64
 }
 
-// callMemory is how many calls the fit rests on.
-const callMemory = 50
+// savingsKnown is how many calls must have been seen to go by them.
+const savingsKnown = 20
 
-// observe learns from a call whose members cost that together.
-func (m *callModel) observe(cost float64, run time.Duration) {
-	if !m.mu.TryLock() {
+// observe learns from a call of several jobs that would take alone, together.
+func (s *savings) observe(jobs int, alone, run time.Duration) {
+	if !s.mu.TryLock() {
 		return
 	}
-	defer m.mu.Unlock()
-	const fade = 1 - 1.0/callMemory
-	t := float64(run)
-	m.n = m.n*fade + 1
-	m.cost = m.cost*fade + cost
-	m.run = m.run*fade + t
-	m.costCost = m.costCost*fade + cost*cost
-	m.costByRun = m.costByRun*fade + cost*t
-	meanCost, meanRun := m.cost/m.n, m.run/m.n
-	// Without calls of different size nothing tells fixed from variable cost:
-	// then it is all variable, and batching saves nothing as far as is known.
-	perUnit := meanRun / meanCost
-	if spread := m.costCost/m.n - meanCost*meanCost; spread > 1e-6*meanCost*meanCost {
-		perUnit = min(max((m.costByRun/m.n-meanCost*meanRun)/spread, 0), perUnit)
+	defer s.mu.Unlock()
+	n := float64(jobs)
+	part := (1 - float64(run)/float64(max(alone, 1))) * n / (n - 1)
+	part = min(max(part, 0), 1)
+	if samples := s.samples.Add(1); samples > 1 {
+		g := max(gain, 1/float64(samples))
+		part = s.part.Load() + g*(part-s.part.Load())
 	}
-	m.perUnit.Store(perUnit)
-	m.fixed.Store(meanRun - perUnit*meanCost)
-	m.samples.Add(1)
+	s.part.Store(part)
 }
 
-// predict returns the time of a call with a single item of that cost, and what
-// such an item adds to a call of that size.
-func (m *callModel) predict(cost float64, size int) (alone, share time.Duration) {
-	fixed, variable := m.fixed.Load(), m.perUnit.Load()*cost
-	return scaleDuration(1, fixed+variable), scaleDuration(1, fixed/float64(size)+variable)
-}
+// of is the part of the work that a call of that many jobs saves, as far as is
+// known.
+func (s *savings) of(jobs int) float64 { return s.part.Load() * float64(jobs-1) / float64(jobs) }
 
-// gain is the part of the work that a call with size items saves; 1, the best,
-// until calls of different sizes have been seen.
-func (m *callModel) gain(size int, cost float64) float64 {
-	fixed, variable := m.fixed.Load(), m.perUnit.Load()*cost
-	if m.samples.Load() < callMemory || fixed+variable <= 0 {
+// gain is of, but 1, the best, until enough calls have been seen.
+func (s *savings) gain(jobs int) float64 {
+	if s.samples.Load() < savingsKnown {
 		return 1
 	}
-	return 1 - (fixed+float64(size)*variable)/(float64(size)*(fixed+variable))
+	return s.of(jobs)
 }
 
 // atomicFloat is a float64 that can be read while it is written.

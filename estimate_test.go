@@ -69,23 +69,20 @@ func TestModelTellsItsSpread(t *testing.T) {
 	require.InEpsilon(t, time.Millisecond, spread, .1)
 }
 
-func TestCallModel(t *testing.T) {
-	var m callModel
-	require.InDelta(t, 1, m.gain(8, 1), 0, "nothing seen: the best is hoped for")
-	for range 100 { // always alone: fixed and variable cannot be told apart
-		m.observe(1, 420*time.Microsecond)
+func TestSavings(t *testing.T) {
+	var s savings
+	require.InDelta(t, 1, s.gain(8), 0, "nothing seen: the best is hoped for")
+	require.Zero(t, s.of(8), "and nothing is counted on")
+	for i := range 200 { // 400 µs a call and 20 µs an item
+		n := 2 + i%7
+		s.observe(n, time.Duration(n)*420*time.Microsecond, time.Duration(400+20*n)*time.Microsecond)
 	}
-	alone, share := m.predict(1, 8)
-	require.InDelta(t, 420*time.Microsecond, alone, 10)
-	require.InDelta(t, 420*time.Microsecond, share, 10)
-	require.InDelta(t, 0, m.gain(8, 1), 1e-6)
-
-	for i := range 400 {
-		n := 1 + i%8
-		m.observe(float64(n), time.Duration(400+20*n)*time.Microsecond)
+	require.InEpsilon(t, 1-560./(8*420), s.gain(8), .01)
+	require.Zero(t, s.gain(1))
+	for range 200 { // no saving any more
+		s.observe(4, time.Millisecond, time.Millisecond)
 	}
-	alone, share = m.predict(1, 8)
-	require.InEpsilon(t, 420*time.Microsecond, alone, .01)
-	require.InEpsilon(t, 70*time.Microsecond, share, .01)
-	require.InEpsilon(t, 1-560./(8*420), m.gain(8, 1), .01)
+	require.InDelta(t, 0, s.gain(8), .01)
+	s.observe(4, time.Millisecond, time.Hour)
+	require.GreaterOrEqual(t, s.gain(8), 0.)
 }

@@ -10,8 +10,8 @@ import (
 // kind is all the router keeps of one kind of job. It is never removed.
 type kind struct {
 	name     string
-	model    model     // of single runs
-	calls    callModel // of calls of the batch function
+	model    model
+	savings  savings // of its batches
 	demand   demand
 	weight   atomicFloat
 	template atomic.Pointer[JobInfo] // what Register said; nil for kinds of one-off jobs
@@ -131,31 +131,22 @@ func (k *kind) count() counts {
 func (k *kind) predict(j *JobInfo, cfg *RouterConfig) {
 	j.Predicted, j.Spread, j.Samples = k.model.predict(j.Cost, cfg.UnitTime)
 	j.Work = j.Predicted
-	if calls := k.calls.samples.Load(); j.Batchable && calls > 0 {
+	switch {
+	case j.Waits:
+		j.Work = 0
+	case j.Batchable:
 		// What it adds to a full batch: under overload, when it matters, batches
 		// fill up, but only if enough is let in. What it really took is put right
 		// afterwards.
 		size, _ := k.batcher.Load().limits(cfg)
-		j.Predicted, j.Work = k.calls.predict(costOf(j), size)
-		j.Samples += calls
+		j.Work = scaleDuration(j.Predicted, 1-k.savings.of(size))
 	}
-	if j.Waits {
-		j.Work = 0
-	}
-}
-
-// costOf is the cost of an item in its batch: its own, or 1 if it has none.
-func costOf(j *JobInfo) float64 {
-	if j.Cost > 0 {
-		return j.Cost
-	}
-	return 1
 }
 
 // learn takes in the run of a job that has ended, and corrects the account by
 // what the prediction was wrong.
 func (k *kind) learn(t *Ticket) {
-	run := time.Duration(t.ended - t.started)
+	run := t.worked()
 	if t.fate == fateReturned && t.ctx.Err() == nil {
 		k.model.observe(t.info.Cost, run)
 	}
@@ -171,17 +162,34 @@ func (t *Ticket) correct(work int64) {
 	t.kind.cell(t.shard).offered.Add(work - t.charge)
 }
 
-// learnBatch takes in one call for all those members.
+// learnBatch takes in one call for all those members. Their accounts are put
+// right by how wrong the prediction of the call was, not by how full the batch:
+// they pay for a full one, or too few would be let in for batches to fill.
 func (k *kind) learnBatch(members []*Ticket, run time.Duration) {
-	cost := 0.0
-	for _, t := range members {
-		cost += costOf(&t.info)
+	if members[0].fate != fateReturned {
+		return
 	}
-	if members[0].fate == fateReturned {
-		k.calls.observe(cost, run)
+	n, alone := len(members), time.Duration(0)
+	for _, t := range members {
+		one, _, _ := k.model.predict(t.info.Cost, t.cfg.UnitTime) // what is known by now
+		alone += one
+	}
+	predicted := float64(alone) * (1 - k.savings.of(n))
+	if predicted <= 0 { // nothing was known: a lower bound
+		for _, t := range members {
+			k.model.observe(t.info.Cost, run/time.Duration(n))
+		}
+		return
 	}
 	for _, t := range members {
-		t.correct(int64(float64(run) * costOf(&t.info) / cost))
+		t.correct(int64(float64(t.charge) * min(float64(run)/predicted, maxStep)))
+		if n == 1 || run > alone { // slower than one by one: they have become slower
+			one, _, _ := k.model.predict(t.info.Cost, t.cfg.UnitTime)
+			k.model.observe(t.info.Cost, scaleDuration(one, float64(run)/float64(alone)))
+		}
+	}
+	if n > 1 {
+		k.savings.observe(n, alone, run)
 	}
 }
 

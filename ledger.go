@@ -16,12 +16,14 @@ const (
 	// usable is the part of the machine that is given away. With less, work is
 	// left undone; with more, what is admitted comes late.
 	usable = 0.97
-	// burst is how much of its share a kind may save up, as time at its rate.
-	burst = 50 * time.Millisecond
+	// leastBurst is how much of its share a kind may save up, as time at its rate,
+	// if its budgets are shorter: work that can wait longer may come in larger
+	// bursts.
+	leastBurst = 50 * time.Millisecond
 	// tierFloor is the part of a kind's share that no priority is denied.
 	tierFloor = 0.05
-	// probeEvery is how often a kind of which nothing gets in is let in all the
-	// same, so that a wrong estimate heals.
+	// probeEvery is after how long a kind of which nothing gets to run is let in all
+	// the same, so that a wrong estimate heals.
 	probeEvery = time.Second
 )
 
@@ -114,7 +116,9 @@ type demand struct {
 	asked   atomicFloat
 	share   atomicFloat
 	limited atomic.Bool  // asks for more than its share
-	letIn   atomic.Int64 // about when a job was last admitted
+	started atomic.Int64 // about when a job last started
+	probed  atomic.Int64 // when a job was last let in to heal a wrong estimate
+	budget  atomic.Int64 // of the latest job, in ns
 
 	offered int64 // at the last tick; guarded by ledger.mu
 
@@ -152,15 +156,18 @@ func (d *demand) divide(now int64, share float64, limited bool) {
 	}
 	// A limited kind begins with a full bucket.
 	d.rate, d.filled = share, now
-	d.saved, d.floor = share*float64(burst), [3]float64{}
+	d.saved, d.floor = share*d.burst(), [3]float64{}
 	d.limited.Store(true)
 }
+
+// burst is how many ns of its share the kind may save up.
+func (d *demand) burst() float64 { return float64(max(d.budget.Load(), int64(leastBurst))) }
 
 // fill brings the buckets up to date. It requires d.mu.
 func (d *demand) fill(now int64) {
 	fresh := d.rate * float64(max(now-d.filled, 0))
 	d.filled = max(now, d.filled)
-	most := d.rate * float64(burst)
+	most := d.rate * d.burst()
 	d.saved = min(d.saved+fresh, most)
 	for i := range d.floor {
 		d.floor[i] = min(d.floor[i]+tierFloor*fresh, tierFloor*most)
@@ -178,7 +185,7 @@ func (d *demand) left(now int64, priority Priority) (limited bool, left time.Dur
 	defer d.mu.Unlock()
 	d.fill(now)
 	tier := priority - Low
-	saved := d.saved - tierReserve[tier]*d.rate*float64(burst)
+	saved := d.saved - tierReserve[tier]*d.rate*d.burst()
 	return true, time.Duration(max(saved, d.floor[tier]))
 }
 
@@ -194,12 +201,25 @@ func (d *demand) spend(work int64, priority Priority) {
 	d.floor[priority-Low] -= float64(work)
 }
 
-// probe reports that nothing of the kind has been let in for long.
-func (d *demand) probe(now int64) bool { return now-d.letIn.Load() >= int64(probeEvery) }
+// patient notes the budget of a job; without one it has patience.
+func (d *demand) patient(budget time.Duration) {
+	if budget == 0 {
+		budget = patience
+	}
+	if d.budget.Load() != int64(budget) { // the word is shared: write it rarely
+		d.budget.Store(int64(budget))
+	}
+}
 
-// admitted notes that a job was let in at time now.
-func (d *demand) admitted(now int64) {
-	if now-d.letIn.Load() > int64(probeEvery)/10 { // the word is shared: write it rarely
-		d.letIn.Store(now)
+// probe reports that nothing of the kind has started for long, and that no other
+// job has been let in for that reason.
+func (d *demand) probe(now int64) bool {
+	return now-d.started.Load() >= int64(probeEvery) && now-d.probed.Load() >= int64(probeEvery)
+}
+
+// start notes that a job starts at time now.
+func (d *demand) start(now int64) {
+	if now-d.started.Load() > int64(probeEvery)/10 { // the word is shared: write it rarely
+		d.started.Store(now)
 	}
 }

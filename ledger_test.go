@@ -82,7 +82,7 @@ func TestPrioritiesInALimitedKind(t *testing.T) {
 		require.True(t, limited)
 		return left > 0
 	}
-	full := int64(burst)
+	full := int64(leastBurst)
 	require.True(t, allowed(0, Low))
 	d.spend(full*85/100, High)
 	require.False(t, allowed(0, Low), "the last fifth is for others")

@@ -55,7 +55,7 @@ type Pressure struct {
 
 	Limited   bool          // the kind asks for more than its share, so that it must save up
 	ShareLeft time.Duration // what a job of this priority finds saved; only if Limited
-	Probe     bool          // nothing of the kind has been admitted for a second
+	Probe     bool          // nothing of the kind has started for a second
 
 	Spawned    int // jobs on goroutines of their own
 	SpawnLimit int // RouterConfig.SpawnLimit

@@ -250,6 +250,7 @@ func (p *pool) runLaunched(t *Ticket) { p.runClaimed(t, 0) }
 // longer of use, and gives the slot back. started 0 means now.
 func (p *pool) runClaimed(t *Ticket, started int64) {
 	s := &slot{Context: t.ctx, pool: p, due: t.due(), long: t.place.long}
+	t.slot = s
 	work, long := t.charge, t.place.long
 	defer func() { // also after runtime.Goexit
 		s.left.Store(true)

@@ -89,9 +89,8 @@ func (r *Router) route(t *Ticket, arrived time.Time) error {
 	r.describe(t, now)
 	t.charge = int64(t.info.Work)
 	c.offered.Add(t.charge)
-	if r.ledger.due(now) {
-		r.ledger.tick(now, float64(t.cfg.CPUParallelism), *r.kinds.Load())
-	}
+	t.kind.demand.patient(t.info.Budget)
+	r.tick(now, t.cfg)
 
 	p := r.pressure(now, t.cfg, t.kind, &t.info)
 	t.decision = t.cfg.Policy.Choose(t.info, p)
@@ -113,8 +112,9 @@ func (r *Router) route(t *Ticket, arrived time.Time) error {
 	c.admitted.Add(t.charge)
 	c.routed[t.lane.index].Add(1)
 	t.kind.demand.spend(t.charge, t.info.Priority)
-	t.kind.demand.admitted(now)
-	t.probe = p.Probe
+	if t.probe = p.Probe; t.probe {
+		t.kind.demand.probed.Store(now)
+	}
 	if r.phase.Load() != phaseOpen {
 		t.endWithdrawn(ErrClosed)
 		return ErrClosed
@@ -128,6 +128,13 @@ func (r *Router) route(t *Ticket, arrived time.Time) error {
 	r.nudge()
 	t.decision = t.decision.drop(refusalReason(err))
 	return r.refuse(t, c, p.Wait)
+}
+
+// tick keeps demand and shares up to date.
+func (r *Router) tick(now int64, cfg *RouterConfig) {
+	if r.ledger.due(now) {
+		r.ledger.tick(now, float64(cfg.CPUParallelism), *r.kinds.Load())
+	}
 }
 
 // describe fills in what is known of the job beyond its own fields.
@@ -172,7 +179,7 @@ func (r *Router) pressure(now int64, cfg *RouterConfig, k *kind, j *JobInfo) Pre
 	if b := k.batcher.Load(); b != nil {
 		p.BatchFill = int(b.fill.Load())
 		p.BatchMaxSize, _ = b.limits(cfg)
-		p.BatchGain = k.calls.gain(p.BatchMaxSize, costOf(j))
+		p.BatchGain = k.savings.gain(p.BatchMaxSize)
 	}
 	return p
 }

@@ -57,6 +57,7 @@ func (j *simJob) granted() bool {
 		s.router.pool.mu.Unlock()
 		return false
 	}
+	j.class.kind.demand.start(s.now)
 	s.at(s.now+j.segment(), j.end)
 	return true
 }
@@ -112,16 +113,19 @@ func (s *simulation) arrive(c *simClass, cost float64, run time.Duration) {
 	j.info = JobInfo{Kind: c.name, Cost: cost, Budget: c.budget, Slack: c.budget, Deadline: time.Duration(s.now) + c.budget}
 	c.kind.predict(&j.info, cfg)
 	c.kind.cells[0].offered.Add(int64(j.info.Work))
+	c.kind.demand.patient(c.budget)
 	if r.ledger.due(s.now) {
 		r.ledger.tick(s.now, float64(cfg.CPUParallelism), *r.kinds.Load())
 	}
-	d := cfg.Policy.Choose(j.info, r.pressure(s.now, cfg, c.kind, &j.info))
-	if d.Strategy == Drop {
+	p := r.pressure(s.now, cfg, c.kind, &j.info)
+	if d := cfg.Policy.Choose(j.info, p); d.Strategy == Drop {
 		c.lost++
 		return
 	}
+	if p.Probe {
+		c.kind.demand.probed.Store(s.now)
+	}
 	c.kind.demand.spend(int64(j.info.Work), j.info.Priority)
-	c.kind.demand.admitted(s.now)
 	j.place.due, j.place.jobs, j.place.work = int64(j.info.Deadline), 1, int64(j.info.Work)
 	j.place.long = j.info.Predicted >= longFrom
 	switch took, err := r.pool.takeOrQueue(&j.place, j, cfg.CPUQueueCap); {

@@ -111,6 +111,7 @@ type PressureStats struct {
 // lock while it counts and never stops a job.
 func (r *Router) Stats() Stats {
 	now, cfg := r.now(), r.cfg.Load()
+	r.tick(now, cfg) // demand fades while nobody submits
 	var s Stats
 	s.Uptime, s.Kinds, s.DroppedByReason = time.Duration(now), []KindStats{}, []ReasonCount{}
 	s.Draining = r.phase.Load() != phaseOpen

@@ -38,6 +38,7 @@ type Ticket struct {
 
 	info     JobInfo
 	decision Decision
+	slot     *slot  // that it runs in; nil if in none
 	event    *Event // nil unless the decision was sampled
 	charge   int64  // CPU ns charged to the ledger at admission
 
@@ -140,6 +141,7 @@ func (t *Ticket) withdraw(err error) bool {
 func (t *Ticket) exec(ctx context.Context, started int64) {
 	t.started = started
 	t.members = 1
+	t.kind.demand.start(started)
 	t.fate = fateExited // unless it turns out otherwise
 	defer func() {
 		if t.fate == fateExited {
@@ -272,6 +274,15 @@ func (t *Ticket) launch(f func(*Ticket)) {
 		}()
 		f(t)
 	}()
+}
+
+// worked is how long the job ran, less what it spent giving way to others.
+func (t *Ticket) worked() time.Duration {
+	run := t.ended - t.started
+	if t.slot != nil {
+		run -= t.slot.away.Load()
+	}
+	return time.Duration(run)
 }
 
 // outcome describes the ended ticket.
