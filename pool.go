@@ -251,10 +251,11 @@ func (p *pool) runLaunched(t *Ticket) { p.runClaimed(t, 0) }
 func (p *pool) runClaimed(t *Ticket, started int64) {
 	s := &slot{Context: t.ctx, pool: p, due: t.due(), long: t.place.long}
 	t.slot = s
-	work, long := t.charge, t.place.long
+	router, work, long := t.router, t.charge, t.place.long
 	defer func() { // also after runtime.Goexit
 		s.left.Store(true)
 		p.release(work, long)
+		router.nudge()
 		t.deliver()
 	}()
 	if t.info.Predicted >= yieldFrom {

@@ -238,7 +238,7 @@ func (r *Router) Close() error {
 	return r.closeErr
 }
 
-// waitIdle waits until no job is in flight and no goroutine is left.
+// waitIdle waits until no job is in flight, no slot in use and no goroutine left.
 func (r *Router) waitIdle(ctx context.Context) error {
 	for !r.idle() {
 		select {
@@ -258,11 +258,11 @@ func (r *Router) idle() bool {
 			return false
 		}
 	}
-	return true
+	return r.pool.busy.Load() == 0
 }
 
-// nudge wakes whoever waits for the router to be idle. It must follow the
-// change of counters that may have made it so.
+// nudge wakes whoever waits for the router to be idle. It must follow every
+// change that may have made it so.
 func (r *Router) nudge() {
 	if r.phase.Load() != phaseOpen {
 		select {

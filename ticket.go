@@ -126,8 +126,8 @@ func (t *Ticket) withdraw(err error) bool {
 	if !t.state.CompareAndSwap(stateQueued, stateWithdrawn) {
 		return false
 	}
-	if t.batch != nil {
-		t.batch.leave(t)
+	if t.lane.index == laneBatch && !t.custom {
+		t.kind.batcher.Load().leave(t)
 	} else {
 		t.router.pool.remove(&t.place)
 	}

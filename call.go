@@ -1,0 +1,224 @@
+package helix
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"time"
+)
+
+// gatherTurns is how often a leader lets others run before it seals its batch,
+// as long as the batch still grows.
+const gatherTurns = 3
+
+// lead runs the batch in the slot it has, on this goroutine. leader is the
+// member whose goroutine it is, already claimed.
+func (f *batch) lead(leader *Ticket) {
+	b, router := f.batcher, leader.router
+	size, _ := b.limits(leader.cfg)
+	for n, turn := 1, 0; turn < gatherTurns; turn++ {
+		runtime.Gosched()
+		if grown := f.size(); grown > n && grown < size {
+			n = grown
+			continue
+		}
+		break
+	}
+
+	leader.home = !leader.info.Async
+	started := router.now()
+	var live []*Ticket
+	work, leads := int64(0), false
+	for _, t := range f.seal(leader, started) {
+		work += t.charge
+		if t.endIfPointless(started) {
+			t.deliver()
+			continue
+		}
+		live = append(live, t)
+		leads = leads || t == leader
+	}
+	switch {
+	case len(live) == 0:
+		b.pool.release(work, f.place.long)
+		router.nudge()
+	case leads:
+		f.run(started, live, work, size)
+	default: // the leader has given up, and goes at once
+		live[0].launch(func(*Ticket) { f.run(started, live, work, size) })
+	}
+}
+
+func (f *batch) size() int {
+	f.batcher.mu.Lock()
+	defer f.batcher.mu.Unlock()
+	return len(f.members)
+}
+
+// seal ends the growth at time now and returns the members, all claimed, the
+// leader first. Members that would make the call too long for the tightest budget
+// in it stay behind, in a batch of their own.
+func (f *batch) seal(leader *Ticket, now int64) []*Ticket {
+	b := f.batcher
+	b.mu.Lock()
+	if b.forming == f {
+		b.forming = nil
+	}
+	savings := &leader.kind.savings
+	members, rest := make([]*Ticket, 0, len(f.members)), []*Ticket(nil)
+	alone, tightest := int64(0), int64(maxDue)
+	for _, t := range append([]*Ticket{leader}, f.members...) {
+		if t == leader && len(members) > 0 {
+			continue // its place in f.members
+		}
+		with := alone + int64(t.info.Predicted)
+		call := int64(float64(with) * (1 - savings.of(len(members)+1)))
+		limit := tightest
+		if t.info.Budget > 0 {
+			limit = min(limit, int64(t.info.Deadline))
+		}
+		if t != leader && now+call+call/4+int64(startMargin) > limit && limit-now > 2*int64(t.info.Predicted)+int64(startMargin) {
+			rest = append(rest, t)
+			continue
+		}
+		if t == leader || t.claim() {
+			members = append(members, t)
+			alone, tightest = with, limit
+		}
+	}
+	if len(rest) > 0 {
+		b.leaveBehind(f, rest)
+	}
+	b.noteFill()
+	b.mu.Unlock()
+	if len(rest) > 0 {
+		b.pool.grant() // there may be another slot for them
+	}
+	return members
+}
+
+// leaveBehind queues some members of f as a batch of their own. It requires b.mu.
+func (b *batcher) leaveBehind(f *batch, rest []*Ticket) {
+	next := &batch{batcher: b, members: rest}
+	next.place.due, next.place.jobs, next.place.long = maxDue, len(rest), f.place.long
+	for _, t := range rest {
+		t.batch = next
+		next.place.due = min(next.place.due, b.due(t))
+	}
+	if b.forming == nil {
+		b.forming = next
+	}
+	b.pool.mu.Lock()
+	defer b.pool.mu.Unlock()
+	b.pool.push(&next.place, next)
+}
+
+// count keeps the statistics of a call.
+func (b *batcher) count(started int64, members []*Ticket, size int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.running += len(members)
+	b.stats.Calls++
+	b.stats.Items += uint64(len(members))
+	if len(members) >= size {
+		b.stats.Full++
+	}
+	for _, t := range members {
+		b.oldest = max(b.oldest, started-t.decided)
+	}
+}
+
+// run calls the batch function in the slot it has, of which that much work is
+// to be taken off, and ends all members.
+func (f *batch) run(started int64, members []*Ticket, work int64, size int) {
+	b, router := f.batcher, members[0].router
+	b.count(started, members, size)
+	members[0].kind.demand.start(started)
+	defer func() { // also after runtime.Goexit
+		b.mu.Lock()
+		b.running -= len(members)
+		b.mu.Unlock()
+		b.pool.release(work, f.place.long)
+		router.nudge()
+		for _, t := range members {
+			t.deliver()
+		}
+	}()
+	ctx, stop := f.context(members)
+	how, err := fateExited, error(nil)
+	for _, t := range members {
+		t.started, t.members = started, len(members)
+	}
+	// The same due time as in the queue, or batches would give way to one another.
+	s := &slot{Context: ctx, pool: b.pool, due: f.place.due, long: f.place.long}
+	defer func() {
+		if how == fateExited {
+			how, err = rescue(recover())
+		}
+		s.left.Store(true)
+		stop()
+		ended := router.now()
+		for _, t := range members {
+			t.ended, t.fate = ended, how
+			if err != nil {
+				t.err = err
+			}
+		}
+		members[0].kind.learnBatch(members, time.Duration(ended-started-s.away.Load()))
+		for _, t := range members {
+			t.settle()
+		}
+	}()
+	if start := members[0].cfg.Hooks.Start; start != nil {
+		for _, t := range members {
+			t.span = start(t.ctx, t.info, t.decision)
+		}
+	}
+	err = b.call(s, members)
+	how = fateReturned
+}
+
+// context returns the ctx of the call. A lone member's is its own. Otherwise it
+// is the router's, without anybody's values, and is cancelled once every
+// member has left: it watches one after the other.
+func (f *batch) context(members []*Ticket) (context.Context, func()) {
+	if len(members) == 1 {
+		return members[0].ctx, func() {}
+	}
+	callers := make([]context.Context, len(members)) // tickets do not live as long as a watch
+	for i, t := range members {
+		if callers[i] = t.ctx; t.ctx.Done() == nil {
+			return context.Background(), func() {} // this one never leaves
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var mu sync.Mutex
+	var unwatch func() bool
+	ended := false
+	var watch func(i int)
+	watch = func(i int) {
+		mu.Lock()
+		defer mu.Unlock()
+		for i < len(callers) && callers[i].Err() != nil {
+			i++
+		}
+		switch {
+		case ended:
+		case i == len(callers):
+			cancel()
+		default:
+			unwatch = context.AfterFunc(callers[i], func() { watch(i + 1) })
+		}
+	}
+	watch(0)
+	return ctx, func() {
+		mu.Lock()
+		ended = true
+		unwatch := unwatch
+		mu.Unlock()
+		if unwatch != nil {
+			unwatch()
+		}
+		cancel()
+	}
+}
