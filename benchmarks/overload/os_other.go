@@ -1,0 +1,21 @@
+//go:build !linux
+
+package main
+
+import "time"
+
+// pacer sleeps. Elsewhere than on Linux nothing better is needed.
+type pacer struct{}
+
+func newPacer() *pacer               { return &pacer{} }
+func (*pacer) sleep(d time.Duration) { time.Sleep(d) }
+func (*pacer) close()                {}
+
+var began = time.Now()
+
+// threadCPU stands in with the wall clock, which is more than the CPU time.
+func threadCPU() time.Duration { return time.Since(began) }
+
+// processCPU and residentBytes are not known here.
+func processCPU() time.Duration { return 0 }
+func residentBytes() int64      { return 0 }
