@@ -25,23 +25,27 @@ func (AdaptivePolicy) String() string { return "adaptive" }
 // batchPays is the saving from which batching is worth it.
 const batchPays = 0.1
 
-// Choose implements [Policy]. It does not allocate and costs about 20 ns.
-func (AdaptivePolicy) Choose(j JobInfo, p Pressure) Decision {
-	d := Decision{Run: j.Predicted, Slack: j.Slack, Demand: p.Demand, Share: p.Share}
-	adaptiveLane(&d, &j, &p)
+// Choose implements [Policy]. It does not allocate and costs about 30 ns.
+func (a AdaptivePolicy) Choose(j JobInfo, p Pressure) (d Decision) {
+	a.choose(&j, &p, &d)
+	return d
+}
+
+func (AdaptivePolicy) choose(j *JobInfo, p *Pressure, d *Decision) {
+	d.Run, d.Slack, d.Demand, d.Share = j.Predicted, j.Slack, p.Demand, p.Share
+	adaptiveLane(d, j, p)
 	switch {
 	case j.Budget > 0 && j.Slack <= 0:
-		return d.drop(reasonLate)
+		d.drop(reasonLate)
 	case j.Budget > 0 && j.Predicted > j.Slack && !p.Probe:
-		return d.drop(reasonBudget)
+		d.drop(reasonBudget)
 	case p.Limited && p.ShareLeft <= 0 && !j.Waits && !p.Probe:
-		return d.drop(reasonShare)
+		d.drop(reasonShare)
 	case d.Strategy == Spawn && p.Spawned >= p.SpawnLimit:
-		return d.drop(reasonSpawnLimit)
+		d.drop(reasonSpawnLimit)
 	case (d.Strategy == CPUPool || d.Strategy == Batch) && p.CPUBusy >= p.Slots && p.Queued >= p.QueueCap:
-		return d.drop(reasonQueueFull)
+		d.drop(reasonQueueFull)
 	}
-	return d
 }
 
 // adaptiveLane fills in the strategy that suits the job, if it is admitted.

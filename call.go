@@ -164,14 +164,15 @@ func (f *batch) run(started int64, members []*Ticket, work int64, size int) {
 				t.err = err
 			}
 		}
+		b.pool.account(f.place.since, ended, time.Duration(ended-started-s.away.Load()))
 		members[0].kind.learnBatch(members, time.Duration(ended-started-s.away.Load()))
 		for _, t := range members {
 			t.settle()
 		}
 	}()
-	if start := members[0].cfg.Hooks.Start; start != nil {
+	if members[0].cfg.Hooks.Start != nil {
 		for _, t := range members {
-			t.span = start(t.ctx, t.info, t.decision)
+			t.startHook(t.ctx)
 		}
 	}
 	err = b.call(s, members)

@@ -13,9 +13,15 @@ const (
 	tickEvery = 10 * time.Millisecond
 	// demandGain is the weight of the latest tick in the demand's moving mean.
 	demandGain = 0.1
-	// usable is the part of the machine that is given away. With less, work is
-	// left undone; with more, what is admitted comes late.
+	// usable is the part of the machine that is given away at the most. With less,
+	// work is left undone; with more, what is admitted comes late.
 	usable = 0.97
+	// Slots' efficiency is a mean over about efficiencyTime of time that they are
+	// held; it is taken for leastEfficiency at least, and heals by efficiencyGain a
+	// tick while nobody waits.
+	efficiencyTime  = 200 * time.Millisecond
+	leastEfficiency = 0.2
+	efficiencyGain  = 0.02
 	// leastBurst is how much of its share a kind may save up, as time at its rate,
 	// if its budgets are shorter: work that can wait longer may come in larger
 	// bursts.
@@ -39,14 +45,35 @@ type ledger struct {
 	mu    sync.Mutex
 	last  atomic.Int64 // time of the last tick, in ns; written under mu
 	total atomicFloat  // demand of all kinds
+
+	// efficiency is the part of the time for which slots are held, while jobs wait
+	// for them, that is spent in jobs. Guarded by mu.
+	efficiency float64
+	held, used int64 // pool.held and pool.used at the last tick; guarded by mu
+}
+
+// capacity is what there is to give away, of a machine with that many cores: less
+// than all, because a slot that has been granted stands idle until its job's
+// goroutine gets to run, the longer the more goroutines are runnable.
+// It requires l.mu.
+func (l *ledger) capacity(cores float64, held, used int64) float64 {
+	heldNow, usedNow := float64(held-l.held), float64(used-l.used)
+	l.held, l.used = held, used
+	if heldNow > 0 {
+		weight := min(heldNow/(cores*float64(efficiencyTime)), 1)
+		l.efficiency += weight * (usedNow/heldNow - l.efficiency)
+	} else { // nobody had to wait
+		l.efficiency += efficiencyGain * (1 - l.efficiency)
+	}
+	return usable * cores * min(max(l.efficiency, leastEfficiency), 1)
 }
 
 // due reports that a tick is due at time now.
 func (l *ledger) due(now int64) bool { return now-l.last.Load() >= int64(tickEvery) }
 
 // tick works out demand and shares of all kinds at time now, of a machine with
-// that many cores.
-func (l *ledger) tick(now int64, cores float64, kinds map[string]*kind) {
+// that many cores and those slots.
+func (l *ledger) tick(now int64, cores float64, pool *pool, kinds map[string]*kind) {
 	if !l.mu.TryLock() {
 		return // somebody is at it
 	}
@@ -67,7 +94,7 @@ func (l *ledger) tick(now int64, cores float64, kinds map[string]*kind) {
 		asks = append(asks, ask{&k.demand, asked, k.weight.Load()})
 	}
 	l.total.Store(total)
-	level := waterFill(asks, usable*cores)
+	level := waterFill(asks, l.capacity(cores, pool.held.Load(), pool.used.Load()))
 	for _, a := range asks {
 		share := a.weight * level
 		a.of.divide(now, min(share, cores), a.demand > share)

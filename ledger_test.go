@@ -57,20 +57,20 @@ func TestLedgerMeasuresDemand(t *testing.T) {
 	k := &kind{name: "k", cells: make([]cell, 2)}
 	k.weight.Store(1)
 	kinds := map[string]*kind{"k": k}
-	var l ledger
+	l := ledger{efficiency: 1}
 	now := int64(0)
 	for range 1000 { // 1.5 ms of work each ms
 		now += int64(time.Millisecond)
 		k.cells[now%2].offered.Add(int64(1500 * time.Microsecond))
 		if l.due(now) {
-			l.tick(now, 1, kinds)
+			l.tick(now, 1, newPool(1, nil), kinds)
 		}
 	}
 	require.InEpsilon(t, 1.5, k.demand.asked.Load(), .05)
 	require.InEpsilon(t, 1.5, l.total.Load(), .05)
 	require.InDelta(t, usable, k.demand.share.Load(), 1e-9)
 	require.True(t, k.demand.limited.Load())
-	l.tick(now+int64(time.Second), 1, kinds)
+	l.tick(now+int64(time.Second), 1, newPool(1, nil), kinds)
 	require.InDelta(t, 0, k.demand.asked.Load(), 1e-3, "a quiet second is forgotten at once")
 }
 
@@ -122,4 +122,19 @@ func TestWorkIsGivenBack(t *testing.T) {
 	d.spend(-int64(time.Second), Normal)
 	_, left = d.left(0, Normal)
 	require.Positive(t, left)
+}
+
+func TestCapacityFollowsTheSlotsEfficiency(t *testing.T) {
+	l := ledger{efficiency: 1}
+	require.InDelta(t, 2*usable, l.capacity(2, 0, 0), 1e-9)
+	held, used := int64(0), int64(0)
+	for range 100 { // ticks of 10 ms in which two slots are held, and used half of the time
+		held, used = held+int64(20*time.Millisecond), used+int64(10*time.Millisecond)
+		l.capacity(2, held, used)
+	}
+	require.InDelta(t, usable, l.capacity(2, held, used), .05)
+	for range 300 {
+		l.capacity(2, held, used) // nobody waits
+	}
+	require.InDelta(t, 2*usable, l.capacity(2, held, used), .05)
 }

@@ -30,6 +30,11 @@ type pool struct {
 	queued   atomic.Int64 // jobs in queue, all members of a batch
 	work     atomic.Int64 // predicted CPU ns of what is queued or in a slot
 	firstDue atomic.Int64 // due of the first in the queue; maxDue when empty
+
+	// For how long slots granted to waiters were held, and how much of it was spent
+	// in their jobs, in ns.
+	held, used atomic.Int64
+	clock      func() int64 // ns since the router was made
 }
 
 const (
@@ -50,8 +55,8 @@ const (
 	longFrom = time.Millisecond
 )
 
-func newPool(slots int) *pool {
-	p := &pool{slots: slots}
+func newPool(slots int, clock func() int64) *pool {
+	p := &pool{slots: slots, clock: clock}
 	p.firstDue.Store(maxDue)
 	return p
 }
@@ -216,6 +221,7 @@ func (p *pool) grant() {
 			continue
 		}
 		p.take(long)
+		w.since = p.clock()
 		p.mu.Unlock()
 		if !g.granted() {
 			p.mu.Lock()
@@ -268,6 +274,16 @@ func (p *pool) runClaimed(t *Ticket, started int64) {
 		}
 	}
 	t.exec(s, started)
+	p.account(t.place.since, t.ended, t.worked())
+}
+
+// account notes how much of the time for which a granted slot was held was spent
+// in its job; since 0 means that nobody had waited for the slot.
+func (p *pool) account(since, ended int64, worked time.Duration) {
+	if since > 0 {
+		p.held.Add(ended - since)
+		p.used.Add(int64(worked))
+	}
 }
 
 // endIfPointless ends a claimed ticket whose slot came after its ctx was done

@@ -70,7 +70,30 @@ func (c goContext) Value(key any) any {
 
 // route decides on a ticket and offers it to the strategy chosen. An error is a
 // refusal: the ticket has ended and was counted.
+//
+// What needs much stack, decide, has returned before the job runs: a submitting
+// goroutine is often new, and growing its stack costs more than the decision.
 func (r *Router) route(t *Ticket, arrived time.Time) error {
+	if err := r.decide(t, arrived); err != nil {
+		return err
+	}
+	err := r.offer(t)
+	if err == nil || t.fate == fatePanicked {
+		return err
+	}
+	c := t.kind.cell(t.shard)
+	c.routed[t.lane.index].Add(^uint64(0)) // not admitted after all
+	t.discharge()
+	t.kind.demand.spend(-t.charge, t.info.Priority)
+	r.nudge()
+	t.decision.drop(refusalReason(err))
+	return r.refuse(t, c, t.decision.Wait)
+}
+
+// decide asks the policy and admits the ticket, or returns why not.
+//
+//go:noinline
+func (r *Router) decide(t *Ticket, arrived time.Time) error {
 	now := r.now()
 	c := t.kind.cell(t.shard)
 	if r.phase.Load() != phaseOpen {
@@ -92,12 +115,12 @@ func (r *Router) route(t *Ticket, arrived time.Time) error {
 	t.kind.demand.patient(t.info.Budget)
 	r.tick(now, t.cfg)
 
-	p := r.pressure(now, t.cfg, t.kind, &t.info)
-	t.decision = t.cfg.Policy.Choose(t.info, p)
+	var p Pressure
+	r.pressure(&p, now, t.cfg, t.kind, t.info.Priority)
+	choose(t.cfg.Policy, &t.info, &p, &t.decision)
 	t.lane = r.resolve(&t.decision, t)
-	if e := r.watchers.sample(now, t.lane == nil); e != nil {
-		e.Time, e.Info, e.Pressure, e.Decision = r.epoch.Add(time.Duration(now)), t.info, p, t.decision
-		t.event = e
+	if r.watchers.any.Load() {
+		r.sample(t, &p)
 	}
 	if t.cfg.Logger.Enabled(t.ctx, slog.LevelDebug) {
 		r.logDecision(t, &p)
@@ -119,21 +142,23 @@ func (r *Router) route(t *Ticket, arrived time.Time) error {
 		t.endWithdrawn(ErrClosed)
 		return ErrClosed
 	}
-	err := r.offer(t)
-	if err == nil || t.fate == fatePanicked {
-		return err
+	return nil
+}
+
+// sample begins an event if this decision is one to be shown.
+//
+//go:noinline
+func (r *Router) sample(t *Ticket, p *Pressure) {
+	if e := r.watchers.sample(t.decided, t.lane == nil); e != nil {
+		e.Time, e.Info, e.Pressure, e.Decision = r.epoch.Add(time.Duration(t.decided)), t.info, *p, t.decision
+		t.event = e
 	}
-	c.routed[t.lane.index].Add(^uint64(0)) // not admitted after all
-	t.discharge()
-	r.nudge()
-	t.decision = t.decision.drop(refusalReason(err))
-	return r.refuse(t, c, p.Wait)
 }
 
 // tick keeps demand and shares up to date.
 func (r *Router) tick(now int64, cfg *RouterConfig) {
 	if r.ledger.due(now) {
-		r.ledger.tick(now, float64(cfg.CPUParallelism), *r.kinds.Load())
+		r.ledger.tick(now, float64(cfg.CPUParallelism), r.pool, *r.kinds.Load())
 	}
 }
 
@@ -150,38 +175,26 @@ func (r *Router) describe(t *Ticket, now int64) {
 	}
 }
 
-// pressure is the router's state at a decision about such a job of that kind.
-func (r *Router) pressure(now int64, cfg *RouterConfig, k *kind, j *JobInfo) Pressure {
-	p := Pressure{
-		Now:      time.Duration(now),
-		CPUBusy:  int(r.pool.busy.Load()),
-		Slots:    cfg.CPUParallelism,
-		Queued:   int(r.pool.queued.Load()),
-		QueueCap: cfg.CPUQueueCap,
-		Work:     time.Duration(r.pool.work.Load()),
-
-		Demand: r.ledger.total.Load(),
-		Share:  k.demand.share.Load(),
-		Probe:  k.demand.probe(now),
-
-		Spawned:    r.lanes[laneSpawn].strategy.Load().Running,
-		SpawnLimit: cfg.SpawnLimit,
-
-		InlineThreshold: cfg.InlineThreshold,
-		SpawnThreshold:  cfg.SpawnThreshold,
-		BusyThreshold:   cfg.BackpressureBusyThreshold,
-		UnitTime:        cfg.UnitTime,
-	}
+// pressure fills in the router's state at a decision about a job of that kind.
+func (r *Router) pressure(p *Pressure, now int64, cfg *RouterConfig, k *kind, priority Priority) {
+	p.Now = time.Duration(now)
+	p.CPUBusy, p.Slots = int(r.pool.busy.Load()), cfg.CPUParallelism
+	p.Queued, p.QueueCap = int(r.pool.queued.Load()), cfg.CPUQueueCap
+	p.Work = time.Duration(r.pool.work.Load())
+	p.Demand, p.Share = r.ledger.total.Load(), k.demand.share.Load()
+	p.Probe = k.demand.probe(now)
+	p.Spawned, p.SpawnLimit = r.lanes[laneSpawn].strategy.Load().Running, cfg.SpawnLimit
+	p.InlineThreshold, p.SpawnThreshold = cfg.InlineThreshold, cfg.SpawnThreshold
+	p.BusyThreshold, p.UnitTime = cfg.BackpressureBusyThreshold, cfg.UnitTime
 	if p.CPUBusy >= p.Slots {
 		p.Wait = p.Work / time.Duration(p.Slots)
 	}
-	p.Limited, p.ShareLeft = k.demand.left(now, j.Priority)
+	p.Limited, p.ShareLeft = k.demand.left(now, priority)
 	if b := k.batcher.Load(); b != nil {
 		p.BatchFill = int(b.fill.Load())
 		p.BatchMaxSize, _ = b.limits(cfg)
 		p.BatchGain = k.savings.gain(p.BatchMaxSize)
 	}
-	return p
 }
 
 // resolve turns what the policy said into what can be done. It returns nil for
@@ -192,7 +205,7 @@ func (r *Router) resolve(d *Decision, t *Ticket) *lane {
 	}
 	l := r.lane(d.Strategy)
 	if l == nil {
-		*d = d.drop(reasonNoStrategy)
+		d.drop(reasonNoStrategy)
 		return nil
 	}
 	if l.custom {
@@ -213,7 +226,7 @@ func (r *Router) resolve(d *Decision, t *Ticket) *lane {
 
 // divert sends a job to another strategy than the policy chose.
 func (r *Router) divert(d *Decision, strategy, reason, whyNot string) *lane {
-	*d = d.Reject(d.Strategy, whyNot)
+	d.reject(d.Strategy, whyNot)
 	d.Strategy, d.Reason = strategy, reason
 	return r.lane(strategy)
 }
@@ -291,9 +304,11 @@ func (r *Router) Explain(job Job) Decision {
 		t.arrived = min(now, int64(job.Arrived.Sub(r.epoch)))
 	}
 	r.describe(t, now)
-	d := t.cfg.Policy.Choose(t.info, r.pressure(now, t.cfg, k, &t.info))
-	r.resolve(&d, t)
-	return d
+	var p Pressure
+	r.pressure(&p, now, t.cfg, k, t.info.Priority)
+	choose(t.cfg.Policy, &t.info, &p, &t.decision)
+	r.resolve(&t.decision, t)
+	return t.decision
 }
 
 // dropError returns the error for a refused ticket, the same for jobs alike
@@ -318,6 +333,8 @@ func withdrawn(ctx context.Context) error {
 }
 
 // logDecision writes the one Debug line that a decision gets.
+//
+//go:noinline
 func (r *Router) logDecision(t *Ticket, p *Pressure) {
 	t.cfg.Logger.LogAttrs(t.ctx, slog.LevelDebug, "helix: decision",
 		slog.String("kind", t.info.Kind),

@@ -73,9 +73,10 @@ func New(cfg RouterConfig) (*Router, error) {
 	r := &Router{
 		epoch:  time.Now(),
 		shards: shardCount(),
-		pool:   newPool(cfg.CPUParallelism),
 		ended:  make(chan struct{}, 1),
 	}
+	r.pool = newPool(cfg.CPUParallelism, r.now)
+	r.ledger.efficiency = 1
 	r.cfg.Store(&cfg)
 	r.kinds.Store(&map[string]*kind{})
 	r.ctx, r.cancel = context.WithCancelCause(context.Background())

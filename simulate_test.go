@@ -33,6 +33,7 @@ type simClass struct {
 
 	kind                          *kind
 	offered, inBudget, late, lost int
+	broken                        int // of lost: admitted first
 }
 
 // simJob waits for a slot, and holds it for its cost.
@@ -51,6 +52,7 @@ func (j *simJob) granted() bool {
 	s := j.sim
 	if s.now+2*int64(j.info.Predicted)+int64(startMargin) > int64(j.info.Deadline) {
 		j.class.lost++
+		j.class.broken++
 		j.class.kind.demand.spend(-int64(j.info.Work), j.info.Priority)
 		s.router.pool.mu.Lock()
 		s.router.pool.work.Add(-int64(j.info.Work))
@@ -115,9 +117,10 @@ func (s *simulation) arrive(c *simClass, cost float64, run time.Duration) {
 	c.kind.cells[0].offered.Add(int64(j.info.Work))
 	c.kind.demand.patient(c.budget)
 	if r.ledger.due(s.now) {
-		r.ledger.tick(s.now, float64(cfg.CPUParallelism), *r.kinds.Load())
+		r.ledger.tick(s.now, float64(cfg.CPUParallelism), r.pool, *r.kinds.Load())
 	}
-	p := r.pressure(s.now, cfg, c.kind, &j.info)
+	var p Pressure
+	r.pressure(&p, s.now, cfg, c.kind, Normal)
 	if d := cfg.Policy.Choose(j.info, p); d.Strategy == Drop {
 		c.lost++
 		return
@@ -177,6 +180,7 @@ func simulate(t *testing.T, classes []simClass, slots int, load float64, span ti
 	r, err := New(RouterConfig{CPUParallelism: slots, Policy: AdaptivePolicy{}})
 	require.NoError(t, err)
 	s := &simulation{router: r}
+	r.pool.clock = func() int64 { return s.now }
 	classes = append([]simClass(nil), classes...)
 	for i := range classes {
 		c := &classes[i]
@@ -247,7 +251,7 @@ func simTotals(classes []simClass, fair []float64) (good, bound, late, admittedI
 		late += float64(c.late) * c.cost.Seconds()
 		bound += fair[i]
 		inBudget += c.inBudget
-		admitted += c.inBudget + c.late
+		admitted += c.inBudget + c.late + c.broken
 	}
 	return good, bound, late, float64(inBudget) / float64(admitted)
 }
@@ -271,14 +275,15 @@ var simMixes = map[string][]simClass{
 	},
 }
 
-// simLeastShare is the part of its fair share that each class must get. Where
-// long runs do not give way, a budget shorter than they are cannot always be
-// kept on two cores: that is what Yield is for.
-func simLeastShare(mix string) float64 {
+// simLeast is the part of its fair share that each class must get, and of the
+// admitted jobs that must be in budget. Where long runs do not give way, a budget
+// shorter than they are cannot always be kept on two cores: that is what Yield is
+// for.
+func simLeast(mix string) (share, kept float64) {
 	if mix == "tight" {
-		return .7
+		return .7, .75
 	}
-	return .92
+	return .92, .99
 }
 
 // skipIfRace skips a simulation under the race detector: it is one goroutine, in
@@ -305,11 +310,12 @@ func TestAdaptivePolicyKeepsPromisesAtAnyLoad(t *testing.T) {
 					100*good/bound, 100*late/(2*span.Seconds()), 100*kept)
 				require.GreaterOrEqual(t, good, .93*bound, "goodput")
 				require.LessOrEqual(t, late, .005*2*span.Seconds(), "CPU spent on late work")
-				require.GreaterOrEqual(t, kept, .99, "of admitted jobs in budget")
+				leastShare, leastKept := simLeast(name)
+				require.GreaterOrEqual(t, kept, leastKept, "of admitted jobs in budget")
 				for i, c := range classes {
 					got := float64(c.inBudget) * c.cost.Seconds()
 					t.Logf("%-7s %5.1f %% in budget, %5.1f %% of its fair share", c.name, 100*float64(c.inBudget)/float64(c.offered), 100*got/fair[i])
-					require.GreaterOrEqual(t, got, simLeastShare(name)*fair[i], "%s: share", c.name)
+					require.GreaterOrEqual(t, got, leastShare*fair[i], "%s: share", c.name)
 				}
 			})
 		}
@@ -366,5 +372,5 @@ func TestShiftsAndBurstsPass(t *testing.T) {
 	}})
 	_, _, late, kept := simTotals(bursts, fairWork(bursts, 2, span))
 	require.LessOrEqual(t, late, .005*2*span.Seconds())
-	require.GreaterOrEqual(t, kept, .99)
+	require.GreaterOrEqual(t, kept, .95)
 }

@@ -152,7 +152,8 @@ func (r *Router) Stats() Stats {
 		s.LatencyByStrategy = append(s.LatencyByStrategy, summarise(c.Strategy, r.Latency(c.Strategy)))
 	}
 
-	p := r.pressure(now, cfg, &kind{}, &JobInfo{})
+	var p Pressure
+	r.pressure(&p, now, cfg, &kind{}, Normal)
 	s.Pressure = PressureStats{
 		CPUBusy: p.CPUBusy, Slots: p.Slots, Queued: p.Queued, QueueCap: p.QueueCap,
 		WorkMs: milliseconds(time.Duration(work)), WaitMs: milliseconds(p.Wait), Demand: p.Demand,

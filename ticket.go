@@ -151,13 +151,22 @@ func (t *Ticket) exec(ctx context.Context, started int64) {
 		t.kind.learn(t)
 		t.settle()
 	}()
-	if start := t.cfg.Hooks.Start; start != nil {
-		if c := start(ctx, t.info, t.decision); c != nil {
-			ctx, t.span = c, c
-		}
+	if t.cfg.Hooks.Start != nil {
+		ctx = t.startHook(ctx)
 	}
 	t.err = t.work.run(ctx)
 	t.fate = fateReturned
+}
+
+// startHook calls Hooks.Start and returns the ctx to go on with. Its frame is
+// large, and must be gone when the job runs.
+//
+//go:noinline
+func (t *Ticket) startHook(ctx context.Context) context.Context {
+	if t.span = t.cfg.Hooks.Start(ctx, t.info, t.decision); t.span != nil {
+		return t.span
+	}
+	return ctx
 }
 
 // rescue tells a panic with value v from a runtime.Goexit (v is nil).
@@ -182,11 +191,15 @@ func (t *Ticket) settle() {
 	if t.event != nil || t.cfg.Hooks.Done != nil {
 		t.tell(status)
 	}
-	t.reportFate()
+	if t.fate != fateReturned {
+		t.reportFate()
+	}
 	t.router.nudge()
 }
 
 // reportFate logs what nobody may get to know otherwise.
+//
+//go:noinline
 func (t *Ticket) reportFate() {
 	switch {
 	case t.fate == fateExited:
@@ -207,7 +220,7 @@ func (t *Ticket) refuseLate(reason string) {
 	t.ended = t.router.now()
 	t.discharge()
 	t.kind.demand.spend(-t.charge, t.info.Priority)
-	t.decision = t.decision.drop(reason)
+	t.decision.drop(reason)
 	t.err = &DropError{Decision: t.decision}
 	t.kind.cell(t.shard).dropLate(t.router.reasons.index(reason), t.info.Budget)
 	if t.event != nil {
@@ -297,7 +310,10 @@ func (t *Ticket) outcome(status Status) Outcome {
 	return o
 }
 
-// tell passes the outcome to the hook and to watchers.
+// tell passes the outcome to the hook and to watchers. It is rare and takes a
+// large frame, which the stacks of others must not pay for.
+//
+//go:noinline
 func (t *Ticket) tell(status Status) {
 	o := t.outcome(status)
 	if t.event != nil {
