@@ -1,0 +1,174 @@
+// What the router has learned of each kind, and how each fares.
+
+import { $, el, text, attr, show, kindName } from './dom.js';
+import * as f from './format.js';
+import { strategyTag, slot, DROP } from './strategies.js';
+
+const FEW = 12; // rows until "show all"
+const SORT_EVERY = 5000; // ms: rows that change places cannot be read
+const RATE_SECONDS = 10;
+
+const top = (counts) => counts.reduce((m, c) => (c.count > (m?.count || 0) ? c : m), null);
+
+/** derive works out one kind's figures from snapshots of the last minute. */
+function derive(k, snapshots) {
+  const now = snapshots[snapshots.length - 1];
+  const since = (seconds) => {
+    const base = snapshots.find((s) => s.t >= now.t - seconds * 1000 - 500 && s.kinds.has(k.name));
+    return base && base !== now ? { kind: base.kinds.get(k.name), dt: (now.t - base.t) / 1000 } : null;
+  };
+  const ten = since(RATE_SECONDS);
+  const minute = since(60);
+  const recent = minute && k.routed_by_strategy.map((r) => ({
+    strategy: r.strategy,
+    count: r.count - (minute.kind.routed_by_strategy.find((o) => o.strategy === r.strategy)?.count || 0),
+  }));
+  // What is asked for jumps by the moment, so the mean of several readings is shown.
+  const lately = snapshots.filter((s) => s.t > now.t - RATE_SECONDS * 1000 && s.kinds.has(k.name));
+  const demand = lately.reduce((sum, s) => sum + s.kinds.get(k.name).demand, 0) / lately.length;
+  const mostly = (recent && top(recent)) || top(k.routed_by_strategy);
+  return {
+    name: k.name,
+    rate: ten ? (k.submitted - ten.kind.submitted) / ten.dt : null,
+    drops: ten ? (k.dropped - ten.kind.dropped) / ten.dt : null,
+    mostly: mostly ? mostly.strategy : null,
+    budget: k.promised ? k.kept / k.promised : null,
+    demand,
+    k,
+  };
+}
+
+const columns = [
+  { id: 'name', name: 'kind', by: (r) => r.name, up: true },
+  { id: 'rate', name: 'per second', num: true, by: (r) => r.rate ?? r.k.submitted / 1e9, title: 'submitted, mean of the last 10 s' },
+  { id: 'run', name: 'run time', num: true, by: (r) => (r.k.samples ? r.k.run_ms : -1), title: 'as learned: mean ± mean deviation' },
+  { id: 'samples', name: 'samples', num: true, by: (r) => r.k.samples, title: 'finished runs that it was learned from' },
+  { id: 'mostly', name: 'mostly', by: (r) => r.mostly || '', up: true, title: 'where most of them went in the last minute' },
+  { id: 'budget', name: 'in budget', num: true, by: (r) => r.budget ?? 2, title: 'of the jobs admitted with a budget, since start' },
+  { id: 'drops', name: 'drops', num: true, by: (r) => r.k.dropped, title: 'since start; and per second, mean of the last 10 s' },
+  { id: 'share', name: 'CPU asked for', by: (r) => r.demand, title: 'CPU seconds a second asked for, refused work included, mean of the last 10 s; the line is its fair share under overload' },
+];
+
+export function makeKinds() {
+  const table = $('kinds');
+  const body = table.tBodies[0];
+  const all = $('kinds-all');
+  const rows = new Map();
+  let sort = { id: 'rate', up: false };
+  let order = [];
+  let sorted = 0;
+  let everything = false;
+  let view = null;
+  let maxKinds = null;
+
+  const heads = columns.map((c) => {
+    const button = el('button', { type: 'button', title: c.title || '', onclick: () => choose(c) }, c.name, el('i', { 'aria-hidden': 'true' }));
+    return el('th', { scope: 'col', class: `k-${c.id}${c.num ? ' num' : ''}`, data: { id: c.id } }, button);
+  });
+  table.tHead.append(el('tr', {}, heads));
+  all.addEventListener('click', () => {
+    everything = !everything;
+    draw();
+  });
+
+  function choose(c) {
+    sort = sort.id === c.id ? { id: c.id, up: !sort.up } : { id: c.id, up: Boolean(c.up) };
+    sorted = 0;
+    draw();
+  }
+
+  function makeRow(name) {
+    const cells = Object.fromEntries(columns.map((c) => [c.id, el('td', { class: `k-${c.id}${c.num ? ' num' : ''}` })]));
+    const fill = el('i');
+    const limit = el('b', { class: 'limit' });
+    const words = el('span', { class: 'num' });
+    cells.share.append(el('div', { class: 'bar' }, fill, limit), words);
+    const drops = { all: el('span'), rate: el('span', { class: 'dim' }) };
+    cells.drops.append(drops.all, drops.rate);
+    const row = el('tr', { data: { kind: name } }, columns.map((c) => cells[c.id]));
+    cells.name.append(kindName(name));
+    return { row, cells, fill, limit, words, drops, mostly: '' };
+  }
+
+  function fillRow(e, r, slots) {
+    const { k } = r;
+    text(e.cells.rate, f.rate(r.rate));
+    text(e.cells.run, k.samples ? f.spread(k.run_ms, k.spread_ms) : 'not learned');
+    e.cells.run.title = k.ns_per_unit > 0 ? `${f.duration(k.ns_per_unit / 1e6)} per unit of cost` : '';
+    text(e.cells.samples, f.count(k.samples));
+    if (e.mostly !== r.mostly) {
+      e.mostly = r.mostly;
+      e.cells.mostly.replaceChildren(r.mostly ? strategyTag(r.mostly) : f.NONE);
+    }
+    text(e.cells.budget, k.promised ? `${f.share(k.kept, k.promised)} %` : 'no budget');
+    e.cells.budget.classList.toggle('dim', !k.promised);
+    text(e.drops.all, k.dropped ? f.count(k.dropped) : '0');
+    text(e.drops.rate, r.drops > 0 ? `${f.rate(r.drops)} /s` : '');
+    e.cells.drops.classList.toggle('alarm', r.drops > 0);
+    const part = slots > 0 ? r.demand / slots : 0;
+    e.fill.style.width = `${Math.min(1, part) * 100}%`;
+    const limited = k.share > 0 && k.share < slots * 0.995;
+    e.limit.hidden = !limited;
+    if (limited) e.limit.style.left = `${Math.min(1, k.share / slots) * 100}%`;
+    text(e.words, `${f.cores(r.demand)} cores`);
+    e.cells.share.title = limited ? `asks for ${f.cores(r.demand)} cores; its fair share now is ${f.cores(k.share)}` : 'not limited: all demands fit';
+    attr(e.row, 'data-s', slot(r.mostly || DROP));
+  }
+
+  function draw() {
+    if (!view?.stats) return;
+    const list = view.stats.kinds.map((k) => derive(k, view.kinds));
+    const by = columns.find((c) => c.id === sort.id).by;
+    const known = new Set(list.map((r) => r.name));
+    const stale = list.length !== order.length || order.some((n) => !known.has(n));
+    if (stale || (Date.now() - sorted > SORT_EVERY && !table.matches(':hover, :focus-within')) || sorted === 0) {
+      sorted = Date.now();
+      order = [...list].sort((a, b) => {
+        const x = by(a);
+        const y = by(b);
+        const less = typeof x === 'string' ? x.localeCompare(y) : x - y;
+        return (sort.up ? less : -less) || a.name.localeCompare(b.name);
+      }).map((r) => r.name);
+    }
+    const records = new Map(list.map((r) => [r.name, r]));
+    const visible = everything ? order : order.slice(0, FEW);
+    for (const [name, e] of rows) {
+      if (!visible.includes(name)) {
+        e.row.remove();
+        rows.delete(name);
+      }
+    }
+    let before = body.firstChild;
+    for (const name of visible) {
+      let e = rows.get(name);
+      if (!e) rows.set(name, e = makeRow(name));
+      fillRow(e, records.get(name), view.last?.slots || view.stats.pressure.slots);
+      if (e.row === before) before = before.nextSibling;
+      else body.insertBefore(e.row, before);
+    }
+    for (const th of heads) {
+      attr(th, 'aria-sort', th.dataset.id === sort.id ? (sort.up ? 'ascending' : 'descending') : null);
+    }
+    text($('kinds-count'), maxKinds ? `${list.length} of ${f.exact(maxKinds)}` : f.plural(list.length, 'kind'));
+    show(all, order.length > FEW);
+    text(all, everything ? 'show fewer' : `show all ${order.length}`);
+    names(list.map((r) => r.name));
+  }
+
+  let offered = '';
+  /** names offers the kinds to the fields that ask for one. */
+  function names(list) {
+    const joined = list.join('\n');
+    if (joined === offered) return;
+    offered = joined;
+    $('kind-names').replaceChildren(...list.map((n) => el('option', { value: n })));
+  }
+
+  return {
+    setConfig(config) { maxKinds = config.max_kinds; },
+    update(next) {
+      view = next;
+      draw();
+    },
+  };
+}

@@ -1,0 +1,63 @@
+// Why jobs were dropped, how batches do, and the account of all jobs.
+
+import { $, el, text, kindName } from './dom.js';
+import * as f from './format.js';
+
+/** list keeps rows by name: a label, a figure and a bar. */
+function makeList(host, slot, nothing) {
+  const rows = new Map();
+  const none = el('p', { class: 'dim none' }, nothing);
+  host.append(none);
+  return (entries) => {
+    none.hidden = entries.length > 0;
+    const names = new Set(entries.map((e) => e.name));
+    for (const [name, r] of rows) {
+      if (!names.has(name)) {
+        r.node.remove();
+        rows.delete(name);
+      }
+    }
+    let before = host.firstChild;
+    for (const e of entries) {
+      let r = rows.get(e.name);
+      if (!r) {
+        const value = el('b');
+        const fill = el('i');
+        const note = el('span', { class: 'dim' });
+        const node = el('div', { class: 'item', data: { s: slot } },
+          el('div', { class: 'meter-head' }, kindName(e.name), note, value), el('div', { class: 'bar thin', 'aria-hidden': 'true' }, fill));
+        rows.set(e.name, r = { node, value, fill, note });
+      }
+      text(r.value, e.value);
+      text(r.note, e.note || '');
+      r.node.title = e.title || '';
+      r.fill.style.width = `${Math.min(1, Math.max(0, e.part)) * 100}%`;
+      if (r.node === before) before = before.nextSibling;
+      else host.insertBefore(r.node, before);
+    }
+  };
+}
+
+export function makeMore() {
+  const drops = makeList($('drops'), 'drop', 'Nothing was dropped.');
+  const batches = makeList($('batches'), 'batch', 'No kind has a batch function that was called.');
+
+  return (view) => {
+    const s = view.stats;
+    if (!s) return;
+    const most = s.dropped || 1;
+    drops([...s.dropped_by_reason].sort((a, b) => b.count - a.count).slice(0, 8).map((r) => ({
+      name: r.reason, value: f.count(r.count), part: r.count / most, note: `${f.share(r.count, most)} %`,
+    })));
+    batches(s.kinds.filter((k) => k.batch && k.batch.calls > 0).sort((a, b) => b.batch.items - a.batch.items).slice(0, 6).map((k) => {
+      const mean = k.batch.items / k.batch.calls;
+      return {
+        name: k.name, value: `${mean.toFixed(1)} of ${k.batch.max_size} a call`, part: mean / (k.batch.max_size || 1),
+        note: `${f.count(k.batch.calls)} calls`,
+        title: `${f.share(k.batch.full, k.batch.calls)} % of the calls were full; the longest wait for a batch to start was ${f.duration(k.batch.oldest_wait_ms)}`,
+      };
+    }));
+    const parts = [['completed', s.completed], ['failed', s.failed], ['dropped', s.dropped], ['withdrawn', s.withdrawn], ['in flight', s.in_flight]];
+    text($('account'), `${f.exact(s.submitted)} submitted = ${parts.map(([name, n]) => `${f.exact(n)} ${name}`).join(' + ')}`);
+  };
+}

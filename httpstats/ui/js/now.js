@@ -1,0 +1,47 @@
+// The state at this moment, as meters.
+
+import { el, meter } from './dom.js';
+import * as f from './format.js';
+
+export function makeNow(host) {
+  const slots = meter('CPU slots busy');
+  const queued = meter('Queued');
+  const batch = meter('Batch forming');
+  const demand = meter('Demand');
+  const spawned = meter('Spawned');
+  for (const m of [slots, queued, batch, demand, spawned]) host.append(m.node);
+  const idle = el('p', { class: 'dim none' }, 'no figures yet');
+  host.append(idle);
+
+  return (view) => {
+    const p = view.last;
+    for (const m of [slots, queued, batch, demand, spawned]) m.node.hidden = !p;
+    idle.hidden = Boolean(p);
+    if (!p) return;
+    slots.set({
+      words: `${p.cpu_busy} of ${p.slots}`, now: p.cpu_busy, max: p.slots, slot: 'cpu_pool',
+      note: 'slots that run a cpu_pool job or a batch at this moment',
+    });
+    queued.set({
+      words: p.queued
+        ? `${f.plural(p.queued, 'job')}, starts in ${f.duration(p.wait_ms)}`
+        : `nothing waits`,
+      now: p.queued, max: p.queue_cap, slot: 'spawn',
+      note: `jobs that wait for a slot, of at most ${f.exact(p.queue_cap)}; ${f.duration(p.work_ms)} of work is admitted and not finished`,
+    });
+    batch.set({
+      words: p.batch_fill ? `${p.batch_fill} of ${p.batch_max}` : 'none',
+      named: p.batch_fill ? `Batch forming: ${p.batch_kind}` : '',
+      now: p.batch_fill, max: p.batch_max || 1, slot: 'batch',
+      note: p.batch_fill ? `the fullest of the batches that are forming: ${p.batch_kind}` : 'no batch is forming at this moment',
+    });
+    demand.set({
+      words: `${f.cores(p.demand)} of ${f.cores(p.slots)} cores`, now: p.demand, max: p.slots, slot: 'inline',
+      note: 'CPU seconds a second that were asked for lately, refused work included',
+    });
+    spawned.set({
+      words: `${f.exact(p.spawned)} of ${f.count(p.spawn_limit)}`, now: p.spawned, max: p.spawn_limit, slot: 'spawn',
+      note: 'jobs on goroutines of their own',
+    });
+  };
+}

@@ -1,0 +1,164 @@
+// The connection: one EventSource, and polling where streams do not come
+// through. It is closed when the page is left, also into the back/forward
+// cache, and opened again when the page comes back.
+
+const RETRY_LEAST = 1000; // ms
+const RETRY_MOST = 8000;
+const SILENCE = 5000; // ms without an event until the figures count as old
+const DEAD = 12_000; // ms without an event until the connection is given up
+const POLL_EVERY = 2000; // ms
+const FAILURES_TO_POLL = 3;
+
+/**
+ * connect keeps the store up to date and calls on.state(state) with live,
+ * polling or reconnecting, and on.tick, on.hello, on.decisions after changes.
+ */
+export function connect(store, on) {
+  let source = null;
+  let failures = 0;
+  let greeted = false; // this connection has said hello
+  let heard = 0; // when the last event came
+  let retry = 0;
+  let poller = 0;
+  let polling = false; // the latest poll was answered
+  let left = false;
+  let state = '';
+
+  const setState = (next) => {
+    if (next === state) return;
+    state = next;
+    on.state(next);
+  };
+
+  function open() {
+    clearTimeout(retry);
+    close();
+    if (left) return;
+    greeted = false;
+    heard = Date.now();
+    const es = new EventSource(store.lastId ? `api/stream?last_id=${store.lastId}` : 'api/stream');
+    source = es;
+    const listen = (name, take) => es.addEventListener(name, (event) => {
+      if (es !== source) return;
+      heard = Date.now();
+      let data;
+      try {
+        data = JSON.parse(event.data);
+      } catch {
+        return; // half an event, as from a proxy that gave up
+      }
+      take(data);
+    });
+    listen('hello', (hello) => {
+      greeted = true;
+      failures = 0;
+      stopPolling();
+      const restarted = store.setHello(hello);
+      setState('live');
+      on.hello(hello, restarted);
+    });
+    listen('history', (h) => {
+      store.addHistory(h.points || []);
+      on.tick();
+    });
+    listen('tick', (t) => {
+      store.addPoint(t.point);
+      store.setStats(t.stats);
+      setState('live');
+      on.tick();
+    });
+    listen('decisions', (list) => {
+      store.addDecisions(list);
+      on.decisions();
+    });
+    es.onerror = () => {
+      if (es === source) lost();
+    };
+  }
+
+  function close() {
+    if (source) source.close();
+    source = null;
+  }
+
+  /** lost tries again, ever more slowly, by itself: the browser would give up at a 503. */
+  function lost() {
+    close();
+    if (left) return;
+    failures++;
+    if (!polling) setState('reconnecting');
+    if (failures >= FAILURES_TO_POLL) startPolling();
+    const wait = Math.min(RETRY_MOST, RETRY_LEAST * 1.6 ** (failures - 1));
+    clearTimeout(retry);
+    retry = setTimeout(open, wait * (0.8 + 0.4 * Math.random()));
+  }
+
+  const watchdog = () => {
+    if (left || !source) return;
+    const silent = Date.now() - heard;
+    if (silent > DEAD || (!greeted && silent > SILENCE)) lost();
+    else if (greeted && silent > SILENCE) setState('reconnecting');
+  };
+
+  function startPolling() {
+    if (poller) return;
+    poller = setInterval(poll, POLL_EVERY);
+    poll();
+  }
+
+  function stopPolling() {
+    clearInterval(poller);
+    poller = 0;
+    polling = false;
+  }
+
+  async function poll() {
+    if (left || document.hidden) return;
+    let stats;
+    try {
+      const answer = await fetch('api/stats', { cache: 'no-store', signal: AbortSignal.timeout(4000) });
+      if (!answer.ok) throw new Error(answer.statusText);
+      stats = await answer.json();
+    } catch {
+      polling = false;
+      if (poller && !left) setState('reconnecting');
+      return;
+    }
+    if (!poller || left) return; // the stream came first
+    polling = true;
+    const hello = {
+      name: stats.name,
+      policy: stats.policy,
+      version: stats.version,
+      started_ms: Math.round(stats.now_ms - stats.uptime_s * 1000),
+      slots: stats.pressure.slots,
+      strategies: stats.routed_by_strategy.map((r) => r.strategy),
+    };
+    const first = store.hello === null;
+    const restarted = store.setHello(hello);
+    store.addPolled(stats);
+    setState('polling');
+    if (first || restarted) on.hello(store.hello, restarted);
+    on.tick();
+  }
+
+  const ticking = setInterval(watchdog, 1000);
+  window.addEventListener('pagehide', () => {
+    left = true;
+    clearTimeout(retry);
+    stopPolling();
+    close();
+  });
+  window.addEventListener('pageshow', (event) => {
+    if (!event.persisted) return;
+    left = false;
+    failures = 0;
+    setState('reconnecting');
+    open();
+  });
+  window.addEventListener('online', () => {
+    if (state !== 'live') open();
+  });
+  open();
+  return { stop: () => { clearInterval(ticking); left = true; stopPolling(); close(); } };
+}

@@ -1,0 +1,79 @@
+// Decisions in plain words.
+
+import { el } from './dom.js';
+import * as f from './format.js';
+import { strategyTag, DROP } from './strategies.js';
+
+/** facts are the figures that stood behind a reason, in a few words. */
+export function facts(d) {
+  const list = [];
+  const dropped = d.strategy === DROP || d.status === 'dropped';
+  if (dropped) {
+    if (d.slack_ms !== null && d.slack_ms <= 0) list.push(`${f.duration(-d.slack_ms)} over`);
+    else if (d.slack_ms !== null && d.predicted_ms !== null && d.predicted_ms > d.slack_ms) {
+      list.push(`needs ${f.duration(d.predicted_ms)}, has ${f.duration(d.slack_ms)}`);
+    } else if (d.demand > d.share && d.share > 0 && d.demand > d.slots) {
+      list.push(`share ${f.cores(d.share)} cores`);
+    } else if (d.cpu_busy !== undefined) list.push(`${d.cpu_busy} of ${d.slots} slots busy`);
+  } else if (d.members > 1) {
+    list.push(`with ${d.members - 1} more`);
+  } else if (d.queued > 0 && (d.strategy === 'cpu_pool' || d.strategy === 'batch')) {
+    list.push(`behind ${d.queued}`);
+  }
+  if (d.status === 'failed') list.push('failed');
+  if (d.status === 'withdrawn') list.push('withdrawn');
+  return list.join(', ');
+}
+
+/** late reports that a job ended after its budget. */
+export const late = (d) => d.in_budget === false;
+
+const margin = (left) => (left >= 0
+  ? `${f.duration(left)} inside its budget`
+  : `${f.duration(-left)} beyond its budget`);
+
+/** story tells in a sentence or two what came of a decision. */
+export function story(d) {
+  if (d.status === 'dropped' || d.strategy === DROP) {
+    let s = `Refused: ${d.reason}.`;
+    if (d.predicted_ms !== null) s += ` It would have needed ${f.duration(d.predicted_ms)}`;
+    if (d.predicted_ms !== null && d.slack_ms !== null) {
+      s += d.slack_ms > 0 ? ` and had ${f.duration(d.slack_ms)} left` : ` and was ${f.duration(-d.slack_ms)} late already`;
+    }
+    return d.predicted_ms !== null ? `${s}.` : s;
+  }
+  if (d.status === 'withdrawn') return `Withdrawn by its caller before it started. It was meant for ${d.strategy}: ${d.reason}.`;
+  let s = `Went to ${d.strategy}: ${d.reason}.`;
+  if (d.took_ms !== null) {
+    const wait = d.wait_ms > 0 ? `Started after ${f.duration(d.wait_ms)}` : 'Started at once';
+    s += ` ${wait}, ran ${f.duration(d.run_ms)}`;
+    if (d.members > 1) s += ` in one call with ${d.members - 1} more`;
+    if (d.status === 'failed') s += ', and failed';
+    s += d.budget_ms !== null ? `: ended ${margin(d.budget_ms - d.took_ms)}.` : '. It had no budget.';
+  }
+  return s;
+}
+
+/** rejectedList names the other strategies and why not. */
+export function rejectedList(rejected) {
+  if (!rejected || !rejected.length) return el('p', { class: 'dim' }, 'No other strategy was weighed.');
+  return el('ul', { class: 'rejected' }, rejected.map((r) => el('li', {},
+    'not ', strategyTag(r.strategy), el('span', { class: 'dim' }, ` ${r.reason}`))));
+}
+
+/** forecast tells what api/explain answered. */
+export function forecast(e) {
+  const needs = e.predicted_ms;
+  if (e.strategy === DROP) {
+    let s = `${e.reason}.`;
+    if (needs !== null) s += ` It needs ${f.duration(needs)}${e.predicted_wait_ms > 0 ? `, of which ${f.duration(e.predicted_wait_ms)} waiting` : ''}`;
+    if (needs !== null) s += e.slack_ms !== null ? `, and has ${f.duration(e.slack_ms)}.` : '.';
+    return s;
+  }
+  let s = `${e.reason}. `;
+  if (needs === null) return `${s}How long it takes is not known yet.`;
+  s += e.predicted_wait_ms > 0 ? `Would start in ${f.duration(e.predicted_wait_ms)} and be ` : 'Would start at once and be ';
+  s += `done in ${f.duration(needs)}`;
+  s += e.slack_ms !== null ? `, ${margin(e.slack_ms - needs)}.` : '.';
+  return s;
+}
