@@ -48,41 +48,46 @@ func (AdaptivePolicy) choose(j *JobInfo, p *Pressure, d *Decision) {
 	}
 }
 
+// What is rejected with each strategy; inline's reason, where it is first, depends.
+// They are variables because composite literals would stand on the stack of every
+// submitting goroutine, which is often new and small.
+var (
+	besideWaits   = [4]Alternative{{Inline, notSmallRun}, {CPUPool, notWaits}}
+	besideInline  = [4]Alternative{{Spawn, notNeeded}, {CPUPool, notNeeded}, {Batch, notNeeded}}
+	besideSpawn   = [4]Alternative{{Inline, notAsync}, {CPUPool, notNeeded}, {Batch, notNeeded}}
+	besideBatch   = [4]Alternative{{Inline, notSmallRun}, {CPUPool, notBetter}}
+	besideCPUPool = [4]Alternative{{Inline, notSmallRun}, {Batch, notBatch}}
+)
+
 // adaptiveLane fills in the strategy that suits the job, if it is admitted.
 func adaptiveLane(d *Decision, j *JobInfo, p *Pressure) {
 	known := j.Samples > 0 || j.Cost > 0
-	small := known && j.Predicted <= p.InlineThreshold
-	notInline := notSmallRun
-	if !known {
-		notInline = notUnknown
-	}
 	switch {
 	case j.Waits:
-		d.Strategy, d.Reason = Spawn, reasonWaits
-		d.Rejected = [4]Alternative{{CPUPool, notWaits}, {Inline, notInline}}
+		d.Strategy, d.Reason, d.Rejected = Spawn, reasonWaits, besideWaits
+	case known && j.Predicted <= p.InlineThreshold && !j.Async:
+		d.Strategy, d.Reason, d.Rejected = Inline, reasonSmallRun, besideInline
 		return
-	case small && !j.Async:
-		d.Strategy, d.Reason = Inline, reasonSmallRun
-		d.Rejected = [4]Alternative{{Spawn, notNeeded}, {CPUPool, notNeeded}, {Batch, notNeeded}}
+	case known && j.Async && j.Predicted <= p.SpawnThreshold && p.CPUBusy < p.Slots:
+		d.Strategy, d.Reason, d.Rejected = Spawn, reasonMediumRun, besideSpawn
 		return
-	case j.Async && known && j.Predicted <= p.SpawnThreshold && p.CPUBusy < p.Slots:
-		d.Strategy, d.Reason = Spawn, reasonMediumRun
-		d.Rejected = [4]Alternative{{Inline, notAsync}, {CPUPool, notNeeded}, {Batch, notNeeded}}
-		return
-	}
-	d.Wait = p.Wait
-	notBatched := notBatch
-	if j.Batchable {
-		if p.BatchGain >= batchPays {
-			d.Strategy, d.Reason = Batch, reasonGain
-			d.Rejected = [4]Alternative{{Inline, notInline}, {CPUPool, notBetter}}
-			return
+	case j.Batchable && p.BatchGain >= batchPays:
+		d.Strategy, d.Reason, d.Rejected = Batch, reasonGain, besideBatch
+		d.Wait = p.Wait
+	default:
+		d.Strategy, d.Reason, d.Rejected = CPUPool, reasonSlot, besideCPUPool
+		d.Wait = p.Wait
+		if p.CPUBusy >= p.Slots {
+			d.Reason = reasonQueues
 		}
-		notBatched = notPaying
+		if j.Batchable {
+			d.Rejected[1].Reason = notPaying
+		}
 	}
-	d.Strategy, d.Reason = CPUPool, reasonSlot
-	if p.CPUBusy >= p.Slots {
-		d.Reason = reasonQueues
+	switch {
+	case !known:
+		d.Rejected[0].Reason = notUnknown
+	case j.Async:
+		d.Rejected[0].Reason = notAsync
 	}
-	d.Rejected = [4]Alternative{{Inline, notInline}, {Batch, notBatched}}
 }

@@ -130,18 +130,15 @@ func (t *Task[In, Out]) Submit(ctx context.Context, in In) (Out, error) {
 
 // SubmitWith is Submit with hints for this one item.
 func (t *Task[In, Out]) SubmitWith(ctx context.Context, in In, h Hints) (out Out, err error) {
-	info, err := t.describe(in, &h)
-	if err != nil {
-		return out, err
-	}
 	item, _ := t.pool.Get().(*taskItem[In, Out])
 	if item == nil {
 		item = &taskItem[In, Out]{}
 		t.router.newTicket(&item.Ticket)
 	}
 	item.task, item.in, item.work, item.kind = t, in, item, t.kind
-	item.info = info
-	err = t.router.submit(ctx, &item.Ticket, h.Arrived)
+	if err = t.describe(&item.info, in, &h); err == nil {
+		err = t.router.submit(ctx, &item.Ticket, h.Arrived)
+	}
 	fate, again := item.fate, !item.custom
 	if fate == fateReturned {
 		out = item.out
@@ -160,13 +157,12 @@ func (t *Task[In, Out]) SubmitWith(ctx context.Context, in In, h Hints) (out Out
 // Go starts one item without waiting for it. The error is a refusal, or says
 // that a hint cannot be used. See [Router.Go].
 func (t *Task[In, Out]) Go(ctx context.Context, in In) (*Future[Out], error) {
-	info, err := t.describe(in, &Hints{})
-	if err != nil {
-		return nil, err
-	}
 	item := &taskItem[In, Out]{task: t, in: in}
 	t.router.newTicket(&item.Ticket)
-	item.work, item.kind, item.info = item, t.kind, info
+	item.work, item.kind = item, t.kind
+	if err := t.describe(&item.info, in, &Hints{}); err != nil {
+		return nil, err
+	}
 	item.future = newFuture[Out](&item.Ticket)
 	if err := t.router.start(ctx, &item.Ticket, time.Time{}); err != nil {
 		return nil, err
@@ -174,12 +170,12 @@ func (t *Task[In, Out]) Go(ctx context.Context, in In) (*Future[Out], error) {
 	return item.future, nil
 }
 
-// describe is what a policy will know of the item.
-func (t *Task[In, Out]) describe(in In, h *Hints) (JobInfo, error) {
-	info := t.info
+// describe fills in what a policy will know of the item.
+func (t *Task[In, Out]) describe(info *JobInfo, in In, h *Hints) error {
+	*info = t.info
 	if *h != (Hints{}) {
 		if err := h.validate(); err != nil {
-			return info, err
+			return err
 		}
 		info.Cost = h.Cost
 		if h.Budget > 0 {
@@ -191,11 +187,9 @@ func (t *Task[In, Out]) describe(in In, h *Hints) (JobInfo, error) {
 	}
 	if info.Cost == 0 && t.spec.Cost != nil {
 		info.Cost = t.spec.Cost(in)
-		if err := validCost("Kind.Cost()", info.Cost); err != nil {
-			return info, err
-		}
+		return validCost("Kind.Cost()", info.Cost)
 	}
-	return info, nil
+	return nil
 }
 
 // taskItem is a ticket with its item.
