@@ -79,7 +79,7 @@ func (g gatherer) Gather() ([]*dto.MetricFamily, error) {
 }
 
 func newMetricsHandler(r *helix.Router) http.Handler {
-	serve := promhttp.HandlerFor(gatherer{r}, promhttp.HandlerOpts{EnableOpenMetrics: true})
+	serve := promhttp.HandlerFor(gatherer{r}, promhttp.HandlerOpts{})
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		serve.ServeHTTP(w, req)
