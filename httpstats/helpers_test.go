@@ -20,6 +20,9 @@ import (
 
 // newRouter makes a router that is closed at the end of the test.
 func newRouter(t testing.TB, cfg helix.RouterConfig) *helix.Router {
+	if cfg.Policy == nil {
+		cfg.Policy = helix.ThresholdPolicy{} // does not learn, so the same jobs take the same route
+	}
 	t.Helper()
 	r, err := helix.New(cfg)
 	require.NoError(t, err)
