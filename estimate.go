@@ -34,6 +34,7 @@ const (
 	gain       = 0.05 // weight of a sample
 	gainEarly  = 0.2  // of the first earlyCount, so that a cold start passes soon
 	earlyCount = 30
+	gainProbe  = 0.5
 	maxStep    = 4 // one sample counts at most as this multiple of the mean
 )
 
@@ -56,22 +57,23 @@ func (m *model) predict(cost float64, unit time.Duration) (run, spread time.Dura
 	return run, scaleDuration(run, deviation), samples
 }
 
-// observe learns from a run of a job with that cost.
-func (m *model) observe(cost float64, run time.Duration) {
+// observe learns from a run of a job with that cost. A probe, let in because the
+// estimate may be wrong, counts for much more: there will be no other for a while.
+func (m *model) observe(cost float64, run time.Duration, probe bool) {
 	if !m.mu.TryLock() {
 		return
 	}
 	ns := float64(max(run, 1))
-	m.plain.add(ns)
+	m.plain.add(ns, probe)
 	if cost > 0 {
-		m.perUnit.add(ns / cost)
+		m.perUnit.add(ns/cost, probe)
 	}
 	m.samples.Add(1)
 	m.mu.Unlock()
 }
 
 // add requires model.mu.
-func (a *average) add(v float64) {
+func (a *average) add(v float64, probe bool) {
 	a.n++
 	if a.n == 1 {
 		a.mean.Store(v)
@@ -79,7 +81,10 @@ func (a *average) add(v float64) {
 	}
 	mean := a.mean.Load()
 	g := gain
-	if a.n <= earlyCount {
+	switch {
+	case probe:
+		g = gainProbe
+	case a.n <= earlyCount:
 		g = gainEarly
 	}
 	a.deviation.Store(a.deviation.Load() + g*(min(math.Abs(v-mean)/mean, maxStep)-a.deviation.Load()))
@@ -121,11 +126,13 @@ func (s *savings) of(jobs int) float64 { return s.part.Load() * float64(jobs-1) 
 
 // gain is of, but 1, the best, until enough calls have been seen.
 func (s *savings) gain(jobs int) float64 {
-	if s.samples.Load() < savingsKnown {
+	if !s.known() {
 		return 1
 	}
 	return s.of(jobs)
 }
+
+func (s *savings) known() bool { return s.samples.Load() >= savingsKnown }
 
 // atomicFloat is a float64 that can be read while it is written.
 type atomicFloat struct{ bits atomic.Uint64 }

@@ -46,7 +46,7 @@ func TestModel(t *testing.T) {
 			var m model
 			for i := range c.samples {
 				cost, ns := c.sample(i)
-				m.observe(cost, time.Duration(ns))
+				m.observe(cost, time.Duration(ns), false)
 			}
 			run, spread, samples := m.predict(c.cost, time.Nanosecond)
 			require.EqualValues(t, c.samples, samples)
@@ -59,8 +59,8 @@ func TestModel(t *testing.T) {
 func TestModelTellsItsSpread(t *testing.T) {
 	var steady, noisy model
 	for i := range 200 {
-		steady.observe(1, time.Millisecond)
-		noisy.observe(1, time.Duration(1+i%2*2)*time.Millisecond)
+		steady.observe(1, time.Millisecond, false)
+		noisy.observe(1, time.Duration(1+i%2*2)*time.Millisecond, false)
 	}
 	_, spread, _ := steady.predict(1, 1)
 	require.Zero(t, spread)

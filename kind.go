@@ -148,7 +148,7 @@ func (k *kind) predict(j *JobInfo, cfg *RouterConfig) {
 func (k *kind) learn(t *Ticket) {
 	run := t.worked()
 	if t.fate == fateReturned && t.ctx.Err() == nil {
-		k.model.observe(t.info.Cost, run)
+		k.model.observe(t.info.Cost, run, t.probe)
 	}
 	if !t.info.Waits {
 		t.correct(int64(run))
@@ -177,15 +177,19 @@ func (k *kind) learnBatch(members []*Ticket, run time.Duration) {
 	predicted := float64(alone) * (1 - k.savings.of(n))
 	if predicted <= 0 { // nothing was known: a lower bound
 		for _, t := range members {
-			k.model.observe(t.info.Cost, run/time.Duration(n))
+			k.model.observe(t.info.Cost, run/time.Duration(n), false)
 		}
 		return
 	}
+	// A call of several that was quicker than predicted tells of savings, until they
+	// are known; whatever is wrong then is the run times.
+	wrong := float64(run) / predicted
+	tellsRun := n == 1 || run > alone || k.savings.known()
 	for _, t := range members {
-		t.correct(int64(float64(t.charge) * min(float64(run)/predicted, maxStep)))
-		if n == 1 || run > alone { // slower than one by one: they have become slower
+		t.correct(int64(float64(t.charge) * min(wrong, maxStep)))
+		if tellsRun {
 			one, _, _ := k.model.predict(t.info.Cost, t.cfg.UnitTime)
-			k.model.observe(t.info.Cost, scaleDuration(one, float64(run)/float64(alone)))
+			k.model.observe(t.info.Cost, scaleDuration(one, wrong), t.probe)
 		}
 	}
 	if n > 1 {

@@ -96,7 +96,7 @@ func (j *simJob) end() {
 		p.grant()
 		return
 	}
-	k.model.observe(j.info.Cost, time.Duration(j.run))
+	k.model.observe(j.info.Cost, time.Duration(j.run), false)
 	k.demand.spend(j.run-int64(j.info.Work), j.info.Priority)
 	k.cells[0].offered.Add(j.run - int64(j.info.Work))
 	if s.now <= int64(j.info.Deadline) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
@@ -43,10 +44,13 @@ var startChrome = sync.OnceValues(func() (context.Context, error) {
 		chromedp.Flag("disable-component-update", true),
 		chromedp.UserDataDir(filepath.Join(work, "chrome")),
 	)...)
-	ctx, endBrowser := chromedp.NewContext(allocated, chromedp.WithErrorf(func(string, ...any) {}))
+	ctx, _ := chromedp.NewContext(allocated, chromedp.WithErrorf(func(string, ...any) {}))
 	closeChrome = func() {
-		endBrowser()
-		endProcess()
+		defer endProcess()
+		// In order, so that nothing writes to its folder any more when that goes.
+		closing, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		_ = chromedp.Cancel(closing)
 	}
 	return ctx, chromedp.Do(ctx)
 })

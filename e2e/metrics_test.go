@@ -96,15 +96,15 @@ func TestMetricsParse(t *testing.T) {
 	r, url := startMeasured(t)
 	s := r.Stats()
 	for _, format := range []struct {
-		accept, answer string
-		counter        string // the name that the format gives a counter's family
-		untyped        model.MetricType
+		name, accept, answer string
+		counter              string // the name that the format gives a counter's family
+		untyped              model.MetricType
 	}{
-		{asText, "text/plain; version=0.0.4", "helix_jobs_completed_total", model.MetricTypeUnknown},
-		{asMetrics + ";q=0.9,text/plain;q=0.1", "text/plain; version=0.0.4", "helix_jobs_completed_total", model.MetricTypeUnknown}, // not offered
-		{asProtobuf, "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited", "helix_jobs_completed_total", model.MetricTypeUnknown},
+		{"text", asText, "text/plain; version=0.0.4", "helix_jobs_completed_total", model.MetricTypeUnknown},
+		{"OpenMetrics", asMetrics + ";q=0.9,text/plain;q=0.1", "text/plain; version=0.0.4", "helix_jobs_completed_total", model.MetricTypeUnknown}, // not offered
+		{"protobuf", asProtobuf, "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited", "helix_jobs_completed_total", model.MetricTypeUnknown},
 	} {
-		t.Run(format.answer, func(t *testing.T) {
+		t.Run(format.name, func(t *testing.T) {
 			e, answer := scrape(t, url, format.accept)
 			require.True(t, strings.HasPrefix(answer, format.answer), answer)
 			for series, want := range map[string]float64{
