@@ -181,10 +181,10 @@ func (k *kind) learnBatch(members []*Ticket, run time.Duration) {
 		}
 		return
 	}
-	// A call of several that was quicker than predicted tells of savings, until they
-	// are known; whatever is wrong then is the run times.
+	// A call of several that was quicker than one by one tells of savings, not of run
+	// times: those are learned from jobs alone, and from calls that saved nothing.
 	wrong := float64(run) / predicted
-	tellsRun := n == 1 || run > alone || k.savings.known()
+	tellsRun := n == 1 || run > alone
 	for _, t := range members {
 		t.correct(int64(float64(t.charge) * min(wrong, maxStep)))
 		if tellsRun {
