@@ -25,7 +25,7 @@ export function makeTables(routedHost, latencyHost) {
   let drawn = 0;
   return (view, names) => {
     if (Date.now() - drawn < EVERY) return;
-    drawn = Date.now();
+    if (view.window.length > 0) drawn = Date.now(); // nothing to tell yet: again with the next frame
     const points = spread(view.window, ROWS);
     routedHost.replaceChildren(table(
       `Jobs routed per second, by strategy, at ${points.length} moments of the last ${view.minutes} minutes`,
