@@ -44,14 +44,7 @@ func TestAdaptivePolicy(t *testing.T) {
 		{"spawn limit", helix.JobInfo{Waits: true}, func(p *helix.Pressure) { p.Spawned = 4096 }, helix.Drop, "spawn_limit reached"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := idle()
-			if c.press != nil {
-				c.press(&p)
-			}
-			d := helix.AdaptivePolicy{}.Choose(c.job, p)
-			require.Equal(t, c.want, d.Strategy)
-			require.Equal(t, c.reason, d.Reason)
-			require.Equal(t, d, helix.AdaptivePolicy{}.Choose(c.job, p), "pure")
+			requireChoice(t, helix.AdaptivePolicy{}, c.job, c.press, c.want, c.reason)
 		})
 	}
 }

@@ -58,24 +58,31 @@ func TestThresholdPolicyIsTheOriginalsTable(t *testing.T) {
 		{"spawn limit", helix.JobInfo{Cost: 50_000}, func(p *helix.Pressure) { p.Spawned = 4096 }, helix.Drop, "spawn_limit reached"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := idle()
-			if c.press != nil {
-				c.press(&p)
-			}
-			d := helix.ThresholdPolicy{}.Choose(c.job, p)
-			require.Equal(t, c.want, d.Strategy)
-			require.Equal(t, c.reason, d.Reason)
-			require.Equal(t, d, helix.ThresholdPolicy{}.Choose(c.job, p), "pure")
-
-			seen := map[string]bool{c.want: true}
-			for _, a := range d.Rejected {
-				if a.Strategy != "" {
-					require.NotEmpty(t, a.Reason)
-					require.False(t, seen[a.Strategy], "%s is told twice", a.Strategy)
-					seen[a.Strategy] = true
-				}
-			}
+			requireChoice(t, helix.ThresholdPolicy{}, c.job, c.press, c.want, c.reason)
 		})
+	}
+}
+
+// requireChoice checks what a policy makes of a job in an idle router that press
+// (nil: nothing) puts under pressure, that it is pure, and that it tells each
+// strategy that it rejected once, with a reason.
+func requireChoice(t *testing.T, policy helix.Policy, job helix.JobInfo, press func(*helix.Pressure), strategy, reason string) {
+	t.Helper()
+	p := idle()
+	if press != nil {
+		press(&p)
+	}
+	d := policy.Choose(job, p)
+	require.Equal(t, strategy, d.Strategy)
+	require.Equal(t, reason, d.Reason)
+	require.Equal(t, d, policy.Choose(job, p), "pure")
+	seen := map[string]bool{strategy: true}
+	for _, a := range d.Rejected {
+		if a.Strategy != "" {
+			require.NotEmpty(t, a.Reason)
+			require.False(t, seen[a.Strategy], "%s is told twice", a.Strategy)
+			seen[a.Strategy] = true
+		}
 	}
 }
 
