@@ -151,9 +151,18 @@ func (k *kind) learn(t *Ticket) {
 		k.model.observe(t.info.Cost, run, t.probe)
 	}
 	if !t.info.Waits {
+		if t.slot == nil && run >= preemptedFrom && t.info.Predicted > 0 {
+			run = min(run, maxStep*t.info.Predicted)
+		}
 		t.correct(int64(run))
 	}
 }
+
+// preemptedFrom is the run time from which a job without a slot may have been
+// preempted, as Go does after 10 ms: nothing bounds the number of such jobs, so
+// much of the time may have been others'. Counted as the job's own, it would make
+// a few short jobs in a busy process look like overload.
+const preemptedFrom = 10 * time.Millisecond
 
 // correct makes the account, which was charged the predicted work, that of the
 // actual work.

@@ -28,6 +28,9 @@ const (
 	leastBurst = 50 * time.Millisecond
 	// tierFloor is the part of a kind's share that no priority is denied.
 	tierFloor = 0.05
+	// fillEvery is how often the buckets are filled: not at every look, because the
+	// words are shared.
+	fillEvery = 20 * time.Microsecond
 	// probeEvery is after how long a kind of which nothing gets to run is let in all
 	// the same, so that a wrong estimate heals.
 	probeEvery = time.Second
@@ -149,11 +152,11 @@ type demand struct {
 
 	offered int64 // at the last tick; guarded by ledger.mu
 
-	mu     sync.Mutex // guards what follows
-	rate   float64    // share, while limited
-	filled int64      // time up to which the buckets have been filled
-	saved  float64    // CPU ns that may be spent
-	floor  [3]float64 // CPU ns that Low, Normal and High may spend at least
+	// The bucket has no lock: all who decide on a limited kind use it.
+	rate   atomicFloat     // share, while limited; written under ledger.mu
+	filled atomic.Int64    // time up to which the buckets have been filled
+	saved  atomic.Int64    // CPU ns that may be spent
+	floor  [3]atomic.Int64 // CPU ns that Low, Normal and High may spend at least
 }
 
 // measure takes in the work offered so far and returns the demand.
@@ -167,37 +170,48 @@ func (d *demand) measure(offered, elapsed int64) float64 {
 	return asked
 }
 
-// divide puts a share in force.
+// divide puts a share in force. It requires ledger.mu.
 func (d *demand) divide(now int64, share float64, limited bool) {
 	d.share.Store(share)
-	if !limited {
-		d.limited.Store(false)
-		return
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.limited.Load() {
+	switch was := d.limited.Load(); {
+	case was && limited:
 		d.fill(now)
-		d.rate = share
-		return
+		d.rate.Store(share)
+	case limited: // begins with a full bucket
+		d.rate.Store(share)
+		d.filled.Store(now)
+		d.saved.Store(int64(share * d.burst()))
+		for i := range d.floor {
+			d.floor[i].Store(0)
+		}
+		d.limited.Store(true)
+	case was:
+		d.limited.Store(false)
 	}
-	// A limited kind begins with a full bucket.
-	d.rate, d.filled = share, now
-	d.saved, d.floor = share*d.burst(), [3]float64{}
-	d.limited.Store(true)
 }
 
 // burst is how many ns of its share the kind may save up.
 func (d *demand) burst() float64 { return float64(max(d.budget.Load(), int64(leastBurst))) }
 
-// fill brings the buckets up to date. It requires d.mu.
+// fill brings the buckets up to date, to within fillEvery.
 func (d *demand) fill(now int64) {
-	fresh := d.rate * float64(max(now-d.filled, 0))
-	d.filled = max(now, d.filled)
-	most := d.rate * d.burst()
-	d.saved = min(d.saved+fresh, most)
+	filled := d.filled.Load()
+	if now-filled < int64(fillEvery) || !d.filled.CompareAndSwap(filled, now) {
+		return
+	}
+	rate := d.rate.Load()
+	fresh, most := rate*float64(now-filled), rate*d.burst()
+	pour(&d.saved, fresh, most)
 	for i := range d.floor {
-		d.floor[i] = min(d.floor[i]+tierFloor*fresh, tierFloor*most)
+		pour(&d.floor[i], tierFloor*fresh, tierFloor*most)
+	}
+}
+
+// pour fills a bucket that holds so much at the most; the rest runs over. Others
+// may spend meanwhile.
+func pour(bucket *atomic.Int64, fresh, most float64) {
+	if over := bucket.Add(int64(fresh)) - int64(most); over > 0 {
+		bucket.Add(-over)
 	}
 }
 
@@ -208,24 +222,20 @@ func (d *demand) left(now int64, priority Priority) (limited bool, left time.Dur
 	if !d.limited.Load() {
 		return false, 0
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.fill(now)
 	tier := priority - Low
-	saved := d.saved - tierReserve[tier]*d.rate*d.burst()
-	return true, time.Duration(max(saved, d.floor[tier]))
+	saved := d.saved.Load() - int64(tierReserve[tier]*d.rate.Load()*d.burst())
+	return true, time.Duration(max(saved, d.floor[tier].Load()))
 }
 
 // spend takes the work of an admitted job out of the bucket; a negative amount
 // gives back what it did not use.
 func (d *demand) spend(work int64, priority Priority) {
-	if !d.limited.Load() {
+	if work == 0 || !d.limited.Load() {
 		return
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.saved -= float64(work)
-	d.floor[priority-Low] -= float64(work)
+	d.saved.Add(-work)
+	d.floor[priority-Low].Add(-work)
 }
 
 // patient notes the budget of a job; without one it has patience.

@@ -138,3 +138,28 @@ func TestCapacityFollowsTheSlotsEfficiency(t *testing.T) {
 	}
 	require.InDelta(t, 2*usable, l.capacity(2, held, used), .05)
 }
+
+func TestPreemptedJobsAreNotTakenForOverload(t *testing.T) {
+	for name, c := range map[string]struct {
+		predicted, run, counted time.Duration
+		slot                    bool
+	}{
+		"preempted":          {time.Microsecond, 70 * time.Millisecond, 4 * time.Microsecond, false},
+		"long, in a slot":    {time.Microsecond, 70 * time.Millisecond, 70 * time.Millisecond, true},
+		"below Go's quantum": {time.Microsecond, 9 * time.Millisecond, 9 * time.Millisecond, false},
+		"nothing is known":   {0, 70 * time.Millisecond, 70 * time.Millisecond, false},
+		"long as predicted":  {50 * time.Millisecond, 70 * time.Millisecond, 70 * time.Millisecond, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := &kind{cells: make([]cell, 1)}
+			ticket := &Ticket{kind: k, ctx: t.Context(), fate: fateReturned, ended: int64(c.run), charge: int64(c.predicted)}
+			ticket.info.Predicted = c.predicted
+			if c.slot {
+				ticket.slot = &slot{}
+			}
+			k.cells[0].offered.Add(ticket.charge)
+			k.learn(ticket)
+			require.Equal(t, c.counted, time.Duration(k.cells[0].offered.Load()))
+		})
+	}
+}
