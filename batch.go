@@ -80,7 +80,7 @@ func (b *batcher) offer(t *Ticket) error {
 	b.mu.Lock()
 	if f := b.forming; f != nil {
 		t.batch = f
-		err := b.pool.join(&f.place, due, t.charge, t.cfg.CPUQueueCap)
+		err := b.pool.join(&f.place, due, workLoad(t.charge), t.cfg.CPUQueueCap)
 		if err == nil {
 			f.members = append(f.members, t)
 			b.grew(f, size)
@@ -89,19 +89,22 @@ func (b *batcher) offer(t *Ticket) error {
 		return err
 	}
 	f := &batch{batcher: b, members: append(make([]*Ticket, 0, min(size, 16)), t)}
-	f.place.due, f.place.jobs, f.place.work = due, 1, t.charge
-	f.place.long = t.info.Predicted >= longFrom
+	f.place.due, f.place.jobs, f.place.long = due, 1, t.long()
 	t.batch = f
-	took, err := b.pool.takeOrQueue(&f.place, f, t.cfg.CPUQueueCap)
+	var err error
+	took := b.pool.takeFree(workLoad(t.charge), f.place.long)
+	if took {
+		t.claim() // nobody else knows the ticket yet
+	} else {
+		err = b.pool.enqueue(&f.place, f, workLoad(t.charge), t.cfg.CPUQueueCap)
+	}
 	if err == nil {
-		if took {
-			t.claim() // nobody else knows the ticket yet
-		}
 		b.grew(f, size)
 	}
 	b.mu.Unlock()
 	switch {
 	case !took:
+		b.pool.grant()
 	case t.info.Async:
 		t.launch(f.lead)
 	default:
@@ -148,7 +151,7 @@ func (b *batcher) leave(t *Ticket) {
 		b.forming = nil
 	}
 	b.noteFill()
-	b.pool.leave(&f.place, t.charge)
+	b.pool.leave(&f.place, workLoad(t.charge))
 }
 
 // withdrawAll withdraws all members of a queued batch, because the router closes.

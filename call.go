@@ -28,9 +28,9 @@ func (f *batch) lead(leader *Ticket) {
 	leader.home = !leader.info.Async
 	started := router.now()
 	var live []*Ticket
-	work, leads := int64(0), false
+	work, leads := poolLoad(0), false
 	for _, t := range f.seal(leader, started) {
-		work += t.charge
+		work += workLoad(t.charge)
 		if t.endIfPointless(started) {
 			t.deliver()
 			continue
@@ -130,7 +130,7 @@ func (b *batcher) count(started int64, members []*Ticket, size int) {
 
 // run calls the batch function in the slot it has, of which that much work is
 // to be taken off, and ends all members.
-func (f *batch) run(started int64, members []*Ticket, work int64, size int) {
+func (f *batch) run(started int64, members []*Ticket, work poolLoad, size int) {
 	b, router := f.batcher, members[0].router
 	b.count(started, members, size)
 	members[0].kind.demand.start(started)
@@ -164,7 +164,6 @@ func (f *batch) run(started int64, members []*Ticket, work int64, size int) {
 				t.err = err
 			}
 		}
-		b.pool.account(f.place.since, ended, time.Duration(ended-started-s.away.Load()))
 		members[0].kind.learnBatch(members, time.Duration(ended-started-s.away.Load()))
 		for _, t := range members {
 			t.settle()

@@ -39,8 +39,12 @@ type cell struct {
 	broken    atomic.Uint64             // late ones that had a budget
 	withdrawn atomic.Uint64             // after admission
 	unrouted  atomic.Uint64             // ctx was done at Submit: submitted and withdrawn
-	offered   atomic.Int64              // predicted CPU ns of all jobs, refused ones too
-	admitted  atomic.Int64              // predicted CPU ns admitted and not finished
+
+	// CPU ns. Their sum is all that was ever offered. What runs in place is never in
+	// admitted: it is accounted for in one step when it has ended.
+	shed     atomic.Int64 // predicted, of jobs that never ran
+	admitted atomic.Int64 // predicted, of jobs that have not ended
+	served   atomic.Int64 // of jobs that ran
 
 	goroutines atomic.Int64 // of the router's own, that are alive
 	_          [64]byte     // keeps neighbours off the last line
@@ -68,6 +72,16 @@ func (c *cell) dropLate(reason int, budget time.Duration) {
 		c.broken.Add(1)
 	}
 	c.late[reason].Add(1)
+}
+
+// offered is the CPU ns that all jobs so far have asked for, refused ones too.
+func (k *kind) offered() (offered, served int64) {
+	for i := range k.cells {
+		c := &k.cells[i]
+		served += c.served.Load()
+		offered += c.shed.Load() + c.admitted.Load()
+	}
+	return offered + served, served
 }
 
 // counts is the sum of a kind's cells.
@@ -147,15 +161,16 @@ func (k *kind) predict(j *JobInfo, cfg *RouterConfig) {
 // what the prediction was wrong.
 func (k *kind) learn(t *Ticket) {
 	run := t.worked()
-	if t.fate == fateReturned && t.ctx.Err() == nil {
+	if t.sampled && t.fate == fateReturned && t.ctx.Err() == nil {
 		k.model.observe(t.info.Cost, run, t.probe)
 	}
-	if !t.info.Waits {
-		if t.slot == nil && run >= preemptedFrom && t.info.Predicted > 0 {
-			run = min(run, maxStep*t.info.Predicted)
-		}
-		t.correct(int64(run))
+	if t.info.Waits {
+		return
 	}
+	if t.slot == nil && run >= preemptedFrom && t.info.Predicted > 0 {
+		run = min(run, maxStep*t.info.Predicted)
+	}
+	t.pay(int64(run))
 }
 
 // preemptedFrom is the run time from which a job without a slot may have been
@@ -164,11 +179,22 @@ func (k *kind) learn(t *Ticket) {
 // a few short jobs in a busy process look like overload.
 const preemptedFrom = 10 * time.Millisecond
 
-// correct makes the account, which was charged the predicted work, that of the
-// actual work.
-func (t *Ticket) correct(work int64) {
+// pay replaces the predicted work that the ticket was charged by what it took.
+func (t *Ticket) pay(work int64) {
 	t.kind.demand.spend(work-t.charge, t.info.Priority)
-	t.kind.cell(t.shard).offered.Add(work - t.charge)
+	c := t.kind.cell(t.shard)
+	c.served.Add(work)
+	if t.charge != 0 {
+		c.admitted.Add(-t.charge)
+	}
+}
+
+// reimburse gives back what a ticket was charged that has not run.
+func (t *Ticket) reimburse() {
+	t.kind.demand.spend(-t.charge, t.info.Priority)
+	c := t.kind.cell(t.shard)
+	c.shed.Add(t.charge)
+	c.admitted.Add(-t.charge)
 }
 
 // learnBatch takes in one call for all those members. Their accounts are put
@@ -176,6 +202,9 @@ func (t *Ticket) correct(work int64) {
 // they pay for a full one, or too few would be let in for batches to fill.
 func (k *kind) learnBatch(members []*Ticket, run time.Duration) {
 	if members[0].fate != fateReturned {
+		for _, t := range members {
+			t.pay(int64(run) / int64(len(members)))
+		}
 		return
 	}
 	n, alone := len(members), time.Duration(0)
@@ -187,6 +216,7 @@ func (k *kind) learnBatch(members []*Ticket, run time.Duration) {
 	if predicted <= 0 { // nothing was known: a lower bound
 		for _, t := range members {
 			k.model.observe(t.info.Cost, run/time.Duration(n), false)
+			t.pay(int64(run) / int64(n))
 		}
 		return
 	}
@@ -195,7 +225,7 @@ func (k *kind) learnBatch(members []*Ticket, run time.Duration) {
 	wrong := float64(run) / predicted
 	tellsRun := n == 1 || run > alone
 	for _, t := range members {
-		t.correct(int64(float64(t.charge) * min(wrong, maxStep)))
+		t.pay(int64(float64(t.charge) * min(wrong, maxStep)))
 		if tellsRun {
 			one, _, _ := k.model.predict(t.info.Cost, t.cfg.UnitTime)
 			k.model.observe(t.info.Cost, scaleDuration(one, wrong), t.probe)

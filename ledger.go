@@ -16,12 +16,12 @@ const (
 	// usable is the part of the machine that is given away at the most. With less,
 	// work is left undone; with more, what is admitted comes late.
 	usable = 0.97
-	// Slots' efficiency is a mean over about efficiencyTime of time that they are
-	// held; it is taken for leastEfficiency at least, and heals by efficiencyGain a
-	// tick while nobody waits.
-	efficiencyTime  = 200 * time.Millisecond
-	leastEfficiency = 0.2
-	efficiencyGain  = 0.02
+	// capacityGain is the weight of the latest tick, if jobs waited all through it, in
+	// the moving mean of what the machine gives to jobs; while none wait it is taken
+	// to be more by capacityGrowth of the cores a tick.
+	capacityGain   = 0.05
+	capacityGrowth = 0.005
+	leastCapacity  = 0.1 // of the cores
 	// leastBurst is how much of its share a kind may save up, as time at its rate,
 	// if its budgets are shorter: work that can wait longer may come in larger
 	// bursts.
@@ -49,26 +49,30 @@ type ledger struct {
 	last  atomic.Int64 // time of the last tick, in ns; written under mu
 	total atomicFloat  // demand of all kinds
 
-	// efficiency is the part of the time for which slots are held, while jobs wait
-	// for them, that is spent in jobs. Guarded by mu.
-	efficiency float64
-	held, used int64 // pool.held and pool.used at the last tick; guarded by mu
+	// capacity is the CPU seconds a second that jobs get when they want more.
+	// Guarded by mu, like served, the work done at the last tick.
+	capacity float64
+	served   int64
 }
 
-// capacity is what there is to give away, of a machine with that many cores: less
-// than all, because a slot that has been granted stands idle until its job's
-// goroutine gets to run, the longer the more goroutines are runnable.
-// It requires l.mu.
-func (l *ledger) capacity(cores float64, held, used int64) float64 {
-	heldNow, usedNow := float64(held-l.held), float64(used-l.used)
-	l.held, l.used = held, used
-	if heldNow > 0 {
-		weight := min(heldNow/(cores*float64(efficiencyTime)), 1)
-		l.efficiency += weight * (usedNow/heldNow - l.efficiency)
-	} else { // nobody had to wait
-		l.efficiency += efficiencyGain * (1 - l.efficiency)
+// measure takes in the work done in the last elapsed ns, and whether jobs waited
+// all through it, and returns the capacity: what there is to give away.
+//
+// It is known only from what is done while more is wanted, as a connection's
+// bottleneck is (Cardwell et al., "BBR: congestion-based congestion control",
+// 2016): a part of the cores goes into what is not a job, such as refusing and
+// reading requests.
+func (l *ledger) measure(cores float64, served, elapsed int64, saturated bool) float64 {
+	rate := float64(served-l.served) / float64(elapsed)
+	l.served = served
+	ticks := float64(elapsed) / float64(tickEvery)
+	if saturated {
+		l.capacity += (1 - math.Pow(1-capacityGain, ticks)) * (rate - l.capacity)
+	} else {
+		l.capacity = max(l.capacity, rate) + capacityGrowth*ticks*cores
 	}
-	return usable * cores * min(max(l.efficiency, leastEfficiency), 1)
+	l.capacity = min(max(l.capacity, leastCapacity*cores), cores)
+	return l.capacity
 }
 
 // due reports that a tick is due at time now.
@@ -86,18 +90,17 @@ func (l *ledger) tick(now int64, cores float64, pool *pool, kinds map[string]*ki
 	}
 	elapsed := now - l.last.Swap(now)
 	asks := make([]ask, 0, len(kinds))
-	total := 0.0
+	total, served := 0.0, int64(0)
 	for _, k := range kinds {
-		offered := int64(0)
-		for i := range k.cells {
-			offered += k.cells[i].offered.Load()
-		}
+		offered, done := k.offered()
+		served += done
 		asked := k.demand.measure(offered, elapsed)
 		total += asked
 		asks = append(asks, ask{&k.demand, asked, k.weight.Load()})
 	}
 	l.total.Store(total)
-	level := waterFill(asks, l.capacity(cores, pool.held.Load(), pool.used.Load()))
+	saturated := !pool.spare.Swap(false) && pool.queued.Load() > 0
+	level := waterFill(asks, usable*l.measure(cores, served, elapsed, saturated))
 	for _, a := range asks {
 		share := a.weight * level
 		a.of.divide(now, min(share, cores), a.demand > share)

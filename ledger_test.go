@@ -57,20 +57,20 @@ func TestLedgerMeasuresDemand(t *testing.T) {
 	k := &kind{name: "k", cells: make([]cell, 2)}
 	k.weight.Store(1)
 	kinds := map[string]*kind{"k": k}
-	l := ledger{efficiency: 1}
+	l := ledger{capacity: 1}
 	now := int64(0)
 	for range 1000 { // 1.5 ms of work each ms
 		now += int64(time.Millisecond)
-		k.cells[now%2].offered.Add(int64(1500 * time.Microsecond))
+		k.cells[now%2].shed.Add(int64(1500 * time.Microsecond))
 		if l.due(now) {
-			l.tick(now, 1, newPool(1, nil), kinds)
+			l.tick(now, 1, newPool(1), kinds)
 		}
 	}
 	require.InEpsilon(t, 1.5, k.demand.asked.Load(), .05)
 	require.InEpsilon(t, 1.5, l.total.Load(), .05)
 	require.InDelta(t, usable, k.demand.share.Load(), 1e-9)
 	require.True(t, k.demand.limited.Load())
-	l.tick(now+int64(time.Second), 1, newPool(1, nil), kinds)
+	l.tick(now+int64(time.Second), 1, newPool(1), kinds)
 	require.InDelta(t, 0, k.demand.asked.Load(), 1e-3, "a quiet second is forgotten at once")
 }
 
@@ -124,19 +124,24 @@ func TestWorkIsGivenBack(t *testing.T) {
 	require.Positive(t, left)
 }
 
-func TestCapacityFollowsTheSlotsEfficiency(t *testing.T) {
-	l := ledger{efficiency: 1}
-	require.InDelta(t, 2*usable, l.capacity(2, 0, 0), 1e-9)
-	held, used := int64(0), int64(0)
-	for range 100 { // ticks of 10 ms in which two slots are held, and used half of the time
-		held, used = held+int64(20*time.Millisecond), used+int64(10*time.Millisecond)
-		l.capacity(2, held, used)
+func TestCapacityIsWhatJobsGet(t *testing.T) {
+	const tick = int64(tickEvery)
+	l := ledger{capacity: math.Inf(1)}
+	require.InDelta(t, 2, l.measure(2, 0, tick, false), 1e-9, "all of the machine, until something is known")
+	served := int64(0)
+	run := func(ticks int, rate float64, saturated bool) (capacity float64) {
+		for range ticks {
+			served += int64(rate * float64(tick))
+			capacity = l.measure(2, served, tick, saturated)
+		}
+		return capacity
 	}
-	require.InDelta(t, usable, l.capacity(2, held, used), .05)
-	for range 300 {
-		l.capacity(2, held, used) // nobody waits
-	}
-	require.InDelta(t, 2*usable, l.capacity(2, held, used), .05)
+	require.InDelta(t, 2, run(200, .5, false), 1e-9, "nobody waits")
+	require.InDelta(t, 1.5, run(200, 1.5, true), .01, "jobs wait and get no more than this")
+	require.InDelta(t, 1.5, run(1, .1, false), .02, "little was wanted")
+	require.InDelta(t, 1.8, run(1, 1.8, false), .02, "more was done than was thought possible")
+	require.InDelta(t, 2, run(100, .1, false), 1e-9, "it heals")
+	require.InDelta(t, 2*leastCapacity, run(500, 0, true), 1e-9, "jobs that only wait for one another")
 }
 
 func TestPreemptedJobsAreNotTakenForOverload(t *testing.T) {
@@ -157,9 +162,10 @@ func TestPreemptedJobsAreNotTakenForOverload(t *testing.T) {
 			if c.slot {
 				ticket.slot = &slot{}
 			}
-			k.cells[0].offered.Add(ticket.charge)
+			k.cells[0].admitted.Add(ticket.charge)
 			k.learn(ticket)
-			require.Equal(t, c.counted, time.Duration(k.cells[0].offered.Load()))
+			require.Equal(t, c.counted, time.Duration(k.cells[0].served.Load()))
+			require.Zero(t, k.cells[0].admitted.Load())
 		})
 	}
 }

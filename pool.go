@@ -19,23 +19,42 @@ import (
 // The queue is ordered by due time, earliest first, then by arrival: earliest
 // deadline first meets all deadlines that can be met (Liu and Layland, 1973).
 type pool struct {
-	mu       sync.Mutex
-	slots    int       // capacity; guarded by mu
-	closed   bool      // guarded by mu
-	queue    waitQueue // guarded by mu
-	longBusy int       // slots held by long runs; guarded by mu
+	// load is the slots in use and the predicted work, one word so that taking a free
+	// slot is one compare-and-swap and no lock. Changed by whoever takes or gives a
+	// slot, queues or leaves.
+	load     atomic.Uint64 // a poolLoad
+	slots    atomic.Int64  // capacity; written by New and Update
+	longBusy atomic.Int64  // slots held by long runs
+	spare    atomic.Bool   // a free slot was found since the ledger last asked
+
+	mu     sync.Mutex
+	closed bool      // guarded by mu
+	queue  waitQueue // guarded by mu
 
 	// Written under mu only, read by every decision.
-	busy     atomic.Int64 // slots in use
 	queued   atomic.Int64 // jobs in queue, all members of a batch
-	work     atomic.Int64 // predicted CPU ns of what is queued or in a slot
 	firstDue atomic.Int64 // due of the first in the queue; maxDue when empty
-
-	// For how long slots granted to waiters were held, and how much of it was spent
-	// in their jobs, in ns.
-	held, used atomic.Int64
-	clock      func() int64 // ns since the router was made
 }
+
+// poolLoad is the number of slots in use, in the low slotBits, and above them the
+// predicted work of all that is queued or in a slot, in units of 1024 ns. Work
+// beyond 12 days wraps around, which touches no other bit and is undone when the
+// work is taken off.
+type poolLoad uint64
+
+const (
+	slotBits          = 24 // maxCount fits
+	oneSlot  poolLoad = 1
+)
+
+// workLoad is the load of that many ns of work, without a slot.
+func workLoad(ns int64) poolLoad { return poolLoad(min((ns+1023)>>10, 1<<30)) << slotBits }
+
+func (p *pool) busy() int64 { return poolLoad(p.load.Load()).busy() }
+
+func (l poolLoad) busy() int64 { return int64(l & (1<<slotBits - 1)) }
+
+func (l poolLoad) work() time.Duration { return time.Duration(l >> slotBits << 10) }
 
 const (
 	maxDue = math.MaxInt64
@@ -53,10 +72,15 @@ const (
 	// longFrom is the predicted run time from which a job must leave one slot to
 	// shorter ones that wait.
 	longFrom = time.Millisecond
+	// shortTurns is how often a Submit shorter than yieldFrom lets others run and looks
+	// for a free slot again before it queues: to be put to sleep and woken costs more
+	// than such a job, and once some sleep, all who come after must too.
+	shortTurns = 2
 )
 
-func newPool(slots int, clock func() int64) *pool {
-	p := &pool{slots: slots, clock: clock}
+func newPool(slots int) *pool {
+	p := &pool{}
+	p.slots.Store(int64(slots))
 	p.firstDue.Store(maxDue)
 	return p
 }
@@ -65,25 +89,30 @@ func (p *pool) Name() string { return CPUPool }
 
 // Offer runs the ticket's job at once if a slot is free, else queues it.
 func (p *pool) Offer(t *Ticket) error {
-	t.place.due, t.place.jobs, t.place.work = t.due(), 1, t.charge
-	t.place.long = t.info.Predicted >= longFrom
-	took, err := p.takeOrQueue(&t.place, t, t.cfg.CPUQueueCap)
-	switch {
-	case err != nil:
-		return err
-	case !took:
+	work, long := workLoad(t.charge), t.long()
+	started := t.decided
+	for turn := 0; !p.takeFree(work, long); turn++ {
+		if turn == shortTurns || t.info.Async || t.info.Predicted == 0 || t.info.Predicted >= yieldFrom {
+			t.place.due, t.place.jobs, t.place.long = t.due(), 1, long
+			err := p.enqueue(&t.place, t, work, t.cfg.CPUQueueCap)
+			p.grant()
+			return err
+		}
+		runtime.Gosched()
+		started = 0
+	}
+	if t.info.Async {
+		t.claim() // nobody else knows the ticket yet, but Future.Cancel soon will
+		t.launch(p.runLaunched)
 		return nil
 	}
-	t.claim() // nobody else knows the ticket yet
-	switch {
-	case t.info.Async:
-		t.launch(p.runLaunched)
-	default:
-		t.home = true
-		p.runClaimed(t, t.decided)
-	}
+	t.home = true
+	p.runClaimed(t, started)
 	return nil
 }
+
+// long reports that the job must leave one slot to shorter ones that wait.
+func (t *Ticket) long() bool { return t.info.Predicted >= longFrom }
 
 // due is the time the queue is ordered by.
 func (t *Ticket) due() int64 {
@@ -93,45 +122,59 @@ func (t *Ticket) due() int64 {
 	return t.arrived + int64(patience)
 }
 
-// takeOrQueue takes a free slot and reports true, or puts w into the queue.
-func (p *pool) takeOrQueue(w *waiter, g granter, queueCap int) (took bool, err error) {
+// takeFree takes a slot and adds work, if a slot is free. While somebody waits none
+// is, but for the moment before it is granted.
+func (p *pool) takeFree(work poolLoad, long bool) bool {
+	if !p.take(work) {
+		return false
+	}
+	if long {
+		p.longBusy.Add(1)
+	}
+	if !p.spare.Load() { // the word is shared: write it rarely
+		p.spare.Store(true)
+	}
+	return true
+}
+
+// take takes a slot and adds work, if a slot is free.
+func (p *pool) take(work poolLoad) bool {
+	for {
+		l := p.load.Load()
+		if poolLoad(l).busy() >= p.slots.Load() {
+			return false
+		}
+		if p.load.CompareAndSwap(l, l+uint64(oneSlot+work)) {
+			return true
+		}
+	}
+}
+
+// enqueue puts w into the queue. The caller must call grant after it, holding no
+// lock: a slot may have become free before anybody could see w there.
+func (p *pool) enqueue(w *waiter, g granter, work poolLoad, queueCap int) error {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return false, errPoolClosed
+	switch {
+	case p.closed:
+		p.mu.Unlock()
+		return errPoolClosed
+	case p.queued.Load()+int64(w.jobs) > int64(queueCap):
+		p.mu.Unlock()
+		return errQueueFull
 	}
-	if int(p.busy.Load()) < p.slots && p.queue.len() == 0 {
-		p.take(w.long)
-		p.work.Add(w.work)
-		return true, nil
-	}
-	if p.queued.Load()+int64(w.jobs) > int64(queueCap) {
-		return false, errQueueFull
-	}
-	p.work.Add(w.work)
+	p.addWork(work)
 	p.push(w, g)
-	return false, nil
+	p.mu.Unlock()
+	return nil
 }
 
-// take counts a slot as used. It requires p.mu.
-func (p *pool) take(long bool) {
-	p.busy.Add(1)
-	if long {
-		p.longBusy++
-	}
-}
-
-// give is the reverse of take. It requires p.mu.
-func (p *pool) give(long bool) {
-	p.busy.Add(-1)
-	if long {
-		p.longBusy--
-	}
-}
+func (p *pool) addWork(work poolLoad)  { p.load.Add(uint64(work)) }
+func (p *pool) takeWork(work poolLoad) { p.load.Add(-uint64(work)) }
 
 // push puts w into the queue. It requires p.mu.
 func (p *pool) push(w *waiter, g granter) {
 	w.granter = g
+	w.due = min(w.due, maxDue-1)
 	p.queue.push(w)
 	p.queued.Add(int64(w.jobs))
 	p.firstDue.Store(p.queue.firstDue())
@@ -149,17 +192,17 @@ func (p *pool) pop(w *waiter) granter {
 
 // remove takes the ticket of a job that was withdrawn out of the queue, if it
 // is still there.
-func (p *pool) remove(w *waiter) {
+func (p *pool) remove(w *waiter, work poolLoad) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if w.queued() {
 		p.pop(w)
-		p.work.Add(-w.work)
+		p.takeWork(work)
 	}
 }
 
 // join adds one job to a batch that may be in the queue.
-func (p *pool) join(w *waiter, due, work int64, queueCap int) error {
+func (p *pool) join(w *waiter, due int64, work poolLoad, queueCap int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if w.queued() {
@@ -174,15 +217,15 @@ func (p *pool) join(w *waiter, due, work int64, queueCap int) error {
 			p.firstDue.Store(p.queue.firstDue())
 		}
 	}
-	p.work.Add(work)
+	p.addWork(work)
 	return nil
 }
 
 // leave takes one job out of a batch that may be in the queue.
-func (p *pool) leave(w *waiter, work int64) {
+func (p *pool) leave(w *waiter, work poolLoad) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.work.Add(-work)
+	p.takeWork(work)
 	if w.queued() {
 		w.jobs--
 		p.queued.Add(-1)
@@ -193,49 +236,48 @@ func (p *pool) leave(w *waiter, work int64) {
 }
 
 // release gives a slot back, and on to the first in the queue that wants it.
-func (p *pool) release(work int64, long bool) {
-	p.mu.Lock()
-	p.work.Add(-work)
-	p.give(long)
-	p.mu.Unlock()
+func (p *pool) release(work poolLoad, long bool) {
+	if long {
+		p.longBusy.Add(-1)
+	}
+	p.load.Add(-uint64(oneSlot + work))
 	p.grant()
 }
 
-// grant gives free slots to the first in the queue.
+// grant gives free slots to the first in the queue. It must follow whatever puts
+// somebody into the queue or makes a slot free: of two who do both at the same
+// time, at least one sees what the other did.
 func (p *pool) grant() {
-	for {
+	for p.firstDue.Load() != maxDue {
 		p.mu.Lock()
-		if int(p.busy.Load()) >= p.slots || p.queue.len() == 0 {
+		if p.queue.len() == 0 || !p.take(0) {
 			p.mu.Unlock()
 			return
 		}
 		// With two slots or more, long runs leave one to shorter work that waits.
-		w := p.queue.first(p.slots < 2 || p.longBusy < p.slots-1)
+		slots := p.slots.Load()
+		w := p.queue.first(slots < 2 || p.longBusy.Load() < slots-1)
 		long := w.long
 		g := p.pop(w)
 		// Claimed under mu: whoever withdraws a ticket must pass through
 		// remove before the ticket is used again.
-		if !g.claim() {
-			p.work.Add(-w.work)
-			p.mu.Unlock()
-			continue
-		}
-		p.take(long)
-		w.since = p.clock()
+		claimed := g.claim()
 		p.mu.Unlock()
-		if !g.granted() {
-			p.mu.Lock()
-			p.give(long)
-			p.mu.Unlock()
+		if claimed && long {
+			p.longBusy.Add(1)
+		}
+		if !claimed || !g.granted() {
+			if claimed && long {
+				p.longBusy.Add(-1)
+			}
+			p.load.Add(^uint64(oneSlot) + 1)
 		}
 	}
 }
 
 // resize puts a new number of slots in force.
 func (p *pool) resize(slots int) {
-	p.mu.Lock()
-	p.slots = slots
-	p.mu.Unlock()
+	p.slots.Store(int64(slots))
 	p.grant()
 }
 
@@ -255,9 +297,10 @@ func (p *pool) runLaunched(t *Ticket) { p.runClaimed(t, 0) }
 // runClaimed runs the job in the slot it has, or refuses it if that is no
 // longer of use, and gives the slot back. started 0 means now.
 func (p *pool) runClaimed(t *Ticket, started int64) {
-	s := &slot{Context: t.ctx, pool: p, due: t.due(), long: t.place.long}
+	long := t.long()
+	s := &slot{Context: t.ctx, pool: p, due: t.due(), long: long}
 	t.slot = s
-	router, work, long := t.router, t.charge, t.place.long
+	router, work := t.router, workLoad(t.charge)
 	defer func() { // also after runtime.Goexit
 		s.left.Store(true)
 		p.release(work, long)
@@ -274,16 +317,6 @@ func (p *pool) runClaimed(t *Ticket, started int64) {
 		}
 	}
 	t.exec(s, started)
-	p.account(t.place.since, t.ended, t.worked())
-}
-
-// account notes how much of the time for which a granted slot was held was spent
-// in its job; since 0 means that nobody had waited for the slot.
-func (p *pool) account(since, ended int64, worked time.Duration) {
-	if since > 0 {
-		p.held.Add(ended - since)
-		p.used.Add(int64(worked))
-	}
 }
 
 // endIfPointless ends a claimed ticket whose slot came after its ctx was done
@@ -302,9 +335,7 @@ func (t *Ticket) endIfPointless(now int64) bool {
 
 // Load implements Strategy.
 func (p *pool) Load() Load {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return Load{Running: int(p.busy.Load()), Queued: int(p.queued.Load()), Limit: p.slots}
+	return Load{Running: int(p.busy()), Queued: int(p.queued.Load()), Limit: int(p.slots.Load())}
 }
 
 // Close withdraws what is queued. Jobs that handed their slot over in Yield
@@ -318,7 +349,7 @@ func (p *pool) Close(context.Context) error {
 		switch g := w.granter.(type) {
 		case *Ticket:
 			p.pop(w)
-			p.work.Add(-w.work)
+			p.takeWork(workLoad(g.charge))
 			if g.state.CompareAndSwap(stateQueued, stateWithdrawn) {
 				tickets = append(tickets, g)
 			}

@@ -73,7 +73,7 @@ func TestPoolIsBounded(t *testing.T) {
 			require.Equal(t, 2, p.CPUBusy)
 			require.Equal(t, 3, p.Queued)
 			require.InDelta(t, 5, p.WorkMs, .001)
-			require.InDelta(t, 2.5, p.WaitMs, .001)
+			require.InDelta(t, 2.5, p.WaitMs, .01)
 			s.wg.Wait()
 			require.ErrorIs(t, s.errs["f"], helix.ErrDropped)
 			require.ErrorIs(t, s.errs["g"], helix.ErrDropped)

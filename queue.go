@@ -12,11 +12,9 @@ type granter interface {
 type waiter struct {
 	due     int64  // ns since the router was made
 	order   uint64 // of arrival
-	since   int64  // when the slot was granted; 0 = not yet, or at once
 	long    bool   // its run is predicted to be long
 	index   int    // in the heap, plus 1; 0 = not queued
 	jobs    int    // how many jobs it stands for
-	work    int64  // predicted CPU ns of a ticket; a batch's members know theirs
 	granter granter
 }
 

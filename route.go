@@ -83,8 +83,7 @@ func (r *Router) route(t *Ticket, arrived time.Time) error {
 	}
 	c := t.kind.cell(t.shard)
 	c.routed[t.lane.index].Add(^uint64(0)) // not admitted after all
-	t.discharge()
-	t.kind.demand.spend(-t.charge, t.info.Priority)
+	t.reimburse()
 	r.nudge()
 	t.decision.drop(refusalReason(err))
 	return r.refuse(t, c, t.decision.Wait)
@@ -110,8 +109,6 @@ func (r *Router) decide(t *Ticket, arrived time.Time) error {
 		t.arrived = min(now, int64(arrived.Sub(r.epoch)))
 	}
 	r.describe(t, now)
-	t.charge = int64(t.info.Work)
-	c.offered.Add(t.charge)
 	t.kind.demand.patient(t.info.Budget)
 	r.tick(now, t.cfg)
 
@@ -126,15 +123,21 @@ func (r *Router) decide(t *Ticket, arrived time.Time) error {
 		r.logDecision(t, &p)
 	}
 	if t.lane == nil {
+		c.shed.Add(int64(t.info.Work))
 		return r.refuse(t, c, p.Wait)
 	}
 
 	// Counted before the strategy has it, because it may end at any moment
 	// after that. Then the phase is looked at again: either this sees that the
 	// router closes, or waitIdle sees the job.
-	c.admitted.Add(t.charge)
 	c.routed[t.lane.index].Add(1)
-	t.kind.demand.spend(t.charge, t.info.Priority)
+	if t.charge = int64(t.info.Work); t.lane.index == laneInline {
+		t.charge = 0 // pays when it has ended, which is at once
+	} else {
+		c.admitted.Add(t.charge)
+		t.kind.demand.spend(t.charge, t.info.Priority)
+	}
+	t.sampled = t.kind.model.sample(now)
 	if t.probe = p.Probe; t.probe {
 		t.kind.demand.probed.Store(now)
 	}
@@ -178,9 +181,10 @@ func (r *Router) describe(t *Ticket, now int64) {
 // pressure fills in the router's state at a decision about a job of that kind.
 func (r *Router) pressure(p *Pressure, now int64, cfg *RouterConfig, k *kind, priority Priority) {
 	p.Now = time.Duration(now)
-	p.CPUBusy, p.Slots = int(r.pool.busy.Load()), cfg.CPUParallelism
+	load := poolLoad(r.pool.load.Load())
+	p.CPUBusy, p.Slots = int(load.busy()), cfg.CPUParallelism
 	p.Queued, p.QueueCap = int(r.pool.queued.Load()), cfg.CPUQueueCap
-	p.Work = time.Duration(r.pool.work.Load())
+	p.Work = load.work()
 	p.Demand, p.Share = r.ledger.total.Load(), k.demand.share.Load()
 	p.Probe = k.demand.probe(now)
 	p.Spawned, p.SpawnLimit = r.lanes[laneSpawn].strategy.Load().Running, cfg.SpawnLimit

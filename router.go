@@ -3,6 +3,7 @@ package helix
 import (
 	"context"
 	"errors"
+	"math"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -75,8 +76,8 @@ func New(cfg RouterConfig) (*Router, error) {
 		shards: shardCount(),
 		ended:  make(chan struct{}, 1),
 	}
-	r.pool = newPool(cfg.CPUParallelism, r.now)
-	r.ledger.efficiency = 1
+	r.pool = newPool(cfg.CPUParallelism)
+	r.ledger.capacity = math.Inf(1)
 	r.cfg.Store(&cfg)
 	r.kinds.Store(&map[string]*kind{})
 	r.ctx, r.cancel = context.WithCancelCause(context.Background())
@@ -259,7 +260,7 @@ func (r *Router) idle() bool {
 			return false
 		}
 	}
-	return r.pool.busy.Load() == 0
+	return r.pool.busy() == 0
 }
 
 // nudge wakes whoever waits for the router to be idle. It must follow every

@@ -53,10 +53,8 @@ func (j *simJob) granted() bool {
 	if s.now+2*int64(j.info.Predicted)+int64(startMargin) > int64(j.info.Deadline) {
 		j.class.lost++
 		j.class.broken++
-		j.class.kind.demand.spend(-int64(j.info.Work), j.info.Priority)
-		s.router.pool.mu.Lock()
-		s.router.pool.work.Add(-int64(j.info.Work))
-		s.router.pool.mu.Unlock()
+		j.reimburse()
+		s.router.pool.takeWork(workLoad(int64(j.info.Work)))
 		return false
 	}
 	j.class.kind.demand.start(s.now)
@@ -91,20 +89,23 @@ func (j *simJob) end() {
 		p.mu.Lock()
 		j.place.jobs = 0
 		p.push(&j.place, simYielder{j})
-		p.give(j.place.long)
 		p.mu.Unlock()
-		p.grant()
+		p.release(0, j.place.long)
 		return
 	}
 	k.model.observe(j.info.Cost, time.Duration(j.run), false)
-	k.demand.spend(j.run-int64(j.info.Work), j.info.Priority)
-	k.cells[0].offered.Add(j.run - int64(j.info.Work))
+	(&Ticket{kind: k, info: j.info, charge: int64(j.info.Work)}).pay(j.run)
 	if s.now <= int64(j.info.Deadline) {
 		j.class.inBudget++
 	} else {
 		j.class.late++
 	}
-	s.router.pool.release(int64(j.info.Work), j.place.long)
+	s.router.pool.release(workLoad(int64(j.info.Work)), j.place.long)
+}
+
+// reimburse gives back what the job was charged.
+func (j *simJob) reimburse() {
+	(&Ticket{kind: j.class.kind, info: j.info, charge: int64(j.info.Work)}).reimburse()
 }
 
 // arrive decides on a job as Router.route does.
@@ -114,7 +115,6 @@ func (s *simulation) arrive(c *simClass, cost float64, run time.Duration) {
 	j := &simJob{sim: s, class: c, run: int64(run), left: int64(run)}
 	j.info = JobInfo{Kind: c.name, Cost: cost, Budget: c.budget, Slack: c.budget, Deadline: time.Duration(s.now) + c.budget}
 	c.kind.predict(&j.info, cfg)
-	c.kind.cells[0].offered.Add(int64(j.info.Work))
 	c.kind.demand.patient(c.budget)
 	if r.ledger.due(s.now) {
 		r.ledger.tick(s.now, float64(cfg.CPUParallelism), r.pool, *r.kinds.Load())
@@ -123,20 +123,25 @@ func (s *simulation) arrive(c *simClass, cost float64, run time.Duration) {
 	r.pressure(&p, s.now, cfg, c.kind, Normal)
 	if d := cfg.Policy.Choose(j.info, p); d.Strategy == Drop {
 		c.lost++
+		c.kind.cells[0].shed.Add(int64(j.info.Work))
 		return
 	}
 	if p.Probe {
 		c.kind.demand.probed.Store(s.now)
 	}
 	c.kind.demand.spend(int64(j.info.Work), j.info.Priority)
-	j.place.due, j.place.jobs, j.place.work = int64(j.info.Deadline), 1, int64(j.info.Work)
+	c.kind.cells[0].admitted.Add(int64(j.info.Work))
+	work := workLoad(int64(j.info.Work))
+	j.place.due, j.place.jobs = int64(j.info.Deadline), 1
 	j.place.long = j.info.Predicted >= longFrom
-	switch took, err := r.pool.takeOrQueue(&j.place, j, cfg.CPUQueueCap); {
-	case err != nil:
+	switch {
+	case r.pool.takeFree(work, j.place.long):
+		if !j.granted() {
+			r.pool.release(0, j.place.long)
+		}
+	case r.pool.enqueue(&j.place, j, work, cfg.CPUQueueCap) != nil:
 		c.lost++
-		c.kind.demand.spend(-int64(j.info.Work), j.info.Priority)
-	case took:
-		j.granted()
+		j.reimburse()
 	}
 }
 
@@ -180,7 +185,6 @@ func simulate(t *testing.T, classes []simClass, slots int, load float64, span ti
 	r, err := New(RouterConfig{CPUParallelism: slots, Policy: AdaptivePolicy{}})
 	require.NoError(t, err)
 	s := &simulation{router: r}
-	r.pool.clock = func() int64 { return s.now }
 	classes = append([]simClass(nil), classes...)
 	for i := range classes {
 		c := &classes[i]
@@ -217,7 +221,7 @@ func simulate(t *testing.T, classes []simClass, slots int, load float64, span ti
 		s.now = e.at
 		e.do()
 	}
-	require.Zero(t, r.pool.busy.Load())
+	require.Zero(t, r.pool.busy())
 	require.Zero(t, r.pool.queued.Load())
 	for _, c := range classes {
 		require.Equal(t, c.offered, c.inBudget+c.late+c.lost, "%s: a job was lost", c.name)

@@ -29,12 +29,13 @@ type Ticket struct {
 	// each ticket that was neither run in place nor withdrawn. Submit only.
 	wake chan wakeup
 
-	state  atomic.Int32
-	shard  uint32 // which of the sharded counters this ticket writes
-	custom bool   // offered to a strategy from outside: never used again
-	home   bool   // ran on its submitter's goroutine, which needs no waking
-	probe  bool   // admitted to heal a wrong estimate: runs even if that seems vain
-	fate   fate
+	state   atomic.Int32
+	shard   uint32 // which of the sharded counters this ticket writes
+	custom  bool   // offered to a strategy from outside: never used again
+	home    bool   // ran on its submitter's goroutine, which needs no waking
+	sampled bool   // its run time is to be learned
+	probe   bool   // admitted to heal a wrong estimate: runs even if that seems vain
+	fate    fate
 
 	info     JobInfo
 	decision Decision
@@ -129,7 +130,7 @@ func (t *Ticket) withdraw(err error) bool {
 	if t.lane.index == laneBatch && !t.custom {
 		t.kind.batcher.Load().leave(t)
 	} else {
-		t.router.pool.remove(&t.place)
+		t.router.pool.remove(&t.place, workLoad(t.charge))
 	}
 	t.endWithdrawn(err)
 	return true
@@ -180,7 +181,6 @@ func rescue(v any) (fate, error) {
 // settle does all the accounting of a job that ran: ended, fate and err are
 // set. The caller owns the ticket.
 func (t *Ticket) settle() {
-	t.discharge()
 	status := Completed
 	if t.err != nil {
 		status = Failed
@@ -210,16 +210,12 @@ func (t *Ticket) reportFate() {
 	}
 }
 
-// discharge takes the job's predicted work off the ledger.
-func (t *Ticket) discharge() { t.kind.cell(t.shard).admitted.Add(-t.charge) }
-
 // refuseLate ends an admitted ticket that will not be run after all. The
 // caller owns the ticket.
 func (t *Ticket) refuseLate(reason string) {
 	t.fate = fateNotRun
 	t.ended = t.router.now()
-	t.discharge()
-	t.kind.demand.spend(-t.charge, t.info.Priority)
+	t.reimburse()
 	t.decision.drop(reason)
 	t.err = &DropError{Decision: t.decision}
 	t.kind.cell(t.shard).dropLate(t.router.reasons.index(reason), t.info.Budget)
@@ -233,8 +229,7 @@ func (t *Ticket) refuseLate(reason string) {
 func (t *Ticket) endWithdrawn(err error) {
 	t.fate = fateNotRun
 	t.ended = t.router.now()
-	t.discharge()
-	t.kind.demand.spend(-t.charge, t.info.Priority)
+	t.reimburse()
 	t.err = err
 	t.kind.cell(t.shard).withdrawn.Add(1)
 	if t.event != nil {
@@ -259,13 +254,17 @@ func (t *Ticket) deliver() {
 // woken for. The ticket was accepted by a strategy.
 func (t *Ticket) await() {
 	var what wakeup
-	select {
-	case what = <-t.wake:
-	case <-t.ctx.Done():
-		if t.withdraw(withdrawn(t.ctx)) {
-			return
+	if done := t.ctx.Done(); done == nil {
+		what = <-t.wake // without a select, which costs more than all else here
+	} else {
+		select {
+		case what = <-t.wake:
+		case <-done:
+			if t.withdraw(withdrawn(t.ctx)) {
+				return
+			}
+			what = <-t.wake // somebody has claimed it: wait for the end
 		}
-		what = <-t.wake // somebody has claimed it: wait for the end
 	}
 	switch what {
 	case wakeRun:

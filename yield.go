@@ -73,9 +73,8 @@ func (p *pool) handOver(s *slot) {
 	y := &yielder{resume: make(chan struct{})}
 	y.place.due, y.place.long = s.due, s.long
 	p.push(&y.place, y)
-	p.give(s.long)
 	p.mu.Unlock()
-	p.grant()
+	p.release(0, s.long)
 	<-y.resume
 }
 
