@@ -57,34 +57,39 @@ var (
 	besideSpawn   = [4]Alternative{{Inline, notAsync}, {CPUPool, notNeeded}, {Batch, notNeeded}}
 	besideBatch   = [4]Alternative{{Inline, notSmallRun}, {CPUPool, notBetter}}
 	besideCPUPool = [4]Alternative{{Inline, notSmallRun}, {Batch, notBatch}}
+
+	besideCPUPoolNotBatch = [4]Alternative{{Inline, notSmallRun}, {Batch, notPaying}}
 )
 
-// adaptiveLane fills in the strategy that suits the job, if it is admitted.
+// adaptiveLane fills in the strategy that suits the job, if it is admitted. One
+// assignment to Rejected: each takes a copy on the stack.
 func adaptiveLane(d *Decision, j *JobInfo, p *Pressure) {
 	known := j.Samples > 0 || j.Cost > 0
+	var beside *[4]Alternative
 	switch {
 	case j.Waits:
-		d.Strategy, d.Reason, d.Rejected = Spawn, reasonWaits, besideWaits
+		d.Strategy, d.Reason, beside = Spawn, reasonWaits, &besideWaits
 	case known && j.Predicted <= p.InlineThreshold && !j.Async:
-		d.Strategy, d.Reason, d.Rejected = Inline, reasonSmallRun, besideInline
-		return
+		d.Strategy, d.Reason, beside = Inline, reasonSmallRun, &besideInline
 	case known && j.Async && j.Predicted <= p.SpawnThreshold && p.CPUBusy < p.Slots:
-		d.Strategy, d.Reason, d.Rejected = Spawn, reasonMediumRun, besideSpawn
-		return
+		d.Strategy, d.Reason, beside = Spawn, reasonMediumRun, &besideSpawn
 	case j.Batchable && p.BatchGain >= batchPays:
-		d.Strategy, d.Reason, d.Rejected = Batch, reasonGain, besideBatch
-		d.Wait = p.Wait
+		d.Strategy, d.Reason, beside = Batch, reasonGain, &besideBatch
 	default:
-		d.Strategy, d.Reason, d.Rejected = CPUPool, reasonSlot, besideCPUPool
-		d.Wait = p.Wait
+		d.Strategy, d.Reason, beside = CPUPool, reasonSlot, &besideCPUPool
+		if j.Batchable {
+			beside = &besideCPUPoolNotBatch
+		}
 		if p.CPUBusy >= p.Slots {
 			d.Reason = reasonQueues
 		}
-		if j.Batchable {
-			d.Rejected[1].Reason = notPaying
-		}
+	}
+	d.Rejected = *beside
+	if d.Strategy == Batch || d.Strategy == CPUPool {
+		d.Wait = p.Wait
 	}
 	switch {
+	case beside == &besideInline || beside == &besideSpawn:
 	case !known:
 		d.Rejected[0].Reason = notUnknown
 	case j.Async:

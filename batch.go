@@ -108,7 +108,7 @@ func (b *batcher) offer(t *Ticket) error {
 	case t.info.Async:
 		t.launch(f.lead)
 	default:
-		f.lead(t)
+		t.next = stepLead
 	}
 	return err
 }
@@ -194,7 +194,7 @@ func (f *batch) granted() bool {
 	case leader.info.Async:
 		leader.launch(f.lead)
 	default:
-		leader.wake <- wakeLead
+		leader.wake <- stepLead
 	}
 	return true
 }

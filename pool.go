@@ -90,24 +90,25 @@ func (p *pool) Name() string { return CPUPool }
 // Offer runs the ticket's job at once if a slot is free, else queues it.
 func (p *pool) Offer(t *Ticket) error {
 	work, long := workLoad(t.charge), t.long()
-	started := t.decided
+	t.started = t.decided
 	for turn := 0; !p.takeFree(work, long); turn++ {
 		if turn == shortTurns || t.info.Async || t.info.Predicted == 0 || t.info.Predicted >= yieldFrom {
+			t.started = 0
 			t.place.due, t.place.jobs, t.place.long = t.due(), 1, long
 			err := p.enqueue(&t.place, t, work, t.cfg.CPUQueueCap)
 			p.grant()
 			return err
 		}
 		runtime.Gosched()
-		started = 0
+		t.started = 0
 	}
 	if t.info.Async {
 		t.claim() // nobody else knows the ticket yet, but Future.Cancel soon will
-		t.launch(p.runLaunched)
+		t.started = 0
+		t.launch(p.runClaimed)
 		return nil
 	}
-	t.home = true
-	p.runClaimed(t, started)
+	t.next = stepRun
 	return nil
 }
 
@@ -284,19 +285,16 @@ func (p *pool) resize(slots int) {
 // granted hands a slot to the ticket, which is claimed.
 func (t *Ticket) granted() bool {
 	if t.info.Async {
-		t.launch(t.router.pool.runLaunched)
+		t.launch(t.router.pool.runClaimed)
 	} else {
-		t.wake <- wakeRun
+		t.wake <- stepRun
 	}
 	return true
 }
 
-// runLaunched is runClaimed for jobs from Go.
-func (p *pool) runLaunched(t *Ticket) { p.runClaimed(t, 0) }
-
 // runClaimed runs the job in the slot it has, or refuses it if that is no
-// longer of use, and gives the slot back. started 0 means now.
-func (p *pool) runClaimed(t *Ticket, started int64) {
+// longer of use, and gives the slot back. Ticket.started 0 means now.
+func (p *pool) runClaimed(t *Ticket) {
 	long := t.long()
 	s := &slot{Context: t.ctx, pool: p, due: t.due(), long: long}
 	t.slot = s
@@ -309,14 +307,14 @@ func (p *pool) runClaimed(t *Ticket, started int64) {
 	}()
 	if t.info.Predicted >= yieldFrom {
 		runtime.Gosched()
-		started = 0
+		t.started = 0
 	}
-	if started == 0 {
-		if started = t.router.now(); t.endIfPointless(started) {
+	if t.started == 0 {
+		if t.started = t.router.now(); t.endIfPointless(t.started) {
 			return
 		}
 	}
-	t.exec(s, started)
+	t.exec(s, t.started)
 }
 
 // endIfPointless ends a claimed ticket whose slot came after its ctx was done

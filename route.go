@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,15 +21,13 @@ func (r *Router) newTicket(t *Ticket) {
 // life, and returns the job's error or why it did not run; t.fate tells.
 func (r *Router) submit(ctx context.Context, t *Ticket, arrived time.Time) error {
 	if t.wake == nil {
-		t.wake = make(chan wakeup, 1)
+		t.wake = make(chan step, 1)
 	}
 	t.ctx = ctx
 	if err := r.route(t, arrived); err != nil {
 		return err
 	}
-	if !t.home {
-		t.await()
-	}
+	t.proceed()
 	return t.err
 }
 
@@ -70,9 +69,6 @@ func (c goContext) Value(key any) any {
 
 // route decides on a ticket and offers it to the strategy chosen. An error is a
 // refusal: the ticket has ended and was counted.
-//
-// What needs much stack, decide, has returned before the job runs: a submitting
-// goroutine is often new, and growing its stack costs more than the decision.
 func (r *Router) route(t *Ticket, arrived time.Time) error {
 	if err := r.decide(t, arrived); err != nil {
 		return err
@@ -325,6 +321,11 @@ func (k *kind) dropError(t *Ticket, reason int, retry time.Duration) error {
 		e.Decision.Reason == t.decision.Reason {
 		return e
 	}
+	return k.newDropError(t, last, retry)
+}
+
+//go:noinline
+func (k *kind) newDropError(t *Ticket, last *atomic.Pointer[DropError], retry time.Duration) *DropError {
 	e := &DropError{Decision: t.decision, RetryAfter: retry,
 		at: t.decided, cost: t.info.Cost, budget: t.info.Budget, priority: t.info.Priority}
 	last.Store(e)
@@ -367,22 +368,25 @@ const reasonOther = "other reasons"
 
 // index returns the place of a reason. It costs a few ns for those known.
 func (r *reasonTable) index(reason string) int {
-	for i, known := range r.list() {
-		if known == reason {
-			return i
-		}
+	if i := slices.Index(r.list(), reason); i >= 0 {
+		return i
 	}
+	return r.add(reason)
+}
+
+// add is index for a reason that is not known yet.
+//
+//go:noinline
+func (r *reasonTable) add(reason string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	names := r.list()
-	for i, known := range names {
-		if known == reason {
-			return i
-		}
-	}
-	if len(names) == maxReasons-1 {
+	switch i := slices.Index(names, reason); {
+	case i >= 0:
+		return i
+	case len(names) == maxReasons-1:
 		reason = reasonOther
-	} else if len(names) == maxReasons {
+	case len(names) == maxReasons:
 		return maxReasons - 1
 	}
 	names = append(names[:len(names):len(names)], reason)

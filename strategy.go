@@ -67,9 +67,7 @@ type inline struct{}
 func (inline) Name() string { return Inline }
 
 func (inline) Offer(t *Ticket) error {
-	t.claim() // nobody else knows the ticket yet
-	t.home = true
-	t.exec(t.ctx, t.decided)
+	t.next = stepInline
 	return nil
 }
 

@@ -26,8 +26,9 @@ type Ticket struct {
 	cancel context.CancelFunc // of ctx; Go only
 	span   context.Context    // what Hooks.Start returned, for Hooks.Done
 	// wake tells a waiting submitter what to do. One value is sent to it for
-	// each ticket that was neither run in place nor withdrawn. Submit only.
-	wake chan wakeup
+	// each ticket whose next was stepWait and that was not withdrawn. Submit only.
+	wake chan step
+	next step // what the submitter is to do once Offer has returned; set by Offer
 
 	state   atomic.Int32
 	shard   uint32 // which of the sharded counters this ticket writes
@@ -66,13 +67,17 @@ const (
 	stateWithdrawn
 )
 
-// wakeup is what a waiting submitter is told.
-type wakeup int8
+// step is what a submitter does next about its ticket. What runs on its goroutine
+// does so only once the decision and Offer have returned: a submitting goroutine is
+// often new, and growing its stack costs more than a decision.
+type step int8
 
 const (
-	wakeDone wakeup = iota // the ticket has ended
-	wakeRun                // a slot is yours: run the job in it
-	wakeLead               // a slot is yours: run your batch in it
+	stepWait   step = iota // be told by wake
+	stepDone               // the ticket has ended
+	stepInline             // run the job in place
+	stepRun                // a slot is yours: run the job in it
+	stepLead               // a slot is yours: run your batch in it
 )
 
 // fate is how a job's code came back.
@@ -246,32 +251,45 @@ func (t *Ticket) deliver() {
 		t.cancel()
 		t.work.finished()
 	case !t.home:
-		t.wake <- wakeDone
+		t.wake <- stepDone
 	}
 }
 
-// await blocks the submitter until its ticket has ended, and does what it is
-// woken for. The ticket was accepted by a strategy.
-func (t *Ticket) await() {
-	var what wakeup
-	if done := t.ctx.Done(); done == nil {
-		what = <-t.wake // without a select, which costs more than all else here
-	} else {
-		select {
-		case what = <-t.wake:
-		case <-done:
-			if t.withdraw(withdrawn(t.ctx)) {
-				return
-			}
-			what = <-t.wake // somebody has claimed it: wait for the end
-		}
+// proceed does what its submitter must, and returns when the ticket has ended. The
+// ticket was accepted by a strategy.
+func (t *Ticket) proceed() {
+	next := t.next
+	if next == stepWait {
+		next = t.await()
 	}
-	switch what {
-	case wakeRun:
+	switch next {
+	case stepInline:
 		t.home = true
-		t.router.pool.runClaimed(t, 0)
-	case wakeLead:
+		t.exec(t.ctx, t.decided)
+	case stepRun:
+		t.home = true
+		t.router.pool.runClaimed(t)
+	case stepLead:
 		t.batch.lead(t)
+	}
+}
+
+// await blocks until the ticket has ended, or its submitter is to run it.
+//
+//go:noinline
+func (t *Ticket) await() step {
+	done := t.ctx.Done()
+	if done == nil {
+		return <-t.wake // without a select, which costs more than all else here
+	}
+	select {
+	case next := <-t.wake:
+		return next
+	case <-done:
+		if t.withdraw(withdrawn(t.ctx)) {
+			return stepDone
+		}
+		return <-t.wake // somebody has claimed it: wait for the end
 	}
 }
 
