@@ -65,6 +65,11 @@ const (
 	// before it starts. Go does not preempt for 10 ms, so short work that is
 	// runnable on the same P would otherwise wait for all of the run.
 	yieldFrom = 20 * time.Microsecond
+	// A run gives way once more for every yieldEach of its length, at most yieldMost
+	// times, until that takes less than yieldQuiet.
+	yieldEach  = 250 * time.Microsecond
+	yieldMost  = 16
+	yieldQuiet = 2 * time.Microsecond
 	// startMargin is the room a job must have left when its slot comes, besides
 	// twice its predicted run time: on a full machine nothing runs as fast as
 	// alone.
@@ -305,16 +310,30 @@ func (p *pool) runClaimed(t *Ticket) {
 		router.nudge()
 		t.deliver()
 	}()
-	if t.info.Predicted >= yieldFrom {
-		runtime.Gosched()
-		t.started = 0
-	}
-	if t.started == 0 {
-		if t.started = t.router.now(); t.endIfPointless(t.started) {
+	if t.started == 0 || t.info.Predicted >= yieldFrom {
+		if t.started = giveWay(t.router, t.info.Predicted); t.endIfPointless(t.started) {
 			return
 		}
 	}
 	t.exec(s, t.started)
+}
+
+// giveWay lets whatever else is runnable run before a run of that length, and
+// returns the time. Go takes a goroutine that gave way once from its global queue
+// not only when a P has nothing else to do, but also at every 61st turn, when any
+// number of new goroutines may be waiting on that P; and while a long run is on it,
+// nobody takes them away as long as the other Ps are busy too. So long runs give
+// way until it takes no time.
+func giveWay(r *Router, run time.Duration) (now int64) {
+	now = r.now()
+	for turns := min(int(run/yieldEach)+1, yieldMost); turns > 0 && run >= yieldFrom; turns-- {
+		before := now
+		runtime.Gosched()
+		if now = r.now(); now-before < int64(yieldQuiet) {
+			break
+		}
+	}
+	return now
 }
 
 // endIfPointless ends a claimed ticket whose slot came after its ctx was done
