@@ -125,19 +125,27 @@ func (k Kind[In, Out]) runAlone(ctx context.Context, in In) (out Out, err error)
 // result. It returns when the item has been done or never will be: an error
 // that matches ErrNotRun. See [Router.Submit].
 func (t *Task[In, Out]) Submit(ctx context.Context, in In) (Out, error) {
-	return t.SubmitWith(ctx, in, Hints{})
+	return t.submit(ctx, in, nil)
 }
 
 // SubmitWith is Submit with hints for this one item.
-func (t *Task[In, Out]) SubmitWith(ctx context.Context, in In, h Hints) (out Out, err error) {
+func (t *Task[In, Out]) SubmitWith(ctx context.Context, in In, h Hints) (Out, error) {
+	return t.submit(ctx, in, &h)
+}
+
+func (t *Task[In, Out]) submit(ctx context.Context, in In, h *Hints) (out Out, err error) {
 	item, _ := t.pool.Get().(*taskItem[In, Out])
 	if item == nil {
 		item = &taskItem[In, Out]{}
 		t.router.newTicket(&item.Ticket)
 	}
 	item.task, item.in, item.work, item.kind = t, in, item, t.kind
-	if err = t.describe(&item.info, in, &h); err == nil {
-		err = t.router.submit(ctx, &item.Ticket, h.Arrived)
+	if err = t.describe(&item.info, in, h); err == nil {
+		var arrived time.Time
+		if h != nil {
+			arrived = h.Arrived
+		}
+		err = t.router.submit(ctx, &item.Ticket, arrived)
 	}
 	fate, again := item.fate, !item.custom
 	if fate == fateReturned {
@@ -160,7 +168,7 @@ func (t *Task[In, Out]) Go(ctx context.Context, in In) (*Future[Out], error) {
 	item := &taskItem[In, Out]{task: t, in: in}
 	t.router.newTicket(&item.Ticket)
 	item.work, item.kind = item, t.kind
-	if err := t.describe(&item.info, in, &Hints{}); err != nil {
+	if err := t.describe(&item.info, in, nil); err != nil {
 		return nil, err
 	}
 	item.future = newFuture[Out](&item.Ticket)
@@ -170,10 +178,10 @@ func (t *Task[In, Out]) Go(ctx context.Context, in In) (*Future[Out], error) {
 	return item.future, nil
 }
 
-// describe fills in what a policy will know of the item.
+// describe fills in what a policy will know of the item. h may be nil.
 func (t *Task[In, Out]) describe(info *JobInfo, in In, h *Hints) error {
 	*info = t.info
-	if *h != (Hints{}) {
+	if h != nil {
 		if err := h.validate(); err != nil {
 			return err
 		}
