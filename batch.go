@@ -19,10 +19,8 @@ func (s batching) Load() Load {
 	var sum Load
 	for _, k := range *s.router.kinds.Load() {
 		if b := k.batcher.Load(); b != nil {
-			b.mu.Lock()
-			sum.Running += b.running
+			sum.Running += int(b.running.Load())
 			sum.Queued += int(b.fill.Load())
-			b.mu.Unlock()
 		}
 	}
 	return sum
@@ -46,18 +44,30 @@ type batcher struct {
 
 	mu      sync.Mutex // taken before pool.mu
 	forming *batch     // takes members; guarded by mu
-	running int        // jobs in running calls; guarded by mu
 	stats   BatchStats // guarded by mu
 	oldest  int64      // longest wait of an item, in ns; guarded by mu
 
-	fill atomic.Int64 // members of forming; written under mu, read by decisions
+	fill    atomic.Int64 // members of forming; written under mu, read by decisions
+	running atomic.Int64 // jobs in running calls
 }
 
-// batch is some jobs of one kind that will share a call and a slot.
+// batch is some jobs of one kind that will share a call and a slot. With its slot
+// and room for as many members as most have, it is one allocation. It is never
+// used again: members that were withdrawn, and user code, may still know it.
 type batch struct {
 	batcher *batcher
-	place   waiter    // in the pool's queue
-	members []*Ticket // guarded by batcher.mu until sealed
+	place   waiter // in the pool's queue
+	slot    slot
+	members []*Ticket // guarded by batcher.mu; nil once sealed
+	granted bool      // has a slot, so is not in the queue; guarded by batcher.mu
+	room    [8]*Ticket
+}
+
+func newBatch(b *batcher, due int64, long bool) *batch {
+	f := &batch{batcher: b}
+	f.members = f.room[:0]
+	f.place.due, f.place.long = due, long
+	return f
 }
 
 // limits returns the most items in a batch, and how long it may stand back.
@@ -80,7 +90,12 @@ func (b *batcher) offer(t *Ticket) error {
 	b.mu.Lock()
 	if f := b.forming; f != nil {
 		t.batch = f
-		err := b.pool.join(&f.place, due, workLoad(t.charge), t.cfg.CPUQueueCap)
+		var err error
+		if f.granted {
+			b.pool.addWork(workLoad(t.charge))
+		} else {
+			err = b.pool.join(&f.place, due, workLoad(t.charge), t.cfg.CPUQueueCap)
+		}
 		if err == nil {
 			f.members = append(f.members, t)
 			b.grew(f, size)
@@ -88,12 +103,13 @@ func (b *batcher) offer(t *Ticket) error {
 		b.mu.Unlock()
 		return err
 	}
-	f := &batch{batcher: b, members: append(make([]*Ticket, 0, min(size, 16)), t)}
-	f.place.due, f.place.jobs, f.place.long = due, 1, t.long()
+	f := newBatch(b, due, t.long())
+	f.members, f.place.jobs = append(f.members, t), 1
 	t.batch = f
 	var err error
 	took := b.pool.takeFree(workLoad(t.charge), f.place.long)
 	if took {
+		f.granted = true
 		t.claim() // nobody else knows the ticket yet
 	} else {
 		err = b.pool.enqueue(&f.place, f, workLoad(t.charge), t.cfg.CPUQueueCap)
@@ -145,8 +161,9 @@ func (b *batcher) leave(t *Ticket) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	f := t.batch
-	i := slices.Index(f.members, t)
-	f.members = slices.Delete(f.members, i, i+1)
+	if i := slices.Index(f.members, t); i >= 0 {
+		f.members = slices.Delete(f.members, i, i+1)
+	}
 	if len(f.members) == 0 && b.forming == f {
 		b.forming = nil
 	}
@@ -172,10 +189,11 @@ func (f *batch) withdrawAll(err error) {
 
 func (f *batch) claim() bool { return true }
 
-// granted hands a slot to the batch: one member will lead it.
-func (f *batch) granted() bool {
+// grant hands a slot to the batch: one member will lead it.
+func (f *batch) grant() bool {
 	b := f.batcher
 	b.mu.Lock()
+	f.granted = true
 	var leader *Ticket
 	for _, t := range f.members {
 		if t.claim() {

@@ -3,6 +3,7 @@ package helix
 import (
 	"context"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 )
@@ -15,21 +16,20 @@ const gatherTurns = 3
 // member whose goroutine it is, already claimed.
 func (f *batch) lead(leader *Ticket) {
 	b, router := f.batcher, leader.router
-	size, _ := b.limits(leader.cfg)
-	for n, turn := 1, 0; turn < gatherTurns; turn++ {
+	for n, turn := int64(1), 0; turn < gatherTurns; turn++ {
 		runtime.Gosched()
-		if grown := f.size(); grown > n && grown < size {
-			n = grown
-			continue
+		grown := b.fill.Load() // of f, or of the next if f is full
+		if grown <= n {
+			break
 		}
-		break
+		n = grown
 	}
 
 	leader.home = !leader.info.Async
 	started := router.now()
-	var live []*Ticket
-	work, leads := poolLoad(0), false
-	for _, t := range f.seal(leader, started) {
+	members := f.seal(leader, started)
+	live, work, leads := members[:0], poolLoad(0), false
+	for _, t := range members {
 		work += workLoad(t.charge)
 		if t.endIfPointless(started) {
 			t.deliver()
@@ -38,26 +38,22 @@ func (f *batch) lead(leader *Ticket) {
 		live = append(live, t)
 		leads = leads || t == leader
 	}
+	size, _ := b.limits(leader.cfg)
+	b.note(started, live, size)
 	switch {
 	case len(live) == 0:
 		b.pool.release(work, f.place.long)
 		router.nudge()
 	case leads:
-		f.run(started, live, work, size)
+		f.run(started, live, work)
 	default: // the leader has given up, and goes at once
-		live[0].launch(func(*Ticket) { f.run(started, live, work, size) })
+		live[0].launch(func(*Ticket) { f.run(started, live, work) })
 	}
-}
-
-func (f *batch) size() int {
-	f.batcher.mu.Lock()
-	defer f.batcher.mu.Unlock()
-	return len(f.members)
 }
 
 // seal ends the growth at time now and returns the members, all claimed, the
 // leader first. Members that would make the call too long for the tightest budget
-// in it stay behind, in a batch of their own.
+// in it stay behind, in a batch of their own. The result is the caller's.
 func (f *batch) seal(leader *Ticket, now int64) []*Ticket {
 	b := f.batcher
 	b.mu.Lock()
@@ -65,12 +61,13 @@ func (f *batch) seal(leader *Ticket, now int64) []*Ticket {
 		b.forming = nil
 	}
 	savings := &leader.kind.savings
-	members, rest := make([]*Ticket, 0, len(f.members)), []*Ticket(nil)
+	all := f.members
+	f.members = nil
+	i := slices.Index(all, leader)
+	all[0], all[i] = leader, all[0]
+	members, rest := all[:0], []*Ticket(nil)
 	alone, tightest := int64(0), int64(maxDue)
-	for _, t := range append([]*Ticket{leader}, f.members...) {
-		if t == leader && len(members) > 0 {
-			continue // its place in f.members
-		}
+	for _, t := range all {
 		with := alone + int64(t.info.Predicted)
 		call := int64(float64(with) * (1 - savings.of(len(members)+1)))
 		limit := tightest
@@ -99,8 +96,8 @@ func (f *batch) seal(leader *Ticket, now int64) []*Ticket {
 
 // leaveBehind queues some members of f as a batch of their own. It requires b.mu.
 func (b *batcher) leaveBehind(f *batch, rest []*Ticket) {
-	next := &batch{batcher: b, members: rest}
-	next.place.due, next.place.jobs, next.place.long = maxDue, len(rest), f.place.long
+	next := newBatch(b, maxDue, f.place.long)
+	next.members, next.place.jobs = rest, len(rest)
 	for _, t := range rest {
 		t.batch = next
 		next.place.due = min(next.place.due, b.due(t))
@@ -113,11 +110,13 @@ func (b *batcher) leaveBehind(f *batch, rest []*Ticket) {
 	b.pool.push(&next.place, next)
 }
 
-// count keeps the statistics of a call.
-func (b *batcher) count(started int64, members []*Ticket, size int) {
+// note keeps the statistics of a call that starts with those members.
+func (b *batcher) note(started int64, members []*Ticket, size int) {
+	if len(members) == 0 {
+		return
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.running += len(members)
 	b.stats.Calls++
 	b.stats.Items += uint64(len(members))
 	if len(members) >= size {
@@ -130,14 +129,12 @@ func (b *batcher) count(started int64, members []*Ticket, size int) {
 
 // run calls the batch function in the slot it has, of which that much work is
 // to be taken off, and ends all members.
-func (f *batch) run(started int64, members []*Ticket, work poolLoad, size int) {
+func (f *batch) run(started int64, members []*Ticket, work poolLoad) {
 	b, router := f.batcher, members[0].router
-	b.count(started, members, size)
+	b.running.Add(int64(len(members)))
 	members[0].kind.demand.start(started)
 	defer func() { // also after runtime.Goexit
-		b.mu.Lock()
-		b.running -= len(members)
-		b.mu.Unlock()
+		b.running.Add(-int64(len(members)))
 		b.pool.release(work, f.place.long)
 		router.nudge()
 		for _, t := range members {
@@ -150,7 +147,8 @@ func (f *batch) run(started int64, members []*Ticket, work poolLoad, size int) {
 		t.started, t.members = started, len(members)
 	}
 	// The same due time as in the queue, or batches would give way to one another.
-	s := &slot{Context: ctx, pool: b.pool, due: f.place.due, long: f.place.long}
+	s := &f.slot
+	s.Context, s.pool, s.due, s.long = ctx, b.pool, f.place.due, f.place.long
 	defer func() {
 		if how == fateExited {
 			how, err = rescue(recover())
@@ -185,11 +183,14 @@ func (f *batch) context(members []*Ticket) (context.Context, func()) {
 	if len(members) == 1 {
 		return members[0].ctx, func() {}
 	}
-	callers := make([]context.Context, len(members)) // tickets do not live as long as a watch
-	for i, t := range members {
-		if callers[i] = t.ctx; t.ctx.Done() == nil {
+	for _, t := range members {
+		if t.ctx.Done() == nil {
 			return context.Background(), func() {} // this one never leaves
 		}
+	}
+	callers := make([]context.Context, len(members)) // tickets do not live as long as a watch
+	for i, t := range members {
+		callers[i] = t.ctx
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var mu sync.Mutex

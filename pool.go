@@ -272,7 +272,7 @@ func (p *pool) grant() {
 		if claimed && long {
 			p.longBusy.Add(1)
 		}
-		if !claimed || !g.granted() {
+		if !claimed || !g.grant() {
 			if claimed && long {
 				p.longBusy.Add(-1)
 			}
@@ -287,8 +287,8 @@ func (p *pool) resize(slots int) {
 	p.grant()
 }
 
-// granted hands a slot to the ticket, which is claimed.
-func (t *Ticket) granted() bool {
+// grant hands a slot to the ticket, which is claimed.
+func (t *Ticket) grant() bool {
 	if t.info.Async {
 		t.launch(t.router.pool.runClaimed)
 	} else {

@@ -4,8 +4,8 @@ import "container/heap"
 
 // granter is what waits for a slot: a ticket, a batch, or a job in Yield.
 type granter interface {
-	claim() bool   // reports that it still wants a slot; called under pool.mu
-	granted() bool // takes the slot, or reports that nobody wants it any more
+	claim() bool // reports that it still wants a slot; called under pool.mu
+	grant() bool // takes the slot, or reports that nobody wants it any more
 }
 
 // waiter is a place in the pool's queue. All of it is guarded by pool.mu.

@@ -48,7 +48,7 @@ type simJob struct {
 
 func (j *simJob) claim() bool { return true }
 
-func (j *simJob) granted() bool {
+func (j *simJob) grant() bool {
 	s := j.sim
 	if s.now+2*int64(j.info.Predicted)+int64(startMargin) > int64(j.info.Deadline) {
 		j.class.lost++
@@ -73,7 +73,7 @@ func (j *simJob) segment() int64 {
 // simYielder is a job that has handed its slot over.
 type simYielder struct{ *simJob }
 
-func (y simYielder) granted() bool {
+func (y simYielder) grant() bool {
 	y.sim.at(y.sim.now+y.segment(), y.end)
 	return true
 }
@@ -136,7 +136,7 @@ func (s *simulation) arrive(c *simClass, cost float64, run time.Duration) {
 	j.place.long = j.info.Predicted >= longFrom
 	switch {
 	case r.pool.takeFree(work, j.place.long):
-		if !j.granted() {
+		if !j.grant() {
 			r.pool.release(0, j.place.long)
 		}
 	case r.pool.enqueue(&j.place, j, work, cfg.CPUQueueCap) != nil:

@@ -236,8 +236,14 @@ func (t *Task[In, Out]) callBatch(ctx context.Context, members []*Ticket) error 
 // itemErrors sorts out what a batch function returned for want items: the
 // error of single items goes to fail, everybody's is returned.
 func itemErrors(kind string, want, got int, err error, fail func(i int, err error)) error {
-	var items ItemErrors
-	if err != nil && !errors.As(err, &items) {
+	if err == nil {
+		if got != want {
+			return &BatchLengthError{Kind: kind, Want: want, Got: got}
+		}
+		return nil
+	}
+	var items ItemErrors // on the heap, for errors.As
+	if !errors.As(err, &items) {
 		return err
 	}
 	failed := 0

@@ -86,7 +86,7 @@ type yielder struct {
 
 func (y *yielder) claim() bool { return true }
 
-func (y *yielder) granted() bool {
+func (y *yielder) grant() bool {
 	close(y.resume)
 	return true
 }
