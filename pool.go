@@ -110,7 +110,7 @@ func (p *pool) Offer(t *Ticket) error {
 	if t.info.Async {
 		t.claim() // nobody else knows the ticket yet, but Future.Cancel soon will
 		t.started = 0
-		t.launch(p.runClaimed)
+		t.launch(p.serve)
 		return nil
 	}
 	t.next = stepRun
@@ -290,32 +290,45 @@ func (p *pool) resize(slots int) {
 // grant hands a slot to the ticket, which is claimed.
 func (t *Ticket) grant() bool {
 	if t.info.Async {
-		t.launch(t.router.pool.runClaimed)
+		t.launch(t.router.pool.serve)
 	} else {
 		t.wake <- stepRun
 	}
 	return true
 }
 
+// serve runs the job in the slot it has, gives the slot back and delivers.
+func (p *pool) serve(t *Ticket) {
+	p.runClaimed(t)
+	p.finish(t)
+}
+
 // runClaimed runs the job in the slot it has, or refuses it if that is no
-// longer of use, and gives the slot back. Ticket.started 0 means now.
+// longer of use. Ticket.started 0 means now. finish must follow; should the job
+// call runtime.Goexit, nothing can, and it is called here.
 func (p *pool) runClaimed(t *Ticket) {
-	long := t.long()
-	s := &slot{Context: t.ctx, pool: p, due: t.due(), long: long}
-	t.slot = s
-	router, work := t.router, workLoad(t.charge)
-	defer func() { // also after runtime.Goexit
-		s.left.Store(true)
-		p.release(work, long)
-		router.nudge()
-		t.deliver()
-	}()
+	t.slot = &slot{Context: t.ctx, pool: p, due: t.due(), long: t.long()}
 	if t.started == 0 || t.info.Predicted >= yieldFrom {
 		if t.started = giveWay(t.router, t.info.Predicted); t.endIfPointless(t.started) {
 			return
 		}
 	}
-	t.exec(s, t.started)
+	defer func() {
+		if t.fate == fateExited {
+			p.finish(t)
+		}
+	}()
+	t.exec(t.slot, t.started)
+}
+
+// finish gives the slot of a ticket back that has ended, and delivers the ticket.
+// Others may be woken here, which takes much stack: runClaimed has returned.
+func (p *pool) finish(t *Ticket) {
+	t.slot.left.Store(true)
+	router := t.router
+	p.release(workLoad(t.charge), t.slot.long)
+	router.nudge()
+	t.deliver()
 }
 
 // giveWay lets whatever else is runnable run before a run of that length, and

@@ -268,7 +268,7 @@ func (t *Ticket) proceed() {
 		t.exec(t.ctx, t.decided)
 	case stepRun:
 		t.home = true
-		t.router.pool.runClaimed(t)
+		t.router.pool.serve(t)
 	case stepLead:
 		t.batch.lead(t)
 	}
