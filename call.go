@@ -60,16 +60,16 @@ func (f *batch) seal(leader *Ticket, now int64) []*Ticket {
 	if b.forming == f {
 		b.forming = nil
 	}
-	savings := &leader.kind.savings
+	calls := &leader.kind.calls
 	all := f.members
 	f.members = nil
 	i := slices.Index(all, leader)
 	all[0], all[i] = leader, all[0]
 	members, rest := all[:0], []*Ticket(nil)
-	alone, tightest := int64(0), int64(maxDue)
+	units, tightest := 0.0, int64(maxDue)
 	for _, t := range all {
-		with := alone + int64(t.info.Predicted)
-		call := int64(float64(with) * (1 - savings.of(len(members)+1)))
+		with := units + calls.cost(t.info.Cost)
+		call := int64(calls.predict(with))
 		limit := tightest
 		if t.info.Budget > 0 {
 			limit = min(limit, int64(t.info.Deadline))
@@ -80,7 +80,7 @@ func (f *batch) seal(leader *Ticket, now int64) []*Ticket {
 		}
 		if t == leader || t.claim() {
 			members = append(members, t)
-			alone, tightest = with, limit
+			units, tightest = with, limit
 		}
 	}
 	if len(rest) > 0 {

@@ -107,49 +107,6 @@ func (a *average) add(v float64, probe bool) {
 	a.mean.Store(mean + g*(min(v, maxStep*mean)-mean))
 }
 
-// savings learns how much a kind's batches save: that part of a job's run time is
-// the same however many share a call, so that n jobs take (part/n + 1 - part) of
-// the time they would take alone. Its zero value has learned nothing. It is safe
-// for concurrent use; observe skips its sample rather than wait.
-type savings struct {
-	mu      sync.Mutex // guards writing
-	part    atomicFloat
-	samples atomic.Uint64
-}
-
-// savingsKnown is how many calls must have been seen to go by them.
-const savingsKnown = 20
-
-// observe learns from a call of several jobs that would take alone, together.
-func (s *savings) observe(jobs int, alone, run time.Duration) {
-	if !s.mu.TryLock() {
-		return
-	}
-	defer s.mu.Unlock()
-	n := float64(jobs)
-	part := (1 - float64(run)/float64(max(alone, 1))) * n / (n - 1)
-	part = min(max(part, 0), 1)
-	if samples := s.samples.Add(1); samples > 1 {
-		g := max(gain, 1/float64(samples))
-		part = s.part.Load() + g*(part-s.part.Load())
-	}
-	s.part.Store(part)
-}
-
-// of is the part of the work that a call of that many jobs saves, as far as is
-// known.
-func (s *savings) of(jobs int) float64 { return s.part.Load() * float64(jobs-1) / float64(jobs) }
-
-// gain is of, but 1, the best, until enough calls have been seen.
-func (s *savings) gain(jobs int) float64 {
-	if !s.known() {
-		return 1
-	}
-	return s.of(jobs)
-}
-
-func (s *savings) known() bool { return s.samples.Load() >= savingsKnown }
-
 // atomicFloat is a float64 that can be read while it is written.
 type atomicFloat struct{ bits atomic.Uint64 }
 

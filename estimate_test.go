@@ -69,20 +69,38 @@ func TestModelTellsItsSpread(t *testing.T) {
 	require.InEpsilon(t, time.Millisecond, spread, .1)
 }
 
-func TestSavings(t *testing.T) {
-	var s savings
-	require.InDelta(t, 1, s.gain(8), 0, "nothing seen: the best is hoped for")
-	require.Zero(t, s.of(8), "and nothing is counted on")
-	for i := range 200 { // 400 µs a call and 20 µs an item
-		n := 2 + i%7
-		s.observe(n, time.Duration(n)*420*time.Microsecond, time.Duration(400+20*n)*time.Microsecond)
+func TestCallModel(t *testing.T) {
+	us := func(v float64) float64 { return v * float64(time.Microsecond) }
+	var m callModel
+	require.InDelta(t, 1, m.gain(8), 0, "nothing seen: the best is hoped for")
+	rng := rand.New(rand.NewPCG(5, 6))
+	observe := func(calls, jobs int, cost, base, slope float64) {
+		for range calls {
+			n, units := 1+rng.IntN(jobs), 0.0
+			for range n {
+				units += cost * (.5 + rng.Float64())
+			}
+			m.observe(n, units, time.Duration(us((base+slope*units)*(.95+.1*rng.Float64()))))
+		}
 	}
-	require.InEpsilon(t, 1-560./(8*420), s.gain(8), .01)
-	require.Zero(t, s.gain(1))
-	for range 200 { // no saving any more
-		s.observe(4, time.Millisecond, time.Millisecond)
+	observe(400, 8, 10, 400, 2) // 400 µs a call and 20 µs a usual job
+	require.InEpsilon(t, us(420), m.predict(10), .07)
+	require.InEpsilon(t, us(560), m.predict(80), .07)
+	require.InEpsilon(t, us(420), m.predict(m.cost(0)), .07, "a job without a cost is a usual one")
+	require.InDelta(t, 1-560./(8*420), m.gain(8), .03)
+	require.InDelta(t, 0, m.gain(1), 1e-9)
+
+	for range 200 { // always as many, and twice as slow
+		m.observe(8, 80, time.Duration(us(1120)))
 	}
-	require.InDelta(t, 0, s.gain(8), .01)
-	s.observe(4, time.Millisecond, time.Hour)
-	require.GreaterOrEqual(t, s.gain(8), 0.)
+	require.InEpsilon(t, us(1120), m.predict(80), .01)
+	require.Less(t, m.predict(10), us(1120))
+
+	observe(400, 8, 10, 0, 50)
+	require.InDelta(t, 0, m.gain(8), .06, "no saving any more")
+	m.observe(4, 40, time.Hour)
+	require.LessOrEqual(t, m.predict(40), us(1.2*4*2000), "one outlier counts at most four times")
+	require.GreaterOrEqual(t, m.gain(8), 0.)
+	require.GreaterOrEqual(t, m.base.Load(), 0.)
+	require.GreaterOrEqual(t, m.slope.Load(), 0.)
 }

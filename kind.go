@@ -10,8 +10,8 @@ import (
 // kind is all the router keeps of one kind of job. It is never removed.
 type kind struct {
 	name     string
-	model    model
-	savings  savings // of its batches
+	model    model     // of a kind without a batch function
+	calls    callModel // of a kind with one
 	demand   demand
 	weight   atomicFloat
 	template atomic.Pointer[JobInfo] // what Register said; nil for kinds of one-off jobs
@@ -143,17 +143,22 @@ func (k *kind) count() counts {
 
 // predict fills in how long the job will run, as far as is known.
 func (k *kind) predict(j *JobInfo, cfg *RouterConfig) {
+	if j.Batchable && !j.Waits {
+		if j.Samples = k.calls.samples.Load(); j.Samples > 0 {
+			units := k.calls.cost(j.Cost)
+			j.Predicted = scaleDuration(1, k.calls.predict(units))
+			j.Spread = scaleDuration(j.Predicted, k.calls.deviation.Load())
+			// What it adds to a full batch: under overload, when it matters, batches
+			// fill up, but only if enough is let in. What it really took is put right
+			// afterwards.
+			size, _ := k.batcher.Load().limits(cfg)
+			j.Work = scaleDuration(1, k.calls.base.Load()/float64(size)+k.calls.slope.Load()*units)
+			return
+		}
+	}
 	j.Predicted, j.Spread, j.Samples = k.model.predict(j.Cost, cfg.UnitTime)
-	j.Work = j.Predicted
-	switch {
-	case j.Waits:
+	if j.Work = j.Predicted; j.Waits {
 		j.Work = 0
-	case j.Batchable:
-		// What it adds to a full batch: under overload, when it matters, batches
-		// fill up, but only if enough is let in. What it really took is put right
-		// afterwards.
-		size, _ := k.batcher.Load().limits(cfg)
-		j.Work = scaleDuration(j.Predicted, 1-k.savings.of(size))
 	}
 }
 
@@ -162,7 +167,11 @@ func (k *kind) predict(j *JobInfo, cfg *RouterConfig) {
 func (k *kind) learn(t *Ticket) {
 	run := t.worked()
 	if t.sampled && t.fate == fateReturned && t.ctx.Err() == nil {
-		k.model.observe(t.info.Cost, run, t.probe)
+		if t.info.Batchable && !t.info.Waits {
+			k.calls.observe(1, k.calls.cost(t.info.Cost), run)
+		} else {
+			k.model.observe(t.info.Cost, run, t.probe)
+		}
 	}
 	if t.info.Waits {
 		return
@@ -201,38 +210,23 @@ func (t *Ticket) reimburse() {
 // right by how wrong the prediction of the call was, not by how full the batch:
 // they pay for a full one, or too few would be let in for batches to fill.
 func (k *kind) learnBatch(members []*Ticket, run time.Duration) {
-	if members[0].fate != fateReturned {
-		for _, t := range members {
+	units := 0.0
+	for _, t := range members {
+		units += k.calls.cost(t.info.Cost)
+	}
+	wrong := 0.0 // not known
+	if predicted := k.calls.predict(units); predicted > 0 && members[0].fate == fateReturned {
+		wrong = min(float64(run)/predicted, maxStep)
+	}
+	for _, t := range members {
+		if wrong > 0 {
+			t.pay(int64(float64(t.charge) * wrong))
+		} else {
 			t.pay(int64(run) / int64(len(members)))
 		}
-		return
 	}
-	n, alone := len(members), time.Duration(0)
-	for _, t := range members {
-		one, _, _ := k.model.predict(t.info.Cost, t.cfg.UnitTime) // what is known by now
-		alone += one
-	}
-	predicted := float64(alone) * (1 - k.savings.of(n))
-	if predicted <= 0 { // nothing was known: a lower bound
-		for _, t := range members {
-			k.model.observe(t.info.Cost, run/time.Duration(n), false)
-			t.pay(int64(run) / int64(n))
-		}
-		return
-	}
-	// A call of several that was quicker than one by one tells of savings, not of run
-	// times: those are learned from jobs alone, and from calls that saved nothing.
-	wrong := float64(run) / predicted
-	tellsRun := n == 1 || run > alone
-	for _, t := range members {
-		t.pay(int64(float64(t.charge) * min(wrong, maxStep)))
-		if tellsRun {
-			one, _, _ := k.model.predict(t.info.Cost, t.cfg.UnitTime)
-			k.model.observe(t.info.Cost, scaleDuration(one, wrong), t.probe)
-		}
-	}
-	if n > 1 {
-		k.savings.observe(n, alone, run)
+	if members[0].fate == fateReturned {
+		k.calls.observe(len(members), units, run)
 	}
 }
 

@@ -15,13 +15,18 @@ const (
 	demandGain = 0.1
 	// usable is the part of the machine that is given away at the most. With less,
 	// work is left undone; with more, what is admitted comes late.
-	usable = 0.97
+	usable = 0.99
 	// capacityGain is the weight of the latest tick, if jobs waited all through it, in
 	// the moving mean of what the machine gives to jobs; while none wait it is taken
 	// to be more by capacityGrowth of the cores a tick.
 	capacityGain   = 0.05
-	capacityGrowth = 0.005
+	capacityGrowth = 0.001
 	leastCapacity  = 0.1 // of the cores
+	// A kind's work may wait for waitPart of its budgets. What waits beyond that is to
+	// be done within drainTime, if leastGiven of the capacity can be spared.
+	waitPart   = 0.25
+	drainTime  = 100 * time.Millisecond
+	leastGiven = 0.3
 	// leastBurst is how much of its share a kind may save up, as time at its rate,
 	// if its budgets are shorter: work that can wait longer may come in larger
 	// bursts.
@@ -66,13 +71,20 @@ func (l *ledger) measure(cores float64, served, elapsed int64, saturated bool) f
 	rate := float64(served-l.served) / float64(elapsed)
 	l.served = served
 	ticks := float64(elapsed) / float64(tickEvery)
-	if saturated {
+	if saturated || rate > l.capacity {
 		l.capacity += (1 - math.Pow(1-capacityGain, ticks)) * (rate - l.capacity)
 	} else {
-		l.capacity = max(l.capacity, rate) + capacityGrowth*ticks*cores
+		l.capacity += capacityGrowth * ticks * cores
 	}
 	l.capacity = min(max(l.capacity, leastCapacity*cores), cores)
 	return l.capacity
+}
+
+// toGive is what is to be given away of a capacity while so much more work waits
+// than may: less, so that it is done within drainTime. If it waited on, it would be
+// late soon, and earliest deadline first makes those with the longest budgets pay.
+func toGive(capacity float64, excess time.Duration) float64 {
+	return max(usable*capacity-max(excess, 0).Seconds()/drainTime.Seconds(), leastGiven*capacity)
 }
 
 // due reports that a tick is due at time now.
@@ -90,17 +102,19 @@ func (l *ledger) tick(now int64, cores float64, pool *pool, kinds map[string]*ki
 	}
 	elapsed := now - l.last.Swap(now)
 	asks := make([]ask, 0, len(kinds))
-	total, served := 0.0, int64(0)
+	total, served, mayWait := 0.0, int64(0), time.Duration(0)
 	for _, k := range kinds {
 		offered, done := k.offered()
 		served += done
 		asked := k.demand.measure(offered, elapsed)
 		total += asked
+		mayWait += k.demand.mayWait()
 		asks = append(asks, ask{&k.demand, asked, k.weight.Load()})
 	}
 	l.total.Store(total)
 	saturated := !pool.spare.Swap(false) && pool.queued.Load() > 0
-	level := waterFill(asks, usable*l.measure(cores, served, elapsed, saturated))
+	capacity := l.measure(cores, served, elapsed, saturated)
+	level := waterFill(asks, toGive(capacity, poolLoad(pool.load.Load()).work()-mayWait))
 	for _, a := range asks {
 		share := a.weight * level
 		a.of.divide(now, min(share, cores), a.demand > share)
@@ -173,6 +187,12 @@ func (d *demand) measure(offered, elapsed int64) float64 {
 	return asked
 }
 
+// mayWait is how much of the kind's work may wait without harm: by Little's law, what
+// comes of it during the time that each job may wait.
+func (d *demand) mayWait() time.Duration {
+	return time.Duration(waitPart * min(d.asked.Load(), d.share.Load()) * float64(d.budget.Load()))
+}
+
 // divide puts a share in force. It requires ledger.mu.
 func (d *demand) divide(now int64, share float64, limited bool) {
 	d.share.Store(share)
@@ -180,10 +200,10 @@ func (d *demand) divide(now int64, share float64, limited bool) {
 	case was && limited:
 		d.fill(now)
 		d.rate.Store(share)
-	case limited: // begins with a full bucket
+	case limited: // begins with as much as may wait
 		d.rate.Store(share)
 		d.filled.Store(now)
-		d.saved.Store(int64(share * d.burst()))
+		d.saved.Store(int64(waitPart * share * d.burst()))
 		for i := range d.floor {
 			d.floor[i].Store(0)
 		}

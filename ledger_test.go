@@ -77,26 +77,29 @@ func TestLedgerMeasuresDemand(t *testing.T) {
 func TestPrioritiesInALimitedKind(t *testing.T) {
 	var d demand
 	d.divide(0, 1, true) // one core, and a bucket of 50 ms
+	require.EqualValues(t, waitPart*float64(leastBurst), d.saved.Load())
+	d.saved.Store(int64(leastBurst)) // as if filled up since
+	now := int64(0)
 	allowed := func(now int64, p Priority) bool {
 		limited, left := d.left(now, p)
 		require.True(t, limited)
 		return left > 0
 	}
 	full := int64(leastBurst)
-	require.True(t, allowed(0, Low))
+	require.True(t, allowed(now, Low))
 	d.spend(full*85/100, High)
-	require.False(t, allowed(0, Low), "the last fifth is for others")
-	require.True(t, allowed(0, Normal))
+	require.False(t, allowed(now, Low), "the last fifth is for others")
+	require.True(t, allowed(now, Normal))
 	d.spend(full*11/100, High)
-	require.False(t, allowed(0, Normal), "the last twentieth is for High")
-	require.True(t, allowed(0, High))
+	require.False(t, allowed(now, Normal), "the last twentieth is for High")
+	require.True(t, allowed(now, High))
 	d.spend(full, High)
-	require.False(t, allowed(0, High))
+	require.False(t, allowed(now, High))
 
 	// High goes on to take all there is; the others get their twentieth each.
 	got := map[Priority]int64{}
 	step := int64(100 * time.Microsecond)
-	for now := int64(0); now < int64(time.Second); now += step {
+	for end := now + int64(time.Second); now < end; now += step {
 		for _, p := range []Priority{High, High, High, Normal, Low} {
 			if allowed(now, p) {
 				d.spend(step, p)
@@ -108,9 +111,24 @@ func TestPrioritiesInALimitedKind(t *testing.T) {
 	require.InDelta(t, .05, float64(got[Normal])/1e9, .01)
 	require.InDelta(t, .85, float64(got[High])/1e9, .06)
 
-	d.divide(int64(2*time.Second), 1, false)
-	limited, _ := d.left(int64(2*time.Second), Low)
+	d.divide(now, 1, false)
+	limited, _ := d.left(now, Low)
 	require.False(t, limited)
+}
+
+func TestLessIsGivenAwayWhileTooMuchWaits(t *testing.T) {
+	require.InDelta(t, 2*usable, toGive(2, -time.Second), 1e-9)
+	require.InDelta(t, 2*usable, toGive(2, 0), 1e-9)
+	require.InDelta(t, 2*usable-.5, toGive(2, drainTime/2), 1e-9, "half a core does it in time")
+	require.InDelta(t, 2*leastGiven, toGive(2, time.Hour), 1e-9)
+
+	var d demand
+	d.patient(40 * time.Millisecond)
+	d.asked.Store(3)
+	d.share.Store(.5)
+	require.InDelta(t, waitPart*20e6, float64(d.mayWait()), 1, "half a core for 40 ms")
+	d.asked.Store(.1)
+	require.InDelta(t, waitPart*4e6, float64(d.mayWait()), 1)
 }
 
 func TestWorkIsGivenBack(t *testing.T) {
@@ -139,8 +157,8 @@ func TestCapacityIsWhatJobsGet(t *testing.T) {
 	require.InDelta(t, 2, run(200, .5, false), 1e-9, "nobody waits")
 	require.InDelta(t, 1.5, run(200, 1.5, true), .01, "jobs wait and get no more than this")
 	require.InDelta(t, 1.5, run(1, .1, false), .02, "little was wanted")
-	require.InDelta(t, 1.8, run(1, 1.8, false), .02, "more was done than was thought possible")
-	require.InDelta(t, 2, run(100, .1, false), 1e-9, "it heals")
+	require.InDelta(t, 1.8, run(200, 1.8, false), .01, "more was done than was thought possible")
+	require.InDelta(t, 2, run(200, .1, false), 1e-9, "it heals")
 	require.InDelta(t, 2*leastCapacity, run(500, 0, true), 1e-9, "jobs that only wait for one another")
 }
 

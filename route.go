@@ -193,7 +193,7 @@ func (r *Router) pressure(p *Pressure, now int64, cfg *RouterConfig, k *kind, pr
 	if b := k.batcher.Load(); b != nil {
 		p.BatchFill = int(b.fill.Load())
 		p.BatchMaxSize, _ = b.limits(cfg)
-		p.BatchGain = k.savings.gain(p.BatchMaxSize)
+		p.BatchGain = k.calls.gain(p.BatchMaxSize)
 	}
 }
 

@@ -72,8 +72,8 @@ type KindStats struct {
 
 	RoutedByStrategy []StrategyCount `json:"routed_by_strategy"`
 
-	Samples   uint64  `json:"samples"`     // runs learned from
-	RunMs     float64 `json:"run_ms"`      // mean run time, as learned lately
+	Samples   uint64  `json:"samples"`     // runs learned from; calls, with a batch function
+	RunMs     float64 `json:"run_ms"`      // mean run time alone, as learned lately
 	SpreadMs  float64 `json:"spread_ms"`   // its mean deviation
 	NsPerUnit float64 `json:"ns_per_unit"` // run time per unit of Job.Cost; 0 = costs not known
 
@@ -207,6 +207,13 @@ func (r *Router) kindStats(k *kind, n *counts, cfg *RouterConfig) KindStats {
 	s.RunMs = k.model.plain.mean.Load() / float64(time.Millisecond)
 	s.SpreadMs = s.RunMs * k.model.plain.deviation.Load()
 	s.NsPerUnit = k.model.perUnit.mean.Load()
+	if samples := k.calls.samples.Load(); samples > 0 {
+		unit := k.calls.cost(0)
+		s.Samples = samples
+		s.RunMs = k.calls.predict(unit) / float64(time.Millisecond)
+		s.SpreadMs = s.RunMs * k.calls.deviation.Load()
+		s.NsPerUnit = k.calls.slope.Load()
+	}
 	if b := k.batcher.Load(); b != nil {
 		size, _ := b.limits(cfg)
 		b.mu.Lock()
