@@ -94,7 +94,8 @@ func (b *batcher) offer(t *Ticket) error {
 		if f.granted {
 			b.pool.addWork(workLoad(t.charge))
 		} else {
-			err = b.pool.join(&f.place, due, workLoad(t.charge), t.cfg.CPUQueueCap)
+			full := len(f.members)+1 >= size
+			err = b.pool.join(&f.place, due, b.ripe(t, size), full, workLoad(t.charge), t.cfg.CPUQueueCap)
 		}
 		if err == nil {
 			f.members = append(f.members, t)
@@ -112,6 +113,9 @@ func (b *batcher) offer(t *Ticket) error {
 		f.granted = true
 		t.claim() // nobody else knows the ticket yet
 	} else {
+		if ripe := b.ripe(t, size); size > 1 && ripe > t.decided && t.router.ledger.scarce.Load() {
+			f.place.held, f.place.due, f.place.urgent = true, ripe, due
+		}
 		err = b.pool.enqueue(&f.place, f, workLoad(t.charge), t.cfg.CPUQueueCap)
 	}
 	if err == nil {
@@ -154,6 +158,18 @@ func (b *batcher) due(t *Ticket) int64 {
 	}
 	_, delay := b.limits(t.cfg)
 	return t.decided + delay
+}
+
+// ripe is until when the ticket's batch stands back, if it is not full: half of the
+// time there is, as long as the rest is enough for twice the call. While more work
+// comes than can be done, calls for few would only take from the work that can.
+func (b *batcher) ripe(t *Ticket, size int) int64 {
+	if t.info.Budget == 0 {
+		return b.due(t)
+	}
+	calls := &t.kind.calls
+	call := int64(calls.predict(float64(size) * calls.cost(0)))
+	return t.decided + min(int64(t.info.Slack)/2, int64(t.info.Slack)-2*call-4*int64(startMargin))
 }
 
 // leave takes a member out that was withdrawn before the batch was sealed.

@@ -44,7 +44,8 @@ type cell struct {
 	// admitted: it is accounted for in one step when it has ended.
 	shed     atomic.Int64 // predicted, of jobs that never ran
 	admitted atomic.Int64 // predicted, of jobs that have not ended
-	served   atomic.Int64 // of jobs that ran
+	served   atomic.Int64 // of jobs that ran; a batched one's part of a full batch
+	unfilled atomic.Int64 // what calls took beyond that, as their batches were not full
 
 	goroutines atomic.Int64 // of the router's own, that are alive
 	_          [64]byte     // keeps neighbours off the last line
@@ -74,14 +75,16 @@ func (c *cell) dropLate(reason int, budget time.Duration) {
 	c.late[reason].Add(1)
 }
 
-// offered is the CPU ns that all jobs so far have asked for, refused ones too.
-func (k *kind) offered() (offered, served int64) {
+// offered is the CPU ns that all jobs so far have asked for, refused ones too, and
+// worked what those that ran took.
+func (k *kind) offered() (offered, worked int64) {
 	for i := range k.cells {
 		c := &k.cells[i]
-		served += c.served.Load()
-		offered += c.shed.Load() + c.admitted.Load()
+		served := c.served.Load()
+		offered += c.shed.Load() + c.admitted.Load() + served
+		worked += served + c.unfilled.Load()
 	}
-	return offered + served, served
+	return offered, worked
 }
 
 // counts is the sum of a kind's cells.
@@ -218,13 +221,16 @@ func (k *kind) learnBatch(members []*Ticket, run time.Duration) {
 	if predicted := k.calls.predict(units); predicted > 0 && members[0].fate == fateReturned {
 		wrong = min(float64(run)/predicted, maxStep)
 	}
+	paid := int64(0)
 	for _, t := range members {
+		part := int64(run) / int64(len(members))
 		if wrong > 0 {
-			t.pay(int64(float64(t.charge) * wrong))
-		} else {
-			t.pay(int64(run) / int64(len(members)))
+			part = int64(float64(t.charge) * wrong)
 		}
+		t.pay(part)
+		paid += part
 	}
+	k.cell(members[0].shard).unfilled.Add(int64(run) - paid)
 	if members[0].fate == fateReturned {
 		k.calls.observe(len(members), units, run)
 	}

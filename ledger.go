@@ -55,9 +55,10 @@ type ledger struct {
 	total atomicFloat  // demand of all kinds
 
 	// capacity is the CPU seconds a second that jobs get when they want more.
-	// Guarded by mu, like served, the work done at the last tick.
+	// Guarded by mu, like worked, the work done at the last tick.
 	capacity float64
-	served   int64
+	worked   int64
+	scarce   atomic.Bool // some kind asks for more than its share; written under mu
 }
 
 // measure takes in the work done in the last elapsed ns, and whether jobs waited
@@ -67,9 +68,9 @@ type ledger struct {
 // bottleneck is (Cardwell et al., "BBR: congestion-based congestion control",
 // 2016): a part of the cores goes into what is not a job, such as refusing and
 // reading requests.
-func (l *ledger) measure(cores float64, served, elapsed int64, saturated bool) float64 {
-	rate := float64(served-l.served) / float64(elapsed)
-	l.served = served
+func (l *ledger) measure(cores float64, worked, elapsed int64, saturated bool) float64 {
+	rate := float64(worked-l.worked) / float64(elapsed)
+	l.worked = worked
 	ticks := float64(elapsed) / float64(tickEvery)
 	if saturated || rate > l.capacity {
 		l.capacity += (1 - math.Pow(1-capacityGain, ticks)) * (rate - l.capacity)
@@ -102,10 +103,10 @@ func (l *ledger) tick(now int64, cores float64, pool *pool, kinds map[string]*ki
 	}
 	elapsed := now - l.last.Swap(now)
 	asks := make([]ask, 0, len(kinds))
-	total, served, mayWait := 0.0, int64(0), time.Duration(0)
+	total, worked, mayWait := 0.0, int64(0), time.Duration(0)
 	for _, k := range kinds {
 		offered, done := k.offered()
-		served += done
+		worked += done
 		asked := k.demand.measure(offered, elapsed)
 		total += asked
 		mayWait += k.demand.mayWait()
@@ -113,8 +114,9 @@ func (l *ledger) tick(now int64, cores float64, pool *pool, kinds map[string]*ki
 	}
 	l.total.Store(total)
 	saturated := !pool.spare.Swap(false) && pool.queued.Load() > 0
-	capacity := l.measure(cores, served, elapsed, saturated)
+	capacity := l.measure(cores, worked, elapsed, saturated)
 	level := waterFill(asks, toGive(capacity, poolLoad(pool.load.Load()).work()-mayWait))
+	l.scarce.Store(!math.IsInf(level, 1))
 	for _, a := range asks {
 		share := a.weight * level
 		a.of.divide(now, min(share, cores), a.demand > share)

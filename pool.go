@@ -27,6 +27,8 @@ type pool struct {
 	longBusy atomic.Int64  // slots held by long runs
 	spare    atomic.Bool   // a free slot was found since the ledger last asked
 
+	clock func() int64 // ns since the router was made
+
 	mu     sync.Mutex
 	closed bool      // guarded by mu
 	queue  waitQueue // guarded by mu
@@ -83,8 +85,8 @@ const (
 	shortTurns = 2
 )
 
-func newPool(slots int) *pool {
-	p := &pool{}
+func newPool(slots int, clock func() int64) *pool {
+	p := &pool{clock: clock}
 	p.slots.Store(int64(slots))
 	p.firstDue.Store(maxDue)
 	return p
@@ -207,8 +209,8 @@ func (p *pool) remove(w *waiter, work poolLoad) {
 	}
 }
 
-// join adds one job to a batch that may be in the queue.
-func (p *pool) join(w *waiter, due int64, work poolLoad, queueCap int) error {
+// join adds one job to a batch that may be in the queue, and is full then or not.
+func (p *pool) join(w *waiter, due, ripe int64, full bool, work poolLoad, queueCap int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if w.queued() {
@@ -217,11 +219,17 @@ func (p *pool) join(w *waiter, due int64, work poolLoad, queueCap int) error {
 		}
 		w.jobs++
 		p.queued.Add(1)
-		if due < w.due {
-			w.due = due
+		switch {
+		case !w.held:
+			w.due = min(w.due, due)
 			p.queue.fix(w)
-			p.firstDue.Store(p.queue.firstDue())
+		default:
+			w.due, w.urgent = min(w.due, ripe), min(w.urgent, due)
+			if p.queue.fix(w); full {
+				p.queue.release(w)
+			}
 		}
+		p.firstDue.Store(p.queue.firstDue())
 	}
 	p.addWork(work)
 	return nil
@@ -256,6 +264,10 @@ func (p *pool) release(work poolLoad, long bool) {
 func (p *pool) grant() {
 	for p.firstDue.Load() != maxDue {
 		p.mu.Lock()
+		if len(p.queue.held) > 0 {
+			p.queue.ripen(p.clock())
+			p.firstDue.Store(p.queue.firstDue())
+		}
 		if p.queue.len() == 0 || !p.take(0) {
 			p.mu.Unlock()
 			return
@@ -375,7 +387,7 @@ func (p *pool) Close(context.Context) error {
 	p.closed = true
 	var tickets []*Ticket
 	var batches []*batch
-	for _, w := range slices.Concat(p.queue.short, p.queue.long) {
+	for _, w := range slices.Concat(p.queue.short, p.queue.long, p.queue.held) {
 		switch g := w.granter.(type) {
 		case *Ticket:
 			p.pop(w)

@@ -11,6 +11,8 @@ type granter interface {
 // waiter is a place in the pool's queue. All of it is guarded by pool.mu.
 type waiter struct {
 	due     int64  // ns since the router was made
+	held    bool   // stands back behind all others until due, and is then due at urgent
+	urgent  int64  // only if held
 	order   uint64 // of arrival
 	long    bool   // its run is predicted to be long
 	index   int    // in the heap, plus 1; 0 = not queued
@@ -21,16 +23,20 @@ type waiter struct {
 func (w *waiter) queued() bool { return w.index > 0 }
 
 // waitQueue is the pool's queue: waiters in order of due time and arrival, those
-// for long runs apart so that shorter ones can be found. It is guarded by pool.mu.
+// for long runs apart so that shorter ones can be found, and those that stand back.
+// It is guarded by pool.mu.
 type waitQueue struct {
-	short, long waitHeap
-	arrived     uint64 // numbers the waiters
+	short, long, held waitHeap
+	arrived           uint64 // numbers the waiters
 }
 
-func (q *waitQueue) len() int { return len(q.short) + len(q.long) }
+func (q *waitQueue) len() int { return len(q.short) + len(q.long) + len(q.held) }
 
 func (q *waitQueue) heap(w *waiter) *waitHeap {
-	if w.long {
+	switch {
+	case w.held:
+		return &q.held
+	case w.long:
 		return &q.long
 	}
 	return &q.short
@@ -46,10 +52,26 @@ func (q *waitQueue) remove(w *waiter) { heap.Remove(q.heap(w), w.index-1) }
 
 func (q *waitQueue) fix(w *waiter) { heap.Fix(q.heap(w), w.index-1) }
 
+// release ends that a waiter stands back.
+func (q *waitQueue) release(w *waiter) {
+	q.remove(w)
+	w.held, w.due = false, w.urgent
+	heap.Push(q.heap(w), w)
+}
+
+// ripen releases those that have stood back for long enough at time now.
+func (q *waitQueue) ripen(now int64) {
+	for len(q.held) > 0 && q.held[0].due <= now {
+		q.release(q.held[0])
+	}
+}
+
 // first is the first waiter, or the first short one if long ones must stand back
 // and there is one. The queue must not be empty.
 func (q *waitQueue) first(longMay bool) *waiter {
 	switch {
+	case len(q.long)+len(q.short) == 0:
+		return q.held[0]
 	case len(q.long) == 0:
 		return q.short[0]
 	case len(q.short) == 0:
@@ -60,10 +82,13 @@ func (q *waitQueue) first(longMay bool) *waiter {
 	return q.short[0]
 }
 
-// firstDue is the due time of the first waiter.
+// firstDue is the due time of the first waiter: as late as can be if all stand back.
 func (q *waitQueue) firstDue() int64 {
-	if q.len() == 0 {
+	switch {
+	case q.len() == 0:
 		return maxDue
+	case q.len() == len(q.held):
+		return maxDue - 1
 	}
 	return q.first(true).due
 }

@@ -76,7 +76,7 @@ func New(cfg RouterConfig) (*Router, error) {
 		shards: shardCount(),
 		ended:  make(chan struct{}, 1),
 	}
-	r.pool = newPool(cfg.CPUParallelism)
+	r.pool = newPool(cfg.CPUParallelism, r.now)
 	r.ledger.capacity = math.Inf(1)
 	r.cfg.Store(&cfg)
 	r.kinds.Store(&map[string]*kind{})

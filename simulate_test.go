@@ -185,6 +185,7 @@ func simulate(t *testing.T, classes []simClass, slots int, load float64, span ti
 	r, err := New(RouterConfig{CPUParallelism: slots, Policy: AdaptivePolicy{}})
 	require.NoError(t, err)
 	s := &simulation{router: r}
+	r.pool.clock = func() int64 { return s.now }
 	classes = append([]simClass(nil), classes...)
 	for i := range classes {
 		c := &classes[i]

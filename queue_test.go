@@ -1,0 +1,123 @@
+package helix
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestWaitQueueOrder(t *testing.T) {
+	var q waitQueue
+	add := func(due int64, long bool) *waiter {
+		w := &waiter{due: due, long: long}
+		q.push(w)
+		return w
+	}
+	a, b, c, d := add(30, false), add(10, true), add(20, false), add(20, false)
+	take := func(longMay bool) *waiter {
+		w := q.first(longMay)
+		q.remove(w)
+		require.False(t, w.queued())
+		return w
+	}
+	require.EqualValues(t, 10, q.firstDue())
+	require.Same(t, c, take(false), "long ones stand back for shorter ones")
+	require.Same(t, b, take(true))
+	require.Same(t, d, take(true))
+	require.Same(t, a, take(true))
+	require.EqualValues(t, maxDue, q.firstDue())
+	e := add(5, true)
+	require.Same(t, e, take(false), "unless there are none")
+}
+
+func TestWaitersThatStandBack(t *testing.T) {
+	var q waitQueue
+	held := &waiter{held: true, due: 50, urgent: 60}
+	q.push(held)
+	require.EqualValues(t, maxDue-1, q.firstDue(), "nobody gives way for it")
+	require.Same(t, held, q.first(true), "but a free slot it may have")
+
+	other := &waiter{due: 1000}
+	q.push(other)
+	q.ripen(49)
+	require.Same(t, other, q.first(true))
+	require.EqualValues(t, 1000, q.firstDue())
+	q.ripen(50)
+	require.Same(t, held, q.first(true), "it has stood back for long enough")
+	require.EqualValues(t, 60, q.firstDue())
+	require.Equal(t, 2, q.len())
+
+	full := &waiter{held: true, due: 500, urgent: 20}
+	q.push(full)
+	q.release(full)
+	require.Same(t, full, q.first(true), "it has no reason to stand back any more")
+}
+
+// lanesByKind sends each kind to the strategy of its name.
+type lanesByKind struct{}
+
+func (lanesByKind) Choose(j JobInfo, _ Pressure) Decision {
+	return Decision{Strategy: j.Kind, Reason: "by kind"}
+}
+
+// While more comes than can be done, a batch that is not full lets others go first,
+// also those that are due later.
+func TestBatchesFillUpUnderOverload(t *testing.T) {
+	for name, c := range map[string]struct {
+		scarce bool
+		items  int
+		want   []string
+	}{
+		"overload, not full": {true, 1, []string{"other", "batch of 1"}},
+		"overload, full":     {true, 2, []string{"batch of 2", "other"}},
+		"no overload":        {false, 1, []string{"batch of 1", "other"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, err := New(RouterConfig{CPUParallelism: 1, Policy: lanesByKind{}})
+				require.NoError(t, err)
+				defer r.Close()
+				var mu sync.Mutex
+				var order []string
+				ran := func(what string) {
+					mu.Lock()
+					defer mu.Unlock()
+					order = append(order, what)
+				}
+				task, err := Register(r, Kind[int, int]{Name: Batch, BatchMaxSize: 2, Budget: time.Second,
+					Batch: func(_ context.Context, ins []int) ([]int, error) {
+						ran(map[int]string{1: "batch of 1", 2: "batch of 2"}[len(ins)])
+						return ins, nil
+					}})
+				require.NoError(t, err)
+				var wg sync.WaitGroup
+				submit := func(budget time.Duration, run func()) {
+					wg.Go(func() {
+						_, err := r.Submit(t.Context(), Job{Kind: CPUPool, Budget: budget, Run: func(context.Context) (any, error) {
+							run()
+							return nil, nil
+						}})
+						require.NoError(t, err)
+					})
+					synctest.Wait()
+				}
+				submit(time.Second, func() { time.Sleep(5 * time.Millisecond) })
+				r.ledger.scarce.Store(c.scarce)
+				for range c.items {
+					wg.Go(func() {
+						_, err := task.Submit(t.Context(), 1)
+						require.NoError(t, err)
+					})
+					synctest.Wait()
+				}
+				submit(2*time.Second, func() { ran("other") })
+				wg.Wait()
+				require.Equal(t, c.want, order)
+			})
+		})
+	}
+}
