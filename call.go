@@ -148,7 +148,7 @@ func (f *batch) run(started int64, members []*Ticket, work poolLoad) {
 	}
 	// The same due time as in the queue, or batches would give way to one another.
 	s := &f.slot
-	s.Context, s.pool, s.due, s.long = ctx, b.pool, f.place.due, f.place.long
+	s.Context, s.pool, s.due, s.long, s.kind = ctx, b.pool, f.place.due, f.place.long, members[0].kind
 	defer func() {
 		if how == fateExited {
 			how, err = rescue(recover())

@@ -17,6 +17,7 @@ type kind struct {
 	template atomic.Pointer[JobInfo] // what Register said; nil for kinds of one-off jobs
 	batcher  atomic.Pointer[batcher] // nil without a batch function
 	cells    []cell                  // sharded counters, a power of two of them
+	yields   atomic.Bool             // a job has called Yield
 
 	dropErrors [maxReasons]atomic.Pointer[DropError] // the latest for each reason
 }

@@ -319,7 +319,7 @@ func (p *pool) serve(t *Ticket) {
 // longer of use. Ticket.started 0 means now. finish must follow; should the job
 // call runtime.Goexit, nothing can, and it is called here.
 func (p *pool) runClaimed(t *Ticket) {
-	t.slot = &slot{Context: t.ctx, pool: p, due: t.due(), long: t.long()}
+	t.slot = &slot{Context: t.ctx, pool: p, due: t.due(), long: t.long(), kind: t.kind}
 	if t.started == 0 || t.info.Predicted >= yieldFrom {
 		if t.started = giveWay(t.router, t.info.Predicted); t.endIfPointless(t.started) {
 			return

@@ -27,6 +27,7 @@ type Stats struct {
 	LatencyByStrategy []LatencySummary `json:"latency_by_strategy"`
 	DroppedByReason   []ReasonCount    `json:"dropped_by_reason"`
 	Kinds             []KindStats      `json:"kinds"`
+	LongRuns          []LongRun        `json:"long_runs"` // where Yield or a spare P would help
 	Pressure          PressureStats    `json:"pressure"`
 
 	Draining bool          `json:"draining"` // Drain or Close was called
@@ -71,6 +72,10 @@ type KindStats struct {
 	Kept      uint64 `json:"kept"`
 
 	RoutedByStrategy []StrategyCount `json:"routed_by_strategy"`
+
+	BudgetMs float64 `json:"budget_ms"` // of the latest job; 0 = none
+	Late     uint64  `json:"late"`      // came too late, or were admitted and not kept
+	Yields   bool    `json:"yields"`    // some job has called Yield
 
 	Samples   uint64  `json:"samples"`     // runs learned from; calls, with a batch function
 	RunMs     float64 `json:"run_ms"`      // mean run time alone, as learned lately
@@ -140,6 +145,7 @@ func (r *Router) Stats() Stats {
 		work += n.admitted
 	}
 	slices.SortFunc(s.Kinds, func(a, b KindStats) int { return cmp.Compare(a.Name, b.Name) })
+	s.LongRuns = longRuns(s.Kinds)
 
 	s.RoutedByStrategy = r.strategyCounts(&routed, refused)
 	for i, reason := range r.reasons.list() {
@@ -201,6 +207,11 @@ func (r *Router) kindStats(k *kind, n *counts, cfg *RouterConfig) KindStats {
 	}
 	for _, dropped := range n.dropped {
 		s.Dropped += dropped
+	}
+	s.BudgetMs, s.Yields = k.demand.budgetMs(), k.yields.Load()
+	s.Late = n.promised - n.kept
+	if i := slices.Index(r.reasons.list(), reasonLate); i >= 0 {
+		s.Late += n.dropped[i]
 	}
 	s.Submitted = s.Completed + s.Failed + s.Dropped + s.Withdrawn + s.InFlight
 	s.Samples = k.model.samples.Load()

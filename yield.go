@@ -18,6 +18,7 @@ type slot struct {
 	left     atomic.Bool  // set once the slot was given back
 	yielding atomic.Bool  // one Yield at a time
 	away     atomic.Int64 // ns spent in Yield, which are not the job's own
+	kind     *kind
 }
 
 // slotKey finds the slot of a certain pool in a ctx, anySlot the nearest.
@@ -52,6 +53,9 @@ func Yield(ctx context.Context) {
 	s, ok := ctx.Value(anySlot{}).(*slot)
 	if !ok || s.left.Load() {
 		return
+	}
+	if !s.kind.yields.Load() { // the word is shared: write it once
+		s.kind.yields.Store(true)
 	}
 	start := time.Now()
 	runtime.Gosched()

@@ -97,8 +97,11 @@ function drawHead(v) {
   text($('subtitle'), [hello.name, `up ${f.uptime(up)}`, f.plural(slots, 'slot'), `policy ${s?.policy || hello.policy}`].join(' · '));
   $('subtitle').title = $('subtitle').textContent;
   document.title = `${hello.name} · HelixRouter`;
+  const [long] = s?.long_runs || [];
   const notice = s?.draining ? 'The router drains: new jobs are refused, those it has are finished.'
-    : state === 'polling' ? 'The stream does not come through, so the page asks every 2 s: no decisions, no latencies by the second.' : '';
+    : state === 'polling' ? 'The stream does not come through, so the page asks every 2 s: no decisions, no latencies by the second.'
+    : long ? `${long.kind} runs ${f.duration(long.run_ms)} at a time, and ${f.share(long.late_pct, 100)} % of ${long.endangers}, with a budget of ${f.given(long.budget_ms)}, come too late: `
+      + `call helix.Yield in ${long.kind}, or set GOMAXPROCS to one more than the slots.` : '';
   show($('notice'), notice !== '');
   text($('notice'), notice);
 }
