@@ -40,6 +40,7 @@ func (f *batch) lead(leader *Ticket) {
 	}
 	size, _ := b.limits(leader.cfg)
 	b.note(started, live, size)
+	leader.kind.waits.observe(time.Duration(f.place.ahead), time.Duration(started-leader.decided))
 	switch {
 	case len(live) == 0:
 		b.pool.release(work, f.place.long)

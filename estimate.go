@@ -36,6 +36,8 @@ const (
 	gainEarly  = 0.2  // of the first earlyCount, so that a cold start passes soon
 	earlyCount = 30
 	gainProbe  = 0.5
+	gainWait   = 0.01
+	waitPrior  = 5e6 // ns
 	maxStep    = 4 // one sample counts at most as this multiple of the mean
 )
 
@@ -105,6 +107,39 @@ func (a *average) add(v float64, probe bool) {
 	}
 	a.deviation.Store(a.deviation.Load() + g*(min(math.Abs(v-mean)/mean, maxStep)-a.deviation.Load()))
 	a.mean.Store(mean + g*(min(v, maxStep*mean)-mean))
+}
+
+// waitModel learns how long jobs of a kind wait for a slot, as a part of the work
+// before them: with earliest deadline first, kinds with short budgets wait for little
+// of it, and those with long ones also for what comes later. It is the ratio of two
+// moving means. Its zero value takes it for all of the work. It is safe for concurrent
+// use and reads no clock; observe skips its sample rather than wait.
+type waitModel struct {
+	mu          sync.Mutex // guards writing
+	wait, ahead float64    // ns; guarded by mu
+	ratio       atomicFloat
+}
+
+// predict returns the wait of a job that finds so much work before it, for each slot.
+func (m *waitModel) predict(ahead time.Duration) time.Duration {
+	if ratio := m.ratio.Load(); ratio > 0 {
+		return scaleDuration(ahead, ratio)
+	}
+	return ahead
+}
+
+// observe learns from a job that has waited.
+func (m *waitModel) observe(ahead, wait time.Duration) {
+	if ahead <= 0 || !m.mu.TryLock() {
+		return
+	}
+	defer m.mu.Unlock()
+	if m.ahead == 0 { // begins with a ratio of 1, and some weight behind it
+		m.wait, m.ahead = waitPrior, waitPrior
+	}
+	m.wait += gainWait * (float64(max(wait, 1)) - m.wait)
+	m.ahead += gainWait * (float64(ahead) - m.ahead)
+	m.ratio.Store(min(m.wait/m.ahead, maxStep))
 }
 
 // atomicFloat is a float64 that can be read while it is written.

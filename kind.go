@@ -12,6 +12,7 @@ type kind struct {
 	name     string
 	model    model     // of a kind without a batch function
 	calls    callModel // of a kind with one
+	waits    waitModel
 	demand   demand
 	weight   atomicFloat
 	template atomic.Pointer[JobInfo] // what Register said; nil for kinds of one-off jobs

@@ -170,10 +170,20 @@ func (p *pool) enqueue(w *waiter, g granter, work poolLoad, queueCap int) error 
 		p.mu.Unlock()
 		return errQueueFull
 	}
+	w.ahead = int64(p.ahead())
 	p.addWork(work)
 	p.push(w, g)
 	p.mu.Unlock()
 	return nil
+}
+
+// ahead is the predicted work in the pool for each slot, if none is free.
+func (p *pool) ahead() time.Duration {
+	load, slots := poolLoad(p.load.Load()), p.slots.Load()
+	if load.busy() < slots {
+		return 0
+	}
+	return load.work() / time.Duration(slots)
 }
 
 func (p *pool) addWork(work poolLoad)  { p.load.Add(uint64(work)) }
@@ -323,6 +333,9 @@ func (p *pool) runClaimed(t *Ticket) {
 	if t.started == 0 || t.info.Predicted >= yieldFrom {
 		if t.started = giveWay(t.router, t.info.Predicted); t.endIfPointless(t.started) {
 			return
+		}
+		if t.place.ahead > 0 {
+			t.kind.waits.observe(time.Duration(t.place.ahead), time.Duration(t.started-t.decided))
 		}
 	}
 	defer func() {

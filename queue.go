@@ -17,6 +17,7 @@ type waiter struct {
 	long    bool   // its run is predicted to be long
 	index   int    // in the heap, plus 1; 0 = not queued
 	jobs    int    // how many jobs it stands for
+	ahead   int64  // predicted work in the pool when it came, in ns for each slot
 	granter granter
 }
 

@@ -186,9 +186,7 @@ func (r *Router) pressure(p *Pressure, now int64, cfg *RouterConfig, k *kind, pr
 	p.Spawned, p.SpawnLimit = r.lanes[laneSpawn].strategy.Load().Running, cfg.SpawnLimit
 	p.InlineThreshold, p.SpawnThreshold = cfg.InlineThreshold, cfg.SpawnThreshold
 	p.BusyThreshold, p.UnitTime = cfg.BackpressureBusyThreshold, cfg.UnitTime
-	if p.CPUBusy >= p.Slots {
-		p.Wait = p.Work / time.Duration(p.Slots)
-	}
+	p.Wait = k.waits.predict(r.pool.ahead())
 	p.Limited, p.ShareLeft = k.demand.left(now, priority)
 	if b := k.batcher.Load(); b != nil {
 		p.BatchFill = int(b.fill.Load())

@@ -34,6 +34,9 @@ type simClass struct {
 	kind                          *kind
 	offered, inBudget, late, lost int
 	broken                        int // of lost: admitted first
+
+	// Of the jobs that ran, weighted by how long, in seconds.
+	ran, predicted, took, predictedRun float64
 }
 
 // simJob waits for a slot, and holds it for its cost.
@@ -44,6 +47,9 @@ type simJob struct {
 	run   int64
 	left  int64 // of run
 	place waiter
+
+	arrived  int64
+	decision Decision
 }
 
 func (j *simJob) claim() bool { return true }
@@ -58,6 +64,7 @@ func (j *simJob) grant() bool {
 		return false
 	}
 	j.class.kind.demand.start(s.now)
+	j.class.kind.waits.observe(time.Duration(j.place.ahead), time.Duration(s.now-j.arrived))
 	s.at(s.now+j.segment(), j.end)
 	return true
 }
@@ -93,6 +100,11 @@ func (j *simJob) end() {
 		p.release(0, j.place.long)
 		return
 	}
+	w := float64(j.run) / 1e9
+	j.class.ran += w
+	j.class.predictedRun += j.decision.Run.Seconds()
+	j.class.predicted += w * j.decision.Completion().Seconds()
+	j.class.took += w * float64(s.now-j.arrived) / 1e9
 	k.model.observe(j.info.Cost, time.Duration(j.run), false)
 	(&Ticket{kind: k, info: j.info, charge: int64(j.info.Work)}).pay(j.run)
 	if s.now <= int64(j.info.Deadline) {
@@ -121,7 +133,8 @@ func (s *simulation) arrive(c *simClass, cost float64, run time.Duration) {
 	}
 	var p Pressure
 	r.pressure(&p, s.now, cfg, c.kind, Normal)
-	if d := cfg.Policy.Choose(j.info, p); d.Strategy == Drop {
+	j.arrived, j.decision = s.now, cfg.Policy.Choose(j.info, p)
+	if j.decision.Strategy == Drop {
 		c.lost++
 		c.kind.cells[0].shed.Add(int64(j.info.Work))
 		return
@@ -378,4 +391,20 @@ func TestShiftsAndBurstsPass(t *testing.T) {
 	_, _, late, kept := simTotals(bursts, fairWork(bursts, 2, span))
 	require.LessOrEqual(t, late, .005*2*span.Seconds())
 	require.GreaterOrEqual(t, kept, .95)
+}
+
+// What a decision predicts is what happens, in the mean, of every kind: earliest
+// deadline first lets some wait so that others need not, and that is known.
+func TestPredictedCompletionIsHonest(t *testing.T) {
+	skipIfRace(t)
+	for _, load := range []float64{.5, .9, 1.2, 2, 5, 10} {
+		t.Run(fmt.Sprintf("%gx", load), func(t *testing.T) {
+			classes := simulate(t, simMixes["reference"], 2, load, 4*time.Second, simScenario{})
+			for _, c := range classes {
+				t.Logf("%-7s predicted %6.3f ms, took %6.3f ms", c.name, 1e3*c.predicted/c.ran, 1e3*c.took/c.ran)
+				require.InEpsilon(t, c.ran, c.predictedRun, .02, "%s: run", c.name)
+				require.InEpsilon(t, c.took, c.predicted, .35, "%s: completion", c.name)
+			}
+		})
+	}
 }
