@@ -41,6 +41,12 @@ func steered(t testing.TB, strategy string) *helix.Task[int, int] {
 	return task
 }
 
+// unbatched is the kind without its batch function.
+func unbatched(k helix.Kind[int, int]) helix.Kind[int, int] {
+	k.Batch = nil
+	return k
+}
+
 func TestAllocations(t *testing.T) {
 	if helix.RaceEnabled {
 		t.Skip("the race detector makes sync.Pool forget on purpose")

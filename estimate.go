@@ -38,7 +38,7 @@ const (
 	gainProbe  = 0.5
 	gainWait   = 0.01
 	waitPrior  = 5e6 // ns
-	maxStep    = 4 // one sample counts at most as this multiple of the mean
+	maxStep    = 4   // one sample counts at most as this multiple of the mean
 )
 
 // sampleEvery is how often a run of a kind is learned from at the most: learning

@@ -34,7 +34,7 @@ func BenchmarkGrowth(b *testing.B) {
 
 // growKinds submits to so many kinds in turn; n is a power of two.
 func growKinds(b *testing.B, n int) {
-	r := newRouter(b, helix.RouterConfig{Policy: always(helix.Inline)})
+	r := newRouter(b, helix.RouterConfig{})
 	tasks := registerMany(b, r, n)
 	ctx := context.Background()
 	b.Run("callers=1", func(b *testing.B) {
@@ -58,14 +58,14 @@ func growKinds(b *testing.B, n int) {
 func registerMany(t testing.TB, r *helix.Router, n int) []*helix.Task[int, int] {
 	tasks := make([]*helix.Task[int, int], n)
 	for i := range tasks {
-		tasks[i] = register(t, r, emptyKind(fmt.Sprint("kind", i)))
+		tasks[i] = register(t, r, unbatched(emptyKind(fmt.Sprint("kind", i))))
 	}
 	return tasks
 }
 
 // oneSlot is a router with one slot, for which any number of jobs may wait.
 func oneSlot(b *testing.B) *helix.Router {
-	return newRouter(b, helix.RouterConfig{Policy: always(helix.CPUPool), CPUParallelism: 1, CPUQueueCap: 1 << 20})
+	return newRouter(b, helix.RouterConfig{InlineThreshold: 1, CPUParallelism: 1, CPUQueueCap: 1 << 20})
 }
 
 // holding calls f on this goroutine, in a job that holds the router's one slot
@@ -83,9 +83,9 @@ func growQueue(b *testing.B, n int) {
 	ctx := context.Background()
 	with := func(b *testing.B, measure func(b *testing.B, slot context.Context, urgent *helix.Task[int, int])) {
 		r := oneSlot(b)
-		day := emptyKind("late")
+		day := unbatched(emptyKind("late"))
 		day.Budget = 24 * time.Hour
-		late, urgent := register(b, r, day), register(b, r, emptyKind("urgent"))
+		late, urgent := register(b, r, day), register(b, r, unbatched(emptyKind("urgent")))
 		holding(b, r, func(slot context.Context) {
 			waiting := make([]*helix.Future[int], n)
 			for i := range waiting {
@@ -121,8 +121,11 @@ func growQueue(b *testing.B, n int) {
 
 // growCallers divides the jobs among so many goroutines, which stand ready.
 func growCallers(b *testing.B, callers int, strategy string) {
-	r := newRouter(b, helix.RouterConfig{Policy: always(strategy), CPUQueueCap: 1 << 20})
-	task := register(b, r, emptyKind("empty"))
+	cfg := helix.RouterConfig{CPUQueueCap: 1 << 20}
+	if strategy != helix.Inline {
+		cfg.InlineThreshold = 1 // ns: nothing is as short
+	}
+	task := register(b, newRouter(b, cfg), unbatched(emptyKind("empty")))
 	run := divide(b.N, callers, func(int) { _, _ = task.Submit(context.Background(), 1) })
 	b.ResetTimer()
 	run()
@@ -206,7 +209,7 @@ func growMemory(b *testing.B) {
 			sum, rounds := 0.0, 0
 			for b.Loop() {
 				r := oneSlot(b)
-				task := register(b, r, emptyKind("empty"))
+				task := register(b, r, unbatched(emptyKind("empty")))
 				if rounds++; door == "Task.Submit" {
 					sum -= bare()
 				}

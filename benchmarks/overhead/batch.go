@@ -21,17 +21,38 @@ const (
 // batchers put single items through a function of many that returns its
 // arguments.
 var batchers = []contender{
-	{group: batchGroup, name: "direct call", note: "a batch of one", start: unbatched},
-	{group: batchGroup, name: "dataloadgen", note: "≤ 8 items, 1 ms", start: loadGen},
+	{group: batchGroup, name: "direct call", note: "a batch of one", start: unbatched(same)},
+	{group: batchGroup, name: "dataloadgen", note: "≤ 8 items, 1 ms", start: loadGen(same)},
 	{group: batchGroup, name: "dataloader v7", note: "≤ 8 items, 1 ms", start: loader},
 	{group: batchGroup, name: "google bundler", note: "≤ 8 items, 1 ms", start: bundles},
-	{group: batchGroup, name: "helix batch", note: "≤ 8 items, default delay", start: helixBatch},
+	{group: batchGroup, name: "helix batch", note: "≤ 8 items, default delay", start: helixBatch(same)},
+	{group: workGroup, name: "direct call", note: "a batch of one", start: unbatched(working)},
+	{group: workGroup, name: "dataloadgen", note: "≤ 8 items, 1 ms", start: loadGen(working)},
+	{group: workGroup, name: "helix batch", note: "≤ 8 items, default delay", start: helixBatch(working)},
 }
 
-// same is the batch function.
+// batchFunction is a function of many items.
+type batchFunction func(ctx context.Context, ins []int) ([]int, error)
+
+// same returns its arguments.
 //
 //go:noinline
 func same(_ context.Context, ins []int) ([]int, error) { return ins, nil }
+
+// working is same after about 10 µs of work, however many items there are: each step
+// needs the result of the one before.
+//
+//go:noinline
+func working(_ context.Context, ins []int) ([]int, error) {
+	x := uint64(len(ins))
+	for range 8000 {
+		x = (x ^ x>>32) * 0xd6e8feb86659fd93
+	}
+	if x == 0 { // never, but the compiler cannot know
+		return nil, nil
+	}
+	return ins, nil
+}
 
 // adding gives operations that return their argument the result of work.
 func adding(f func(in int) (int, error)) operation {
@@ -41,20 +62,24 @@ func adding(f func(in int) (int, error)) operation {
 	}
 }
 
-func unbatched() (operation, func()) {
-	return adding(func(in int) (int, error) {
-		outs, err := same(context.Background(), []int{in})
-		return outs[0], err
-	}), nothingToStop
+func unbatched(f batchFunction) func() (operation, func()) {
+	return func() (operation, func()) {
+		return adding(func(in int) (int, error) {
+			outs, err := f(context.Background(), []int{in})
+			return outs[0], err
+		}), nothingToStop
+	}
 }
 
-func loadGen() (operation, func()) {
-	l := dataloadgen.NewLoader(func(ctx context.Context, ins []int) ([]int, []error) {
-		outs, _ := same(ctx, ins)
-		return outs, nil
-	}, dataloadgen.WithWait(batchWait), dataloadgen.WithBatchCapacity(batchSize), dataloadgen.WithoutCache())
-	ctx := context.Background()
-	return adding(func(in int) (int, error) { return l.Load(ctx, in) }), nothingToStop
+func loadGen(f batchFunction) func() (operation, func()) {
+	return func() (operation, func()) {
+		l := dataloadgen.NewLoader(func(ctx context.Context, ins []int) ([]int, []error) {
+			outs, _ := f(ctx, ins)
+			return outs, nil
+		}, dataloadgen.WithWait(batchWait), dataloadgen.WithBatchCapacity(batchSize), dataloadgen.WithoutCache())
+		ctx := context.Background()
+		return adding(func(in int) (int, error) { return l.Load(ctx, in) }), nothingToStop
+	}
 }
 
 func loader() (operation, func()) {
@@ -99,13 +124,15 @@ func bundles() (operation, func()) {
 	}), b.Flush
 }
 
-func helixBatch() (operation, func()) {
-	op, stop := startTask(always(helix.Batch), helix.Kind[int, int]{
-		Name:         "batch",
-		Batch:        same,
-		Scaling:      1,
-		Cost:         func(int) float64 { return 1 },
-		BatchMaxSize: batchSize,
-	})
-	return adding(op), stop
+func helixBatch(f batchFunction) func() (operation, func()) {
+	return func() (operation, func()) {
+		op, stop := startTask(helix.Batch, helix.Kind[int, int]{
+			Name:         "batch",
+			Batch:        f,
+			Scaling:      1,
+			Cost:         func(int) float64 { return 1 },
+			BatchMaxSize: batchSize,
+		})
+		return adding(op), stop
+	}
 }

@@ -13,6 +13,7 @@ import (
 const (
 	submitGroup    = "submit"
 	batchGroup     = "batch"
+	workGroup      = "batch-work"
 	histogramGroup = "histogram"
 	chooseGroup    = "choose"
 )
@@ -38,7 +39,7 @@ func contenders() []contender {
 // parallelism is how many goroutines a P "many" means: 8, but 64 in all for
 // what makes batches.
 func (c contender) parallelism() int {
-	if c.group == batchGroup {
+	if c.group == batchGroup || c.group == workGroup {
 		return max(1, 64/workers())
 	}
 	return 8

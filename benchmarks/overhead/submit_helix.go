@@ -2,20 +2,21 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/helixrouter/helix"
 )
 
-// submitHelix are helix's strategies one by one, then as its own policy chooses
-// among them; all else is by default, so that every job is fully accounted for.
+// submitHelix are helix's strategies one by one, as the default policy chooses them
+// for kinds and thresholds that suit each; all else is by default, so that every job
+// is fully accounted for.
 var submitHelix = []contender{
 	{group: submitGroup, name: "helix inline", start: fixed(helix.Inline)},
-	{group: submitGroup, name: "helix spawn", start: fixed(helix.Spawn)},
+	{group: submitGroup, name: "helix spawn", note: "a kind that waits", start: fixed(helix.Spawn)},
 	{group: submitGroup, name: "helix cpu_pool", start: fixed(helix.CPUPool)},
 	{group: submitGroup, name: "helix drop", note: "refuses", refuses: true, start: fixed(helix.Drop)},
-	{group: submitGroup, name: "helix adaptive", note: "default policy", start: submitTask(nil)},
 }
 
 // chooseHelix are the decisions alone, on an idle machine.
@@ -23,34 +24,49 @@ var chooseHelix = append(
 	choices("adaptive", helix.AdaptivePolicy{}),
 	choices("threshold", helix.ThresholdPolicy{})...)
 
-// always is a policy that knows one strategy.
-type always string
-
-// Choose implements [helix.Policy].
-func (a always) Choose(j helix.JobInfo, _ helix.Pressure) helix.Decision {
-	return helix.Decision{Strategy: string(a), Reason: "always the same", Run: j.Predicted, Slack: j.Slack}
-}
-
-func fixed(strategy string) func() (operation, func()) { return submitTask(always(strategy)) }
-
-// submitTask makes an operation of the typed path.
-func submitTask(policy helix.Policy) func() (operation, func()) {
+// fixed makes an operation of the typed path that the default policy sends to that
+// strategy.
+func fixed(strategy string) func() (operation, func()) {
 	return func() (operation, func()) {
-		return startTask(policy, helix.Kind[int, int]{
-			Name: "empty",
-			Run:  work,
-			Cost: func(int) float64 { return 1 },
-		})
+		k := helix.Kind[int, int]{Name: "empty", Run: work, Cost: func(int) float64 { return 1 }}
+		switch strategy {
+		case helix.Spawn:
+			k.Waits = true
+		case helix.Drop: // a budget that nothing can meet
+			k.Budget, k.Cost = 1, func(int) float64 { return 1e9 }
+		}
+		return startTask(strategy, k)
 	}
 }
 
-func startTask(policy helix.Policy, k helix.Kind[int, int]) (operation, func()) {
-	r, err := helix.New(helix.RouterConfig{Policy: policy, Logger: slog.New(slog.DiscardHandler)})
+// startTask registers the kind with a router of its own, whose threshold for inline
+// leaves empty jobs to other strategies unless it is the one wanted.
+func startTask(strategy string, k helix.Kind[int, int]) (operation, func()) {
+	cfg := helix.RouterConfig{Logger: slog.New(slog.DiscardHandler)}
+	if strategy != helix.Inline {
+		cfg.InlineThreshold = 1
+	}
+	r, err := helix.New(cfg)
 	must(err)
 	task, err := helix.Register(r, k)
 	must(err)
 	ctx := context.Background()
-	return func(in int) (int, error) { return task.Submit(ctx, in) }, func() { must(r.Close()) }
+	stop := func() {
+		mustGoTo(r, strategy)
+		must(r.Close())
+	}
+	return func(in int) (int, error) { return task.Submit(ctx, in) }, stop
+}
+
+// mustGoTo checks that the jobs went where they should. A kind is learned first, so a
+// few may go elsewhere.
+func mustGoTo(r *helix.Router, strategy string) {
+	s := r.Stats()
+	for _, routed := range s.RoutedByStrategy {
+		if routed.Strategy != strategy && routed.Count > 10+s.Submitted/100 {
+			panic(fmt.Sprintf("%d of %d jobs for %s went to %s", routed.Count, s.Submitted, strategy, routed.Strategy))
+		}
+	}
 }
 
 func choices(name string, policy helix.Policy) []contender {

@@ -31,6 +31,7 @@ type heading struct{ group, title, one, many, base string }
 var headings = []heading{
 	{submitGroup, "Submit and wait for an empty job", "1 caller ns", "8 a P ns", "go+chan"},
 	{batchGroup, "One item through a batcher", "lone caller ns", "64 callers ns", "direct call"},
+	{workGroup, "The same, each call working for about 10 µs", "lone caller ns", "64 callers ns", "direct call"},
 	{histogramGroup, "Record a latency", "1 caller ns", "8 a P ns", "client_golang classic"},
 	{chooseGroup, "Choose a strategy", "1 caller ns", "8 a P ns", ""},
 }
