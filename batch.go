@@ -49,6 +49,8 @@ type batcher struct {
 
 	fill    atomic.Int64 // members of forming; written under mu, read by decisions
 	running atomic.Int64 // jobs in running calls
+	calls   atomic.Int64 // made so far
+	latest  atomic.Int64 // jobs in the latest of them
 }
 
 // batch is some jobs of one kind that will share a call and a slot. With its slot

@@ -12,11 +12,14 @@ import (
 // as long as the batch still grows.
 const gatherTurns = 3
 
+// gatherEvery is at which call a lone caller's batch looks for others all the same.
+const gatherEvery = 16
+
 // lead runs the batch in the slot it has, on this goroutine. leader is the
 // member whose goroutine it is, already claimed.
 func (f *batch) lead(leader *Ticket) {
 	b, router := f.batcher, leader.router
-	for n, turn := int64(1), 0; turn < gatherTurns; turn++ {
+	for n, turn := int64(1), 0; turn < gatherTurns && b.shared(); turn++ {
 		runtime.Gosched()
 		grown := b.fill.Load() // of f, or of the next if f is full
 		if grown <= n {
@@ -50,6 +53,14 @@ func (f *batch) lead(leader *Ticket) {
 	default: // the leader has given up, and goes at once
 		live[0].launch(func(*Ticket) { f.run(started, live, work) })
 	}
+}
+
+// shared reports that others may be about to join a batch: one is forming or running
+// beside it, the last one had several members, or it is time to look again. Letting
+// others run wakes an idle P, which costs a lone caller some µs.
+func (b *batcher) shared() bool {
+	calls := b.calls.Load()
+	return b.latest.Load() > 1 || b.fill.Load() > 1 || b.running.Load() > 0 || calls%gatherEvery == 0
 }
 
 // seal ends the growth at time now and returns the members, all claimed, the
@@ -132,6 +143,8 @@ func (b *batcher) note(started int64, members []*Ticket, size int) {
 // to be taken off, and ends all members.
 func (f *batch) run(started int64, members []*Ticket, work poolLoad) {
 	b, router := f.batcher, members[0].router
+	b.calls.Add(1)
+	b.latest.Store(int64(len(members)))
 	b.running.Add(int64(len(members)))
 	members[0].kind.demand.start(started)
 	defer func() { // also after runtime.Goexit

@@ -29,7 +29,7 @@ type callModel struct {
 
 // leastVariation is the relative variation of the units in a call from which they
 // tell base and slope apart. With less, slope stays what it was.
-const leastVariation = 0.05
+const leastVariation = 0.2
 
 // cost is the units that a job with that cost counts as: without one, the mean.
 func (m *callModel) cost(cost float64) float64 {
@@ -79,7 +79,11 @@ func (m *callModel) observe(jobs int, units float64, run time.Duration) {
 
 	slope := m.slope.Load()
 	if least := leastVariation * m.units; m.variance > least*least {
-		slope = m.covariance / m.variance
+		smooth := g // a quotient is noisy
+		if samples < earlyCount {
+			smooth = 1
+		}
+		slope += smooth * (m.covariance/m.variance - slope)
 	}
 	slope = min(max(slope, 0), m.run/m.units) // neither part is negative
 	m.slope.Store(slope)

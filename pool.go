@@ -330,8 +330,12 @@ func (p *pool) serve(t *Ticket) {
 // call runtime.Goexit, nothing can, and it is called here.
 func (p *pool) runClaimed(t *Ticket) {
 	t.slot = &slot{Context: t.ctx, pool: p, due: t.due(), long: t.long(), kind: t.kind}
-	if t.started == 0 || t.info.Predicted >= yieldFrom {
-		if t.started = giveWay(t.router, t.info.Predicted); t.endIfPointless(t.started) {
+	crowded := t.info.Predicted >= yieldFrom && (t.long() || p.busy() >= p.slots.Load())
+	if t.started == 0 || crowded {
+		if t.started = t.router.now(); crowded {
+			t.started = giveWay(t.router, t.info.Predicted, t.started)
+		}
+		if t.endIfPointless(t.started) {
 			return
 		}
 		if t.place.ahead > 0 {
@@ -357,14 +361,15 @@ func (p *pool) finish(t *Ticket) {
 }
 
 // giveWay lets whatever else is runnable run before a run of that length, and
-// returns the time. Go takes a goroutine that gave way once from its global queue
+// returns the time. Short runs do so only when all slots are taken: while one is free
+// so is a P, to which others go by themselves, and giving way would only wake it,
+// which costs some µs. Go takes a goroutine that gave way once from its global queue
 // not only when a P has nothing else to do, but also at every 61st turn, when any
 // number of new goroutines may be waiting on that P; and while a long run is on it,
 // nobody takes them away as long as the other Ps are busy too. So long runs give
 // way until it takes no time.
-func giveWay(r *Router, run time.Duration) (now int64) {
-	now = r.now()
-	for turns := min(int(run/yieldEach)+1, yieldMost); turns > 0 && run >= yieldFrom; turns-- {
+func giveWay(r *Router, run time.Duration, now int64) int64 {
+	for turns := min(int(run/yieldEach)+1, yieldMost); turns > 0; turns-- {
 		before := now
 		runtime.Gosched()
 		if now = r.now(); now-before < int64(yieldQuiet) {

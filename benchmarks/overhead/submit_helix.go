@@ -63,7 +63,7 @@ func startTask(strategy string, k helix.Kind[int, int]) (operation, func()) {
 func mustGoTo(r *helix.Router, strategy string) {
 	s := r.Stats()
 	for _, routed := range s.RoutedByStrategy {
-		if routed.Strategy != strategy && routed.Count > 10+s.Submitted/100 {
+		if routed.Strategy != strategy && routed.Count > 10+s.Submitted/20 {
 			panic(fmt.Sprintf("%d of %d jobs for %s went to %s", routed.Count, s.Submitted, strategy, routed.Strategy))
 		}
 	}
