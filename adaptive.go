@@ -14,8 +14,9 @@ package helix
 // And it chooses the cheapest strategy that serves: inline for runs predicted
 // within InlineThreshold; spawn for work that Waits, and for work from Go predicted
 // within SpawnThreshold while a slot is free; batch for kinds whose
-// batches have been seen to save at least a tenth (or not been seen yet);
-// cpu_pool for the rest. A kind of which nothing has started for a second
+// batches have been seen to save at least a tenth (or not been seen yet); inline
+// again for runs within SpawnThreshold that find all slots taken while GOMAXPROCS is
+// more than CPUParallelism; cpu_pool for the rest. A kind of which nothing has started for a second
 // gets one job in, so that a wrong estimate heals.
 type AdaptivePolicy struct{}
 
@@ -56,6 +57,7 @@ var (
 	besideInline  = [4]Alternative{{Spawn, notNeeded}, {CPUPool, notNeeded}, {Batch, notNeeded}}
 	besideSpawn   = [4]Alternative{{Inline, notAsync}, {CPUPool, notNeeded}, {Batch, notNeeded}}
 	besideBatch   = [4]Alternative{{Inline, notSmallRun}, {CPUPool, notBetter}}
+	besideSpare   = [4]Alternative{{Spawn, notNeeded}, {CPUPool, notFree}, {Batch, notBatch}}
 	besideCPUPool = [4]Alternative{{Inline, notSmallRun}, {Batch, notBatch}}
 
 	besideCPUPoolNotBatch = [4]Alternative{{Inline, notSmallRun}, {Batch, notPaying}}
@@ -75,6 +77,8 @@ func adaptiveLane(d *Decision, j *JobInfo, p *Pressure) {
 		d.Strategy, d.Reason, beside = Spawn, reasonMediumRun, &besideSpawn
 	case j.Batchable && p.BatchGain >= batchPays:
 		d.Strategy, d.Reason, beside = Batch, reasonGain, &besideBatch
+	case known && !j.Async && p.Spare > 0 && p.CPUBusy >= p.Slots && j.Predicted <= p.SpawnThreshold:
+		d.Strategy, d.Reason, beside = Inline, reasonSpare, &besideSpare
 	default:
 		d.Strategy, d.Reason, beside = CPUPool, reasonSlot, &besideCPUPool
 		if j.Batchable {
@@ -89,7 +93,7 @@ func adaptiveLane(d *Decision, j *JobInfo, p *Pressure) {
 		d.Wait = p.Wait
 	}
 	switch {
-	case beside == &besideInline || beside == &besideSpawn:
+	case beside == &besideInline || beside == &besideSpawn || beside == &besideSpare:
 	case !known:
 		d.Rejected[0].Reason = notUnknown
 	case j.Async:

@@ -65,7 +65,7 @@ func registerMany(t testing.TB, r *helix.Router, n int) []*helix.Task[int, int] 
 
 // oneSlot is a router with one slot, for which any number of jobs may wait.
 func oneSlot(b *testing.B) *helix.Router {
-	return newRouter(b, helix.RouterConfig{InlineThreshold: 1, CPUParallelism: 1, CPUQueueCap: 1 << 20})
+	return newRouter(b, helix.RouterConfig{InlineThreshold: 1, SpawnThreshold: 1, CPUParallelism: 1, CPUQueueCap: 1 << 20})
 }
 
 // holding calls f on this goroutine, in a job that holds the router's one slot

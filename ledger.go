@@ -2,6 +2,7 @@ package helix
 
 import (
 	"math"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -17,10 +18,12 @@ const (
 	// work is left undone; with more, what is admitted comes late.
 	usable = 0.99
 	// capacityGain is the weight of the latest tick, if jobs waited all through it, in
-	// the moving mean of what the machine gives to jobs; while none wait it is taken
-	// to be more by capacityGrowth of the cores a tick.
+	// the moving mean of what the machine gives to jobs. While none wait it is taken
+	// to be more by capacityGrowth of the cores a tick, and again as much for every
+	// calmTicks that this has gone on: half of the cores in two thirds of a second.
 	capacityGain   = 0.05
 	capacityGrowth = 0.001
+	calmTicks      = 5
 	leastCapacity  = 0.1 // of the cores
 	// A kind's work may wait for waitPart of its budgets. What waits beyond that is to
 	// be done within drainTime, if leastGiven of the capacity can be spared.
@@ -55,10 +58,15 @@ type ledger struct {
 	total atomicFloat  // demand of all kinds
 
 	// capacity is the CPU seconds a second that jobs get when they want more.
-	// Guarded by mu, like worked, the work done at the last tick.
+	// Guarded by mu, like worked, the work done at the last tick, and calm, the ticks
+	// for which more could have been done.
 	capacity float64
+	calm     float64
 	worked   int64
 	scarce   atomic.Bool // some kind asks for more than its share; written under mu
+	// procs is GOMAXPROCS, which is not to be asked at every decision: that takes a lock
+	// of the scheduler's. Written by New and under mu.
+	procs atomic.Int64
 }
 
 // measure takes in the work done in the last elapsed ns, and whether jobs waited
@@ -72,10 +80,13 @@ func (l *ledger) measure(cores float64, worked, elapsed int64, saturated bool) f
 	rate := float64(worked-l.worked) / float64(elapsed)
 	l.worked = worked
 	ticks := float64(elapsed) / float64(tickEvery)
+	if l.calm += ticks; saturated {
+		l.calm = 0
+	}
 	if saturated || rate > l.capacity {
 		l.capacity += (1 - math.Pow(1-capacityGain, ticks)) * (rate - l.capacity)
 	} else {
-		l.capacity += capacityGrowth * ticks * cores
+		l.capacity += capacityGrowth * ticks * (1 + l.calm/calmTicks) * cores
 	}
 	l.capacity = min(max(l.capacity, leastCapacity*cores), cores)
 	return l.capacity
@@ -102,6 +113,7 @@ func (l *ledger) tick(now int64, cores float64, pool *pool, kinds map[string]*ki
 		return
 	}
 	elapsed := now - l.last.Swap(now)
+	l.procs.Store(int64(runtime.GOMAXPROCS(0)))
 	asks := make([]ask, 0, len(kinds))
 	total, worked, mayWait := 0.0, int64(0), time.Duration(0)
 	for _, k := range kinds {

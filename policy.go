@@ -45,6 +45,7 @@ type Pressure struct {
 
 	CPUBusy  int           // slots in use (the seed's cpu_busy)
 	Slots    int           // RouterConfig.CPUParallelism
+	Spare    int           // GOMAXPROCS beyond Slots; 0 if there are no more
 	Queued   int           // jobs waiting for a slot
 	QueueCap int           // RouterConfig.CPUQueueCap
 	Wait     time.Duration // predicted wait for a slot
@@ -150,6 +151,7 @@ const (
 	reasonSmallRun    = "predicted within inline_threshold"
 	reasonMediumRun   = "predicted within spawn_threshold"
 	reasonGain        = "batching saves work"
+	reasonSpare       = "short, all slots are taken, a processor is spare"
 	reasonSlot        = "slot free"
 	reasonQueues      = "queued, earliest deadline first"
 
@@ -174,6 +176,7 @@ const (
 	notBusy     = "cpu is busy"
 	notSmallRun = "predicted above inline_threshold"
 	notBetter   = "a batch costs less"
+	notFree     = "all slots are taken"
 	notPaying   = "batching does not pay"
 	notWaits    = "waits, needs no cpu slot"
 )

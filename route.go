@@ -179,6 +179,7 @@ func (r *Router) pressure(p *Pressure, now int64, cfg *RouterConfig, k *kind, pr
 	p.Now = time.Duration(now)
 	load := poolLoad(r.pool.load.Load())
 	p.CPUBusy, p.Slots = int(load.busy()), cfg.CPUParallelism
+	p.Spare = max(int(r.ledger.procs.Load())-p.Slots, 0)
 	p.Queued, p.QueueCap = int(r.pool.queued.Load()), cfg.CPUQueueCap
 	p.Work = load.work()
 	p.Demand, p.Share = r.ledger.total.Load(), k.demand.share.Load()

@@ -78,6 +78,7 @@ func New(cfg RouterConfig) (*Router, error) {
 	}
 	r.pool = newPool(cfg.CPUParallelism, r.now)
 	r.ledger.capacity = math.Inf(1)
+	r.ledger.procs.Store(int64(runtime.GOMAXPROCS(0)))
 	r.cfg.Store(&cfg)
 	r.kinds.Store(&map[string]*kind{})
 	r.ctx, r.cancel = context.WithCancelCause(context.Background())
