@@ -41,9 +41,10 @@ func steered(t testing.TB, strategy string) *helix.Task[int, int] {
 	return task
 }
 
-// unbatched is the kind without its batch function.
+// unbatched is the kind without its batch function, and with a hint that no threshold
+// of 1 ns takes for short before anything has been learned.
 func unbatched(k helix.Kind[int, int]) helix.Kind[int, int] {
-	k.Batch = nil
+	k.Batch, k.Cost = nil, func(int) float64 { return 1000 }
 	return k
 }
 
