@@ -3,44 +3,8 @@ package helix
 import (
 	"context"
 	"runtime"
-	"sync/atomic"
 	"time"
 )
-
-// slot is the ctx of a job that holds a slot: its own ctx plus the mark by
-// which Yield and nested Submits find the slot. It is allocated for each run
-// and never reused, because user code may keep a ctx.
-type slot struct {
-	context.Context
-	pool     *pool
-	due      int64
-	long     bool
-	left     atomic.Bool  // set once the slot was given back
-	yielding atomic.Bool  // one Yield at a time
-	away     atomic.Int64 // ns spent in Yield, which are not the job's own
-	kind     *kind
-}
-
-// slotKey finds the slot of a certain pool in a ctx, anySlot the nearest.
-type (
-	slotKey struct{ pool *pool }
-	anySlot struct{}
-)
-
-// Value implements context.Context.
-func (s *slot) Value(key any) any {
-	if key == (slotKey{s.pool}) || key == (anySlot{}) {
-		return s
-	}
-	return s.Context.Value(key)
-}
-
-// holdsSlot reports that ctx belongs to a job that holds a slot of p, so that
-// waiting for another might wait forever.
-func (p *pool) holdsSlot(ctx context.Context) bool {
-	s, ok := ctx.Value(slotKey{p}).(*slot)
-	return ok && !s.left.Load()
-}
 
 // Yield gives way: first to whatever else is runnable, then, if a job with an
 // earlier deadline waits for a CPU slot, it hands its slot over and queues for
