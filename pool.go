@@ -25,7 +25,7 @@ type pool struct {
 	load     atomic.Uint64 // a poolLoad
 	slots    atomic.Int64  // capacity; written by New and Update
 	longBusy atomic.Int64  // slots held by long runs
-	spare    atomic.Bool   // a free slot was found since the ledger last asked
+	spare    atomic.Bool   // a slot was free, and nobody waited, since the ledger last asked
 
 	clock func() int64 // ns since the router was made
 
@@ -126,7 +126,9 @@ func (p *pool) takeFree(work poolLoad, long bool) bool {
 	if long {
 		p.longBusy.Add(1)
 	}
-	if !p.spare.Load() { // the word is shared: write it rarely
+	// Where somebody waits, the slot was between two holders. The word is shared: write
+	// it rarely.
+	if !p.spare.Load() && p.firstDue.Load() == maxDue {
 		p.spare.Store(true)
 	}
 	return true

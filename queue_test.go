@@ -121,3 +121,17 @@ func TestBatchesFillUpUnderOverload(t *testing.T) {
 		})
 	}
 }
+
+// A slot that is free while somebody waits is between two holders: it does not tell
+// that more could be done.
+func TestASlotBetweenTwoHoldersIsNotSpare(t *testing.T) {
+	p := newPool(1, func() int64 { return 0 })
+	require.True(t, p.takeFree(0, false))
+	require.True(t, p.spare.Swap(false), "nobody waits")
+	require.False(t, p.takeFree(0, false))
+	w := &waiter{due: 1, jobs: 1}
+	require.NoError(t, p.enqueue(w, &yielder{resume: make(chan struct{})}, 0, 10))
+	p.load.Add(^uint64(0)) // given back, and not granted yet
+	require.True(t, p.takeFree(0, false))
+	require.False(t, p.spare.Load(), "somebody waits")
+}
