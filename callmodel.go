@@ -31,6 +31,11 @@ type callModel struct {
 // tell base and slope apart. With less, slope stays what it was.
 const leastVariation = 0.2
 
+// slopeForget is the part of slope that a call for one forgets, where none for more
+// comes to confirm it. So a kind of which it was learned, by bad luck or long ago, that
+// batches do not pay has its jobs batched again after some hundred that ran alone.
+const slopeForget = 0.001
+
 // cost is the units that a job with that cost counts as: without one, the mean.
 func (m *callModel) cost(cost float64) float64 {
 	if cost > 0 {
@@ -84,6 +89,8 @@ func (m *callModel) observe(jobs int, units float64, run time.Duration) {
 			smooth = 1
 		}
 		slope += smooth * (m.covariance/m.variance - slope)
+	} else if jobs == 1 {
+		slope *= 1 - slopeForget
 	}
 	slope = min(max(slope, 0), m.run/m.units) // neither part is negative
 	m.slope.Store(slope)

@@ -98,6 +98,11 @@ func TestCallModel(t *testing.T) {
 
 	observe(400, 8, 10, 0, 50)
 	require.InDelta(t, 0, m.gain(8), .06, "no saving any more")
+	for range 300 {
+		m.observe(1, 10, time.Duration(us(500)))
+	}
+	require.Greater(t, m.gain(8), batchPays, "it is tried again")
+	observe(40, 8, 10, 0, 50)
 	m.observe(4, 40, time.Hour)
 	require.LessOrEqual(t, m.predict(40), us(1.2*4*2000), "one outlier counts at most four times")
 	require.GreaterOrEqual(t, m.gain(8), 0.)
