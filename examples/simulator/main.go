@@ -68,13 +68,6 @@ func simulate(ctx context.Context, o *options, stdout, stderr io.Writer) (err er
 			return usageError{err}
 		}
 	}
-	var l net.Listener
-	if o.addr != "" { // before any job runs: it may be in use
-		if l, err = listen(o.addr); err != nil {
-			return err
-		}
-		defer l.Close() // if the server has not done it
-	}
 	level := slog.LevelWarn
 	if o.verbose {
 		level = slog.LevelDebug
@@ -91,6 +84,13 @@ func simulate(ctx context.Context, o *options, stdout, stderr io.Writer) (err er
 	}
 	if err := plan.prepare(ctx, o, svc); err != nil {
 		return err
+	}
+	var l net.Listener
+	if o.addr != "" { // before any job runs, since it may be in use; but first what is wrong with the flags
+		if l, err = listen(o.addr); err != nil {
+			return err
+		}
+		defer l.Close() // if the server has not done it
 	}
 	plan.print(stdout, o)
 

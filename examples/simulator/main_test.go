@@ -167,6 +167,17 @@ func TestBadCommandLines(t *testing.T) {
 	}
 }
 
+// What is wrong with the flags is said also while the default address is in use, as
+// by another run of the program.
+func TestBadFlagsComeBeforeTheAddress(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	code, _, errs := simulator(t, "-exit", "-addr", l.Addr().String(), "-rate", "1", "-duration", "1ns")
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, errs, "no job arrives within -duration")
+}
+
 func TestBadTraceStopsBeforeAnyJob(t *testing.T) {
 	trace := filepath.Join(t.TempDir(), "trace.csv")
 	require.NoError(t, os.WriteFile(trace, []byte(azureHeader+"2,1,1\n1,1,1\n"), 0o600))
