@@ -301,7 +301,7 @@ func simLeast(mix string) (share, kept float64) {
 	if mix == "tight" {
 		return .7, .75
 	}
-	return .92, .99
+	return .96, .99
 }
 
 // skipIfRace skips a simulation under the race detector: it is one goroutine, in
@@ -326,7 +326,7 @@ func TestAdaptivePolicyKeepsPromisesAtAnyLoad(t *testing.T) {
 				good, bound, late, kept := simTotals(classes, fair)
 				t.Logf("goodput %.1f %% of the fair bound, late %.2f %% of the CPU, %.2f %% of admitted in budget",
 					100*good/bound, 100*late/(2*span.Seconds()), 100*kept)
-				require.GreaterOrEqual(t, good, .93*bound, "goodput")
+				require.GreaterOrEqual(t, good, .96*bound, "goodput")
 				require.LessOrEqual(t, late, .005*2*span.Seconds(), "CPU spent on late work")
 				leastShare, leastKept := simLeast(name)
 				require.GreaterOrEqual(t, kept, leastKept, "of admitted jobs in budget")
@@ -363,7 +363,7 @@ func TestWrongEstimatesCostLittle(t *testing.T) {
 	})
 	good, _, late, _ := simTotals(lying, fair)
 	t.Logf("goodput %.1f %% of that with right hints, late %.2f %%", 100*good/best, 100*late/(2*span.Seconds()))
-	require.GreaterOrEqual(t, good, .95*best)
+	require.GreaterOrEqual(t, good, .97*best)
 }
 
 func TestShiftsAndBurstsPass(t *testing.T) {

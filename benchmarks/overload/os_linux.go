@@ -11,7 +11,7 @@ import (
 // pacer sleeps more precisely than time.Sleep, which an idle Go process rounds
 // up to 1 ms because epoll_wait takes milliseconds. The kernel's timer wakes an
 // idle process; when all Ps are busy, nobody polls for it, but the deadline of
-// the read is a runtime timer that every P looks at between goroutines.
+// the read is a runtime timer, which the P that has it looks at between goroutines.
 type pacer struct {
 	timer *os.File
 	fd    int
