@@ -12,7 +12,21 @@ import (
 // newTicket makes t a ticket of this router, to be used once or many times.
 func (r *Router) newTicket(t *Ticket) {
 	t.router = r
-	t.shard = r.shard.Add(1)
+	t.shard = r.shardHere()
+}
+
+// shardHere is the number of the shard that tickets of all kinds write that are made
+// on this P. Tickets are used again where they were made, for the most part: were each
+// given the next number, half of those of many kinds would share a shard with another
+// core's.
+func (r *Router) shardHere() uint32 {
+	shard, _ := r.shardOf.Get().(*uint32)
+	if shard == nil {
+		shard = new(uint32)
+		*shard = r.shard.Add(1)
+	}
+	r.shardOf.Put(shard)
+	return *shard
 }
 
 // submit takes a ticket with work, kind and info filled in through its whole

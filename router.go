@@ -25,7 +25,8 @@ type Router struct {
 	kindsMu sync.Mutex // guards replacing kinds
 	kinds   atomic.Pointer[map[string]*kind]
 	shards  int           // of every kind's counters, a power of two
-	shard   atomic.Uint32 // of the latest ticket made
+	shardOf sync.Pool     // of *uint32: the shard that tickets made on this P write
+	shard   atomic.Uint32 // the latest of them
 
 	ledger   ledger
 	reasons  reasonTable
