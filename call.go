@@ -109,7 +109,7 @@ func (f *batch) seal(leader *Ticket, now int64) []*Ticket {
 // leaveBehind queues some members of f as a batch of their own. It requires b.mu.
 func (b *batcher) leaveBehind(f *batch, rest []*Ticket) {
 	next := newBatch(b, maxDue, f.place.long)
-	next.members, next.place.jobs = rest, len(rest)
+	next.members, next.place.jobs = rest, int32(len(rest))
 	for _, t := range rest {
 		t.batch = next
 		next.place.due = min(next.place.due, b.due(t))

@@ -202,7 +202,7 @@ func (p *pool) pop(w *waiter) granter {
 func (p *pool) remove(w *waiter, work poolLoad) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if w.queued() {
+	if w.queued {
 		p.pop(w)
 		p.takeWork(work)
 	}
@@ -212,21 +212,21 @@ func (p *pool) remove(w *waiter, work poolLoad) {
 func (p *pool) join(w *waiter, due, ripe int64, full bool, work poolLoad, queueCap int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if w.queued() {
+	if w.queued {
 		if p.queued.Load() >= int64(queueCap) {
 			return errQueueFull
 		}
 		w.jobs++
 		p.queued.Add(1)
-		switch {
-		case !w.held:
-			w.due = min(w.due, due)
-			p.queue.fix(w)
-		default:
-			w.due, w.urgent = min(w.due, ripe), min(w.urgent, due)
-			if p.queue.fix(w); full {
-				p.queue.release(w)
-			}
+		soonest := due
+		if w.held {
+			w.urgent, soonest = min(w.urgent, due), ripe
+		}
+		if soonest < w.due {
+			p.queue.setDue(w, soonest)
+		}
+		if w.held && full {
+			p.queue.release(w)
 		}
 		p.firstDue.Store(p.queue.firstDue())
 	}
@@ -239,7 +239,7 @@ func (p *pool) leave(w *waiter, work poolLoad) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.takeWork(work)
-	if w.queued() {
+	if w.queued {
 		w.jobs--
 		p.queued.Add(-1)
 		if w.jobs == 0 {
@@ -263,11 +263,11 @@ func (p *pool) release(work poolLoad, long bool) {
 func (p *pool) grant() {
 	for p.firstDue.Load() != maxDue {
 		p.mu.Lock()
-		if len(p.queue.held) > 0 {
+		if p.queue.held.top != nil {
 			p.queue.ripen(p.clock())
 			p.firstDue.Store(p.queue.firstDue())
 		}
-		if p.queue.len() == 0 || !p.take(0) {
+		if p.queue.empty() || !p.take(0) {
 			p.mu.Unlock()
 			return
 		}
@@ -320,18 +320,21 @@ func (p *pool) Close(context.Context) error {
 	p.closed = true
 	var tickets []*Ticket
 	var batches []*batch
-	for _, w := range slices.Concat(p.queue.short, p.queue.long, p.queue.held) {
+	p.queue.all(func(w *waiter) {
 		switch g := w.granter.(type) {
 		case *Ticket:
-			p.pop(w)
-			p.takeWork(workLoad(g.charge))
-			if g.state.CompareAndSwap(stateQueued, stateWithdrawn) {
-				tickets = append(tickets, g)
-			}
+			tickets = append(tickets, g)
 		case *batch:
 			batches = append(batches, g)
 		}
+	})
+	for _, t := range tickets {
+		p.pop(&t.place)
+		p.takeWork(workLoad(t.charge))
 	}
+	tickets = slices.DeleteFunc(tickets, func(t *Ticket) bool {
+		return !t.state.CompareAndSwap(stateQueued, stateWithdrawn)
+	})
 	p.mu.Unlock()
 	for _, t := range tickets {
 		t.endWithdrawn(ErrClosed)
