@@ -27,76 +27,89 @@ func (AdaptivePolicy) String() string { return "adaptive" }
 const batchPays = 0.1
 
 // Choose implements [Policy]. It does not allocate and costs about 30 ns.
-func (a AdaptivePolicy) Choose(j JobInfo, p Pressure) (d Decision) {
-	a.choose(&j, &p, &d)
-	return d
+func (a AdaptivePolicy) Choose(j JobInfo, p Pressure) Decision {
+	var c choice
+	a.choose(&j, &p, &c)
+	return c.builtin()
 }
 
-func (AdaptivePolicy) choose(j *JobInfo, p *Pressure, d *Decision) {
-	d.Run, d.Slack, d.Demand, d.Share = j.Predicted, j.Slack, p.Demand, p.Share
-	adaptiveLane(d, j, p)
+func (AdaptivePolicy) choose(j *JobInfo, p *Pressure, c *choice) {
+	c.run, c.slack, c.demand, c.share = j.Predicted, j.Slack, p.Demand, p.Share
+	adaptiveLane(c, j, p)
 	switch {
 	case j.Budget > 0 && j.Slack <= 0:
-		d.drop(reasonLate)
+		c.drop(reasonLate)
 	case j.Budget > 0 && j.Predicted > j.Slack && !p.Probe:
-		d.drop(reasonBudget)
+		c.drop(reasonBudget)
 	case p.Limited && p.ShareLeft <= 0 && !j.Waits && !p.Probe:
-		d.drop(reasonShare)
-	case d.Strategy == Spawn && p.Spawned >= p.SpawnLimit:
-		d.drop(reasonSpawnLimit)
-	case (d.Strategy == CPUPool || d.Strategy == Batch) && p.CPUBusy >= p.Slots && p.Queued >= p.QueueCap:
-		d.drop(reasonQueueFull)
+		c.drop(reasonShare)
+	case c.lane == laneSpawn && p.Spawned >= p.SpawnLimit:
+		c.drop(reasonSpawnLimit)
+	case (c.lane == laneCPUPool || c.lane == laneBatch) && p.CPUBusy >= p.Slots && p.Queued >= p.QueueCap:
+		c.drop(reasonQueueFull)
 	}
 }
 
-// What is rejected with each strategy; inline's reason, where it is first, depends.
-// They are variables because composite literals would stand on the stack of every
-// submitting goroutine, which is often new and small.
+// What is rejected with each strategy. Where inline comes first, it depends on the job
+// why: see whyNotInline.
 var (
-	besideWaits   = [4]Alternative{{Inline, notSmallRun}, {CPUPool, notWaits}}
-	besideInline  = [4]Alternative{{Spawn, notNeeded}, {CPUPool, notNeeded}, {Batch, notNeeded}}
-	besideSpawn   = [4]Alternative{{Inline, notAsync}, {CPUPool, notNeeded}, {Batch, notNeeded}}
-	besideBatch   = [4]Alternative{{Inline, notSmallRun}, {CPUPool, notBetter}}
-	besideSpare   = [4]Alternative{{Spawn, notNeeded}, {CPUPool, notFree}, {Batch, notBatch}}
-	besideCPUPool = [4]Alternative{{Inline, notSmallRun}, {Batch, notBatch}}
+	besideInline = [4]Alternative{{Spawn, notNeeded}, {CPUPool, notNeeded}, {Batch, notNeeded}}
+	besideSpawn  = [4]Alternative{{Inline, notAsync}, {CPUPool, notNeeded}, {Batch, notNeeded}}
+	besideSpare  = [4]Alternative{{Spawn, notNeeded}, {CPUPool, notFree}, {Batch, notBatch}}
 
-	besideCPUPoolNotBatch = [4]Alternative{{Inline, notSmallRun}, {Batch, notPaying}}
+	besideWaits           = notInlineAnd(Alternative{CPUPool, notWaits})
+	besideBatch           = notInlineAnd(Alternative{CPUPool, notBetter})
+	besideCPUPool         = notInlineAnd(Alternative{Batch, notBatch})
+	besideCPUPoolNotBatch = notInlineAnd(Alternative{Batch, notPaying})
 )
 
-// adaptiveLane fills in the strategy that suits the job, if it is admitted. One
-// assignment to Rejected: each takes a copy on the stack.
-func adaptiveLane(d *Decision, j *JobInfo, p *Pressure) {
+// inlineReasons are why a job does not run inline.
+var inlineReasons = [...]string{notSmallRun, notUnknown, notAsync}
+
+// whyNotInline is the place in inlineReasons of why.
+func whyNotInline(j *JobInfo, known bool) int {
+	switch {
+	case !known:
+		return 1
+	case j.Async:
+		return 2
+	}
+	return 0
+}
+
+// notInlineAnd is inline, rejected for each of those reasons, and another.
+func notInlineAnd(other Alternative) (beside [len(inlineReasons)][4]Alternative) {
+	for i, why := range inlineReasons {
+		beside[i] = [4]Alternative{{Inline, why}, other}
+	}
+	return beside
+}
+
+// adaptiveLane fills in the strategy that suits the job, if it is admitted.
+func adaptiveLane(c *choice, j *JobInfo, p *Pressure) {
 	known := j.Samples > 0 || j.Cost > 0
-	var beside *[4]Alternative
+	why := whyNotInline(j, known)
 	switch {
 	case j.Waits:
-		d.Strategy, d.Reason, beside = Spawn, reasonWaits, &besideWaits
+		c.choose(laneSpawn, reasonWaits, &besideWaits[why])
 	case known && j.Predicted <= p.InlineThreshold && !j.Async:
-		d.Strategy, d.Reason, beside = Inline, reasonSmallRun, &besideInline
+		c.choose(laneInline, reasonSmallRun, &besideInline)
 	case known && j.Async && j.Predicted <= p.SpawnThreshold && p.CPUBusy < p.Slots:
-		d.Strategy, d.Reason, beside = Spawn, reasonMediumRun, &besideSpawn
+		c.choose(laneSpawn, reasonMediumRun, &besideSpawn)
 	case j.Batchable && p.BatchGain >= batchPays:
-		d.Strategy, d.Reason, beside = Batch, reasonGain, &besideBatch
+		c.choose(laneBatch, reasonGain, &besideBatch[why])
+		c.wait = p.Wait
 	case known && !j.Async && p.Spare > 0 && p.CPUBusy >= p.Slots && j.Predicted <= p.SpawnThreshold:
-		d.Strategy, d.Reason, beside = Inline, reasonSpare, &besideSpare
+		c.choose(laneInline, reasonSpare, &besideSpare)
 	default:
-		d.Strategy, d.Reason, beside = CPUPool, reasonSlot, &besideCPUPool
+		beside, reason := &besideCPUPool[why], reasonSlot
 		if j.Batchable {
-			beside = &besideCPUPoolNotBatch
+			beside = &besideCPUPoolNotBatch[why]
 		}
 		if p.CPUBusy >= p.Slots {
-			d.Reason = reasonQueues
+			reason = reasonQueues
 		}
-	}
-	d.Rejected = *beside
-	if d.Strategy == Batch || d.Strategy == CPUPool {
-		d.Wait = p.Wait
-	}
-	switch {
-	case beside == &besideInline || beside == &besideSpawn || beside == &besideSpare:
-	case !known:
-		d.Rejected[0].Reason = notUnknown
-	case j.Async:
-		d.Rejected[0].Reason = notAsync
+		c.choose(laneCPUPool, reason, beside)
+		c.wait = p.Wait
 	}
 }

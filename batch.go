@@ -94,10 +94,10 @@ func (b *batcher) offer(t *Ticket) error {
 		t.batch = f
 		var err error
 		if f.granted {
-			b.pool.addWork(workLoad(t.charge))
+			b.pool.addWork(workLoad(t.charge()))
 		} else {
 			full := len(f.members)+1 >= size
-			err = b.pool.join(&f.place, due, b.ripe(t, size), full, workLoad(t.charge), t.cfg.CPUQueueCap)
+			err = b.pool.join(&f.place, due, b.ripe(t, size), full, workLoad(t.charge()), t.cfg.CPUQueueCap)
 		}
 		if err == nil {
 			f.members = append(f.members, t)
@@ -110,15 +110,15 @@ func (b *batcher) offer(t *Ticket) error {
 	f.members, f.place.jobs = append(f.members, t), 1
 	t.batch = f
 	var err error
-	took := b.pool.takeFree(workLoad(t.charge), f.place.long)
+	took := b.pool.takeFree(workLoad(t.charge()), f.place.long)
 	if took {
 		f.granted = true
 		t.claim() // nobody else knows the ticket yet
 	} else {
-		if ripe := b.ripe(t, size); size > 1 && ripe > t.decided && t.router.ledger.scarce.Load() {
+		if ripe := b.ripe(t, size); size > 1 && ripe > t.decided && t.router().ledger.scarce.Load() {
 			f.place.held, f.place.due, f.place.urgent = true, ripe, due
 		}
-		err = b.pool.enqueue(&f.place, f, workLoad(t.charge), t.cfg.CPUQueueCap)
+		err = b.pool.enqueue(&f.place, f, workLoad(t.charge()), t.cfg.CPUQueueCap)
 	}
 	if err == nil {
 		b.grew(f, size)
@@ -127,7 +127,7 @@ func (b *batcher) offer(t *Ticket) error {
 	switch {
 	case !took:
 		b.pool.grant()
-	case t.info.Async:
+	case t.job.async:
 		t.launch(f.lead)
 	default:
 		t.next = stepLead
@@ -155,8 +155,8 @@ func (b *batcher) noteFill() {
 
 // due is when the ticket's batch should start.
 func (b *batcher) due(t *Ticket) int64 {
-	if t.info.Budget > 0 {
-		return int64(t.info.Deadline - t.info.Predicted)
+	if t.job.budget > 0 {
+		return t.deadline() - int64(t.job.predicted)
 	}
 	_, delay := b.limits(t.cfg)
 	return t.decided + delay
@@ -166,12 +166,13 @@ func (b *batcher) due(t *Ticket) int64 {
 // time there is, as long as the rest is enough for twice the call. While more work
 // comes than can be done, calls for few would only take from the work that can.
 func (b *batcher) ripe(t *Ticket, size int) int64 {
-	if t.info.Budget == 0 {
+	if t.job.budget == 0 {
 		return b.due(t)
 	}
 	calls := &t.kind.calls
 	call := int64(calls.predict(float64(size) * calls.cost(0)))
-	return t.decided + min(int64(t.info.Slack)/2, int64(t.info.Slack)-2*call-4*int64(startMargin))
+	slack := t.deadline() - t.decided
+	return t.decided + min(slack/2, slack-2*call-4*int64(startMargin))
 }
 
 // leave takes a member out that was withdrawn before the batch was sealed.
@@ -186,7 +187,7 @@ func (b *batcher) leave(t *Ticket) {
 		b.forming = nil
 	}
 	b.noteFill()
-	b.pool.leave(&f.place, workLoad(t.charge))
+	b.pool.leave(&f.place, workLoad(t.charge()))
 }
 
 // withdrawAll withdraws all members of a queued batch, because the router closes.
@@ -227,10 +228,10 @@ func (f *batch) grant() bool {
 	switch {
 	case leader == nil:
 		return false
-	case leader.info.Async:
+	case leader.job.async:
 		leader.launch(f.lead)
 	default:
-		leader.wake <- stepLead
+		leader.rouse(stepLead)
 	}
 	return true
 }

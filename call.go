@@ -18,7 +18,7 @@ const gatherEvery = 16
 // lead runs the batch in the slot it has, on this goroutine. leader is the
 // member whose goroutine it is, already claimed.
 func (f *batch) lead(leader *Ticket) {
-	b, router := f.batcher, leader.router
+	b, router := f.batcher, leader.router()
 	for n, turn := int64(1), 0; turn < gatherTurns && b.shared(); turn++ {
 		runtime.Gosched()
 		grown := b.fill.Load() // of f, or of the next if f is full
@@ -28,12 +28,12 @@ func (f *batch) lead(leader *Ticket) {
 		n = grown
 	}
 
-	leader.home = !leader.info.Async
+	leader.home = !leader.job.async
 	started := router.now()
 	members := f.seal(leader, started)
 	live, work, leads := members[:0], poolLoad(0), false
 	for _, t := range members {
-		work += workLoad(t.charge)
+		work += workLoad(t.charge())
 		if t.endIfPointless(started) {
 			t.deliver()
 			continue
@@ -80,13 +80,13 @@ func (f *batch) seal(leader *Ticket, now int64) []*Ticket {
 	members, rest := all[:0], []*Ticket(nil)
 	units, tightest := 0.0, int64(maxDue)
 	for _, t := range all {
-		with := units + calls.cost(t.info.Cost)
+		with := units + calls.cost(t.job.cost)
 		call := int64(calls.predict(with))
 		limit := tightest
-		if t.info.Budget > 0 {
-			limit = min(limit, int64(t.info.Deadline))
+		if t.job.budget > 0 {
+			limit = min(limit, t.deadline())
 		}
-		if t != leader && now+call+call/4+int64(startMargin) > limit && limit-now > 2*int64(t.info.Predicted)+int64(startMargin) {
+		if t != leader && now+call+call/4+int64(startMargin) > limit && limit-now > 2*int64(t.job.predicted)+int64(startMargin) {
 			rest = append(rest, t)
 			continue
 		}
@@ -142,7 +142,7 @@ func (b *batcher) note(started int64, members []*Ticket, size int) {
 // run calls the batch function in the slot it has, of which that much work is
 // to be taken off, and ends all members.
 func (f *batch) run(started int64, members []*Ticket, work poolLoad) {
-	b, router := f.batcher, members[0].router
+	b, router := f.batcher, members[0].router()
 	b.calls.Add(1)
 	b.latest.Store(int64(len(members)))
 	b.running.Add(int64(len(members)))
@@ -158,7 +158,7 @@ func (f *batch) run(started int64, members []*Ticket, work poolLoad) {
 	ctx, stop := f.context(members)
 	how, err := fateExited, error(nil)
 	for _, t := range members {
-		t.started, t.members = started, len(members)
+		t.started, t.members = started, int32(len(members))
 	}
 	// The same due time as in the queue, or batches would give way to one another.
 	s := &f.slot

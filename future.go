@@ -3,59 +3,76 @@ package helix
 import (
 	"context"
 	"runtime"
+	"sync/atomic"
 )
 
 // Future is the result of a job started with Go. All methods are safe for
 // concurrent use, and may be called again and again.
 type Future[T any] struct {
-	ticket *Ticket // only ended and cancelled through the future; never reused
-	done   chan struct{}
-	value  T // written before done is closed, read after
+	of   started[T]
+	done atomic.Pointer[signal] // made when first asked for; hasEnded once the job has
 }
 
-func newFuture[T any](t *Ticket) *Future[T] {
-	return &Future[T]{ticket: t, done: make(chan struct{})}
+// started is an item from Go. It is never used for another job.
+type started[T any] interface {
+	self() *Ticket
+	result() T // once it has ended
+	abandon()
 }
+
+// signal is closed when something has happened.
+type signal struct{ c chan struct{} }
+
+var hasEnded = func() *signal {
+	s := &signal{make(chan struct{})}
+	close(s.c)
+	return s
+}()
 
 // complete makes the future ready. The ticket has ended.
-func (f *Future[T]) complete(value T) {
-	f.value = value
-	close(f.done)
+func (f *Future[T]) complete() {
+	if s := f.done.Swap(hasEnded); s != nil {
+		close(s.c)
+	}
 }
 
 // Done is closed when the job has ended or never will start.
-func (f *Future[T]) Done() <-chan struct{} { return f.done }
+func (f *Future[T]) Done() <-chan struct{} {
+	if f.done.Load() == nil {
+		f.done.CompareAndSwap(nil, &signal{make(chan struct{})})
+	}
+	return f.done.Load().c
+}
 
 // Wait returns the job's result once it has ended. If ctx is done first Wait
 // returns its cause; the job goes on, and Wait may be called again. If the job
 // panicked, Wait panics with its *PanicError; if it called runtime.Goexit, Wait
 // returns ErrGoexit; if it never ran, the error matches ErrNotRun.
 func (f *Future[T]) Wait(ctx context.Context) (T, error) {
-	select {
-	case <-f.done:
-	default:
+	if f.done.Load() != hasEnded {
 		select {
-		case <-f.done:
+		case <-f.Done():
 		case <-ctx.Done():
 			var zero T
 			return zero, context.Cause(ctx)
 		}
 	}
-	if f.ticket.fate == fatePanicked {
-		panic(f.ticket.err)
+	t := f.of.self()
+	if t.fate == fatePanicked {
+		panic(t.err)
 	}
-	return f.value, f.ticket.err
+	return f.of.result(), t.err
 }
 
 // Cancel gives the job up: withdrawn at once if it is queued, else its ctx is
 // cancelled. It does not wait for the job to end.
 func (f *Future[T]) Cancel() {
-	t := f.ticket
+	t := f.of.self()
 	if t.withdraw(&withdrawnError{context.Canceled, context.Canceled}) {
 		t.deliver()
 		return
 	}
-	t.cancel()
+	f.of.abandon()
 }
 
 // pass makes what happened to a job happen to its submitter.

@@ -9,6 +9,7 @@ import (
 
 // kind is all the router keeps of one kind of job. It is never removed.
 type kind struct {
+	router   *Router
 	name     string
 	model    model     // of a kind without a batch function
 	calls    callModel // of a kind with one
@@ -18,9 +19,11 @@ type kind struct {
 	template atomic.Pointer[JobInfo] // what Register said; nil for kinds of one-off jobs
 	batcher  atomic.Pointer[batcher] // nil without a batch function
 	cells    []cell                  // sharded counters, a power of two of them
+	away     []turnedAway            // likewise
 	yields   atomic.Bool             // a job has called Yield
 
 	dropErrors [maxReasons]atomic.Pointer[DropError] // the latest for each reason
+	rejected   atomic.Pointer[[4]Alternative]        // the latest of a policy from outside
 }
 
 // Bounds of the sharded counters.
@@ -35,16 +38,14 @@ const (
 // that no two figures can disagree.
 type cell struct {
 	routed    [maxLanes]atomic.Uint64   // admitted, by strategy
-	refused   [maxReasons]atomic.Uint64 // dropped by the decision
 	late      [maxReasons]atomic.Uint64 // dropped after admission
 	ended     [2][3]atomic.Uint64       // ran: completed, failed x no budget, kept, not kept
 	broken    atomic.Uint64             // late ones that had a budget
 	withdrawn atomic.Uint64             // after admission
-	unrouted  atomic.Uint64             // ctx was done at Submit: submitted and withdrawn
 
 	// CPU ns. Their sum is all that was ever offered. What runs in place is never in
 	// admitted: it is accounted for in one step when it has ended.
-	shed     atomic.Int64 // predicted, of jobs that never ran
+	shed     atomic.Int64 // predicted, of jobs that were admitted and never ran
 	admitted atomic.Int64 // predicted, of jobs that have not ended
 	served   atomic.Int64 // of jobs that ran; a batched one's part of a full batch
 	unfilled atomic.Int64 // what calls took beyond that, as their batches were not full
@@ -53,7 +54,22 @@ type cell struct {
 	_          [64]byte     // keeps neighbours off the last line
 }
 
-func (k *kind) cell(shard uint32) *cell { return &k.cells[shard&uint32(len(k.cells)-1)] }
+// turnedAway is one shard of the counters of jobs that never had a ticket.
+type turnedAway struct {
+	refused  [maxReasons]atomic.Uint64 // dropped by the decision
+	unrouted atomic.Uint64             // ctx was done at Submit: submitted and withdrawn
+	shed     atomic.Int64              // predicted CPU ns of those that were refused
+	_        [48]byte                  // two pairs of lines
+}
+
+// awayShards is how many shards of turnedAway there are for each cell. The submitter's
+// goroutine chooses one, not its P: so that those of two cores are seldom the same.
+const awayShards = 4
+
+// turnedAway is the shard for the calling goroutine.
+func (k *kind) turnedAway() *turnedAway { return &k.away[int(stackHint())&(len(k.away)-1)] }
+
+func (k *kind) cell(shard uint8) *cell { return &k.cells[int(shard)&(len(k.cells)-1)] }
 
 // end counts a job that ran.
 func (c *cell) end(status Status, budget, latency time.Duration) {
@@ -85,6 +101,9 @@ func (k *kind) offered() (offered, worked int64) {
 		served := c.served.Load()
 		offered += c.shed.Load() + c.admitted.Load() + served
 		worked += served + c.unfilled.Load()
+	}
+	for i := range k.away {
+		offered += k.away[i].shed.Load()
 	}
 	return offered, worked
 }
@@ -120,9 +139,7 @@ func (k *kind) count() counts {
 			n.kept += kept
 			n.promised += kept + missed
 		}
-		unrouted := c.unrouted.Load()
-		n.unrouted += unrouted
-		n.withdrawn += c.withdrawn.Load() + unrouted
+		n.withdrawn += c.withdrawn.Load()
 		n.promised += c.broken.Load()
 		for r := range c.late {
 			late := c.late[r].Load()
@@ -135,13 +152,19 @@ func (k *kind) count() counts {
 		for s := range c.routed {
 			n.routed[s] += c.routed[s].Load()
 		}
-		for r := range c.refused {
-			refused := c.refused[r].Load()
+		n.admitted += c.admitted.Load()
+		n.goroutines += c.goroutines.Load()
+	}
+	for i := range k.away {
+		a := &k.away[i]
+		unrouted := a.unrouted.Load()
+		n.unrouted += unrouted
+		n.withdrawn += unrouted
+		for r := range a.refused {
+			refused := a.refused[r].Load()
 			n.refused += refused
 			n.dropped[r] += refused
 		}
-		n.admitted += c.admitted.Load()
-		n.goroutines += c.goroutines.Load()
 	}
 	return n
 }
@@ -172,17 +195,17 @@ func (k *kind) predict(j *JobInfo, cfg *RouterConfig) {
 func (k *kind) learn(t *Ticket) {
 	run := t.worked()
 	if t.sampled && t.fate == fateReturned && t.ctx.Err() == nil {
-		if t.info.Batchable && !t.info.Waits {
-			k.calls.observe(1, k.calls.cost(t.info.Cost), run)
+		if t.job.batchable && !t.job.waits {
+			k.calls.observe(1, k.calls.cost(t.job.cost), run)
 		} else {
-			k.model.observe(t.info.Cost, run, t.probe)
+			k.model.observe(t.job.cost, run, t.probe)
 		}
 	}
-	if t.info.Waits {
+	if t.job.waits {
 		return
 	}
-	if t.slot == nil && run >= preemptedFrom && t.info.Predicted > 0 {
-		run = min(run, maxStep*t.info.Predicted)
+	if t.slot == nil && run >= preemptedFrom && t.job.predicted > 0 {
+		run = min(run, maxStep*t.job.predicted)
 	}
 	t.pay(int64(run))
 }
@@ -195,20 +218,20 @@ const preemptedFrom = 10 * time.Millisecond
 
 // pay replaces the predicted work that the ticket was charged by what it took.
 func (t *Ticket) pay(work int64) {
-	t.kind.demand.spend(work-t.charge, t.info.Priority)
+	t.kind.demand.spend(work-t.charge(), t.job.priority)
 	c := t.kind.cell(t.shard)
 	c.served.Add(work)
-	if t.charge != 0 {
-		c.admitted.Add(-t.charge)
+	if t.charge() != 0 {
+		c.admitted.Add(-t.charge())
 	}
 }
 
 // reimburse gives back what a ticket was charged that has not run.
 func (t *Ticket) reimburse() {
-	t.kind.demand.spend(-t.charge, t.info.Priority)
+	t.kind.demand.spend(-t.charge(), t.job.priority)
 	c := t.kind.cell(t.shard)
-	c.shed.Add(t.charge)
-	c.admitted.Add(-t.charge)
+	c.shed.Add(t.charge())
+	c.admitted.Add(-t.charge())
 }
 
 // learnBatch takes in one call for all those members. Their accounts are put
@@ -217,7 +240,7 @@ func (t *Ticket) reimburse() {
 func (k *kind) learnBatch(members []*Ticket, run time.Duration) {
 	units := 0.0
 	for _, t := range members {
-		units += k.calls.cost(t.info.Cost)
+		units += k.calls.cost(t.job.cost)
 	}
 	wrong := 0.0 // not known
 	if predicted := k.calls.predict(units); predicted > 0 && members[0].fate == fateReturned {
@@ -227,7 +250,7 @@ func (k *kind) learnBatch(members []*Ticket, run time.Duration) {
 	for _, t := range members {
 		part := int64(run) / int64(len(members))
 		if wrong > 0 {
-			part = int64(float64(t.charge) * wrong)
+			part = int64(float64(t.charge()) * wrong)
 		}
 		t.pay(part)
 		paid += part
@@ -284,7 +307,7 @@ func (r *Router) addKind(name string) *kind {
 			return kinds[name]
 		}
 	}
-	k := &kind{name: name, cells: make([]cell, r.shards)}
+	k := &kind{router: r, name: name, cells: make([]cell, r.shards), away: make([]turnedAway, awayShards*r.shards)}
 	k.weight.Store(1)
 	kinds = maps.Clone(kinds)
 	kinds[name] = k

@@ -177,12 +177,12 @@ func TestPreemptedJobsAreNotTakenForOverload(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			k := &kind{cells: make([]cell, 1)}
-			ticket := &Ticket{kind: k, ctx: t.Context(), fate: fateReturned, ended: int64(c.run), charge: int64(c.predicted)}
-			ticket.info.Predicted = c.predicted
+			ticket := &Ticket{kind: k, ctx: t.Context(), fate: fateReturned, ended: int64(c.run),
+				job: brief{predicted: c.predicted, work: c.predicted}, choice: choice{lane: laneCPUPool}}
 			if c.slot {
 				ticket.slot = &slot{}
 			}
-			k.cells[0].admitted.Add(ticket.charge)
+			k.cells[0].admitted.Add(ticket.charge())
 			k.learn(ticket)
 			require.Equal(t, c.counted, time.Duration(k.cells[0].served.Load()))
 			require.Zero(t, k.cells[0].admitted.Load())

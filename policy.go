@@ -121,23 +121,6 @@ func (d *Decision) drop(reason string) {
 	d.Strategy, d.Reason = Drop, reason
 }
 
-// choose asks a policy for d, which is zero. Those that come with the library are
-// asked by reference: copies of all that a decision takes would make the stack of
-// every submitting goroutine grow.
-func choose(policy Policy, j *JobInfo, p *Pressure, d *Decision) {
-	switch policy := policy.(type) { // not by a method: whoever embeds a policy would inherit it
-	case AdaptivePolicy:
-		policy.choose(j, p, d)
-	case ThresholdPolicy:
-		policy.choose(j, p, d)
-	default:
-		chooseByValue(policy, j, p, d)
-	}
-}
-
-//go:noinline
-func chooseByValue(policy Policy, j *JobInfo, p *Pressure, d *Decision) { *d = policy.Choose(*j, *p) }
-
 // Reasons for a decision. They are short, constant and safe as label values.
 const (
 	reasonSmall       = "cost within inline_threshold"
@@ -212,40 +195,58 @@ type ThresholdPolicy struct{}
 func (ThresholdPolicy) String() string { return "threshold" }
 
 // Choose implements [Policy]. It does not allocate and costs about 30 ns.
-func (t ThresholdPolicy) Choose(j JobInfo, p Pressure) (d Decision) {
-	t.choose(&j, &p, &d)
-	return d
+func (t ThresholdPolicy) Choose(j JobInfo, p Pressure) Decision {
+	var c choice
+	t.choose(&j, &p, &c)
+	return c.builtin()
 }
 
-func (ThresholdPolicy) choose(j *JobInfo, p *Pressure, d *Decision) {
-	d.Run, d.Slack, d.Demand, d.Share = j.Predicted, j.Slack, p.Demand, p.Share
+func (ThresholdPolicy) choose(j *JobInfo, p *Pressure, c *choice) {
+	c.run, c.slack, c.demand, c.share = j.Predicted, j.Slack, p.Demand, p.Share
 	if j.Budget > 0 && j.Slack <= 0 {
-		d.drop(reasonLate)
+		c.lane = laneNone
+		c.drop(reasonLate)
 		return
 	}
-	thresholdLane(d, j, p)
-	switch d.Strategy {
-	case Drop:
+	thresholdLane(c, j, p)
+	switch {
+	case c.dropped:
 		return
-	case Spawn:
+	case c.lane == laneSpawn:
 		if p.Spawned >= p.SpawnLimit {
-			d.drop(reasonSpawnLimit)
+			c.drop(reasonSpawnLimit)
 			return
 		}
-	case CPUPool, Batch:
+	case c.lane == laneCPUPool || c.lane == laneBatch:
 		if p.CPUBusy >= p.Slots && p.Queued >= p.QueueCap {
-			d.drop(reasonQueueFull)
+			c.drop(reasonQueueFull)
 			return
 		}
-		d.Wait = p.Wait
+		c.wait = p.Wait
 	}
-	if j.Budget > 0 && d.Wait+d.Run > j.Slack {
-		d.drop(reasonBudget)
+	if j.Budget > 0 && c.wait+c.run > j.Slack {
+		c.drop(reasonBudget)
 	}
 }
+
+// What the table rejects with each of its lines.
+var (
+	tableWaits          = [4]Alternative{{CPUPool, notWaits}}
+	tableBusy           = [4]Alternative{{Inline, notBusy}, {Spawn, notBusy}, {CPUPool, notBusy}, {Batch, notScaling}}
+	tableBusyBatch      = [4]Alternative{{Inline, notBusy}, {Spawn, notBusy}, {CPUPool, notBusy}}
+	tableBusyPool       = [4]Alternative{{Inline, notBusy}, {Spawn, notBusy}, {Batch, notBatch}}
+	tableSmall          = [4]Alternative{{Spawn, notNeeded}, {CPUPool, notNeeded}, {Batch, notNeeded}}
+	tableSmallAsync     = [4]Alternative{{Inline, notAsync}, {CPUPool, notNeeded}, {Batch, notNeeded}}
+	tableMedium         = [4]Alternative{{Inline, notSmall}, {CPUPool, notNeeded}, {Batch, notNeeded}}
+	tableBatch          = [4]Alternative{{Inline, notSmall}, {Spawn, notMedium}, {CPUPool, notNeeded}}
+	tableLarge          = [4]Alternative{{Inline, notSmall}, {Spawn, notMedium}, {Batch, notScaling}}
+	tableLargeNoBatch   = [4]Alternative{{Inline, notSmall}, {Spawn, notMedium}, {Batch, notBatch}}
+	tableUnknown        = [4]Alternative{{Inline, notUnknown}, {Spawn, notUnknown}, {Batch, notScaling}}
+	tableUnknownNoBatch = [4]Alternative{{Inline, notUnknown}, {Spawn, notUnknown}, {Batch, notBatch}}
+)
 
 // thresholdLane fills in what the table alone says.
-func thresholdLane(d *Decision, j *JobInfo, p *Pressure) {
+func thresholdLane(c *choice, j *JobInfo, p *Pressure) {
 	cost, known := time.Duration(0), true
 	switch {
 	case j.Cost > 0:
@@ -255,49 +256,36 @@ func thresholdLane(d *Decision, j *JobInfo, p *Pressure) {
 	default:
 		known = false
 	}
-	canBatch := func(least float64) string {
-		switch {
-		case j.Scaling < least:
-			return notScaling
-		case !j.Batchable:
-			return notBatch
-		}
-		return ""
-	}
+	busy, scales := p.CPUBusy >= p.BusyThreshold, j.Scaling >= batchScaling
 	switch {
 	case j.Waits:
-		d.Strategy, d.Reason = Spawn, reasonWaits
-		d.Rejected = [4]Alternative{{CPUPool, notWaits}}
+		c.choose(laneSpawn, reasonWaits, &tableWaits)
 
-	case p.CPUBusy >= p.BusyThreshold && j.Scaling < batchScalingBusy:
-		d.Strategy, d.Reason = Drop, reasonBusy
-		d.Rejected = [4]Alternative{{Inline, notBusy}, {Spawn, notBusy}, {CPUPool, notBusy}, {Batch, notScaling}}
-	case p.CPUBusy >= p.BusyThreshold && j.Batchable:
-		d.Strategy, d.Reason = Batch, reasonBusyBatch
-		d.Rejected = [4]Alternative{{Inline, notBusy}, {Spawn, notBusy}, {CPUPool, notBusy}}
-	case p.CPUBusy >= p.BusyThreshold:
-		d.Strategy, d.Reason = CPUPool, reasonLarge
-		d.Rejected = [4]Alternative{{Inline, notBusy}, {Spawn, notBusy}, {Batch, notBatch}}
+	case busy && j.Scaling < batchScalingBusy:
+		c.choose(laneNone, reasonBusy, &tableBusy)
+		c.dropped = true
+	case busy && j.Batchable:
+		c.choose(laneBatch, reasonBusyBatch, &tableBusyBatch)
+	case busy:
+		c.choose(laneCPUPool, reasonLarge, &tableBusyPool)
 
 	case known && cost <= p.InlineThreshold && !j.Async:
-		d.Strategy, d.Reason = Inline, reasonSmall
-		d.Rejected = [4]Alternative{{Spawn, notNeeded}, {CPUPool, notNeeded}, {Batch, notNeeded}}
+		c.choose(laneInline, reasonSmall, &tableSmall)
 	case known && cost <= p.InlineThreshold:
-		d.Strategy, d.Reason = Spawn, reasonSmall
-		d.Rejected = [4]Alternative{{Inline, notAsync}, {CPUPool, notNeeded}, {Batch, notNeeded}}
+		c.choose(laneSpawn, reasonSmall, &tableSmallAsync)
 	case known && cost <= p.SpawnThreshold:
-		d.Strategy, d.Reason = Spawn, reasonMedium
-		d.Rejected = [4]Alternative{{Inline, notSmall}, {CPUPool, notNeeded}, {Batch, notNeeded}}
+		c.choose(laneSpawn, reasonMedium, &tableMedium)
 
-	case canBatch(batchScaling) == "":
-		d.Strategy, d.Reason = Batch, reasonScales
-		d.Rejected = [4]Alternative{{Inline, notSmall}, {Spawn, notMedium}, {CPUPool, notNeeded}}
+	case scales && j.Batchable:
+		c.choose(laneBatch, reasonScales, &tableBatch)
+	case known && scales:
+		c.choose(laneCPUPool, reasonLarge, &tableLargeNoBatch)
 	case known:
-		d.Strategy, d.Reason = CPUPool, reasonLarge
-		d.Rejected = [4]Alternative{{Inline, notSmall}, {Spawn, notMedium}, {Batch, canBatch(batchScaling)}}
+		c.choose(laneCPUPool, reasonLarge, &tableLarge)
+	case scales:
+		c.choose(laneCPUPool, reasonUnknownCost, &tableUnknownNoBatch)
 	default:
-		d.Strategy, d.Reason = CPUPool, reasonUnknownCost
-		d.Rejected = [4]Alternative{{Inline, notUnknown}, {Spawn, notUnknown}, {Batch, canBatch(batchScaling)}}
+		c.choose(laneCPUPool, reasonUnknownCost, &tableUnknown)
 	}
 }
 

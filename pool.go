@@ -83,10 +83,10 @@ func (p *pool) Name() string { return CPUPool }
 
 // Offer runs the ticket's job at once if a slot is free, else queues it.
 func (p *pool) Offer(t *Ticket) error {
-	work, long := workLoad(t.charge), t.long()
+	work, long := workLoad(t.charge()), t.long()
 	t.started = t.decided
 	for turn := 0; !p.takeFree(work, long); turn++ {
-		if turn == shortTurns || t.info.Async || t.info.Predicted == 0 || t.info.Predicted >= yieldFrom {
+		if turn == shortTurns || t.job.async || t.job.predicted == 0 || t.job.predicted >= yieldFrom {
 			t.started = 0
 			t.place.due, t.place.jobs, t.place.long = t.due(), 1, long
 			err := p.enqueue(&t.place, t, work, t.cfg.CPUQueueCap)
@@ -96,7 +96,7 @@ func (p *pool) Offer(t *Ticket) error {
 		runtime.Gosched()
 		t.started = 0
 	}
-	if t.info.Async {
+	if t.job.async {
 		t.claim() // nobody else knows the ticket yet, but Future.Cancel soon will
 		t.started = 0
 		t.launch(p.serve)
@@ -107,12 +107,12 @@ func (p *pool) Offer(t *Ticket) error {
 }
 
 // long reports that the job must leave one slot to shorter ones that wait.
-func (t *Ticket) long() bool { return t.info.Predicted >= longFrom }
+func (t *Ticket) long() bool { return t.job.predicted >= longFrom }
 
 // due is the time the queue is ordered by.
 func (t *Ticket) due() int64 {
-	if t.info.Budget > 0 {
-		return int64(t.info.Deadline)
+	if t.job.budget > 0 {
+		return t.deadline()
 	}
 	return t.arrived + int64(patience)
 }
@@ -300,10 +300,10 @@ func (p *pool) resize(slots int) {
 
 // grant hands a slot to the ticket, which is claimed.
 func (t *Ticket) grant() bool {
-	if t.info.Async {
-		t.launch(t.router.pool.serve)
+	if t.job.async {
+		t.launch(t.router().pool.serve)
 	} else {
-		t.wake <- stepRun
+		t.rouse(stepRun)
 	}
 	return true
 }
@@ -330,7 +330,7 @@ func (p *pool) Close(context.Context) error {
 	})
 	for _, t := range tickets {
 		p.pop(&t.place)
-		p.takeWork(workLoad(t.charge))
+		p.takeWork(workLoad(t.charge()))
 	}
 	tickets = slices.DeleteFunc(tickets, func(t *Ticket) bool {
 		return !t.state.CompareAndSwap(stateQueued, stateWithdrawn)

@@ -3,15 +3,94 @@ package helix
 import (
 	"context"
 	"log/slog"
-	"math"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
 )
 
-// newTicket makes t a ticket of this router, to be used once or many times.
-func (r *Router) newTicket(t *Ticket) {
-	t.router = r
+// request is one submission on its way to being admitted or refused. It lives on the
+// submitter's stack: a refused job never has a ticket.
+type request struct {
+	ctx   context.Context // the submitter's
+	kind  *kind
+	cfg   *RouterConfig
+	info  JobInfo
+	event *Event // nil unless the decision was sampled
+	probe bool
+
+	choice           choice
+	arrived, decided int64 // ns since the router was made
+}
+
+// decide asks the policy, or returns why the job is refused: it was counted then, and
+// has ended. Its frame is large, and is gone when the job runs.
+//
+//go:noinline
+func (r *Router) decide(q *request, arrived time.Time) error {
+	q.decided = r.now()
+	if r.phase.Load() != phaseOpen {
+		q.kind.turnedAway().refused[r.reasons.index(reasonClosed)].Add(1)
+		return ErrClosed
+	}
+	if q.ctx.Err() != nil {
+		q.kind.turnedAway().unrouted.Add(1)
+		return withdrawn(q.ctx)
+	}
+	q.cfg = r.cfg.Load()
+	q.arrived = q.decided
+	if !arrived.IsZero() {
+		q.arrived = min(q.decided, int64(arrived.Sub(r.epoch)))
+	}
+	q.kind.demand.patient(q.info.Budget)
+	r.tick(q.decided, q.cfg)
+
+	var p Pressure
+	r.ask(q, &p)
+	q.probe = p.Probe
+	if r.watchers.any.Load() {
+		r.sample(q, &p)
+	}
+	if q.cfg.Logger.Enabled(q.ctx, slog.LevelDebug) {
+		r.logDecision(q, &p)
+	}
+	if q.choice.dropped {
+		return r.refuse(q, p.Wait)
+	}
+	return nil
+}
+
+// ask fills in what is known of the job and of the router, and the choice.
+func (r *Router) ask(q *request, p *Pressure) {
+	q.kind.predict(&q.info, q.cfg)
+	q.info.meet(q.arrived, q.decided)
+	r.pressure(p, q.decided, q.cfg, q.kind, q.info.Priority)
+	r.choose(q.cfg.Policy, q.kind, &q.info, p, &q.choice)
+	if !q.choice.dropped {
+		r.resolve(q)
+	}
+}
+
+// refuse ends a job that was not admitted.
+func (r *Router) refuse(q *request, wait time.Duration) error {
+	away := q.kind.turnedAway()
+	away.shed.Add(int64(q.info.Work))
+	reason := r.reasons.index(q.choice.reason)
+	away.refused[reason].Add(1)
+	retry := wait
+	if q.info.Budget > 0 {
+		retry = max(0, wait+q.info.Predicted-q.info.Slack)
+	}
+	err := r.dropError(q, reason, retry)
+	if q.event != nil {
+		q.event.Outcome = Outcome{Status: Dropped, Err: err, Latency: time.Duration(q.decided - q.arrived)}
+		r.watchers.send(q.event)
+	}
+	return err
+}
+
+// newTicket makes t a ticket of that kind, to be used once or many times.
+func (r *Router) newTicket(t *Ticket, k *kind) {
+	t.kind = k
 	t.shard = r.shardHere()
 }
 
@@ -19,170 +98,76 @@ func (r *Router) newTicket(t *Ticket) {
 // on this P. Tickets are used again where they were made, for the most part: were each
 // given the next number, half of those of many kinds would share a shard with another
 // core's.
-func (r *Router) shardHere() uint32 {
-	shard, _ := r.shardOf.Get().(*uint32)
+func (r *Router) shardHere() uint8 {
+	shard, _ := r.shardOf.Get().(*uint8)
 	if shard == nil {
-		shard = new(uint32)
-		*shard = r.shard.Add(1)
+		shard = new(uint8)
+		*shard = uint8(r.shard.Add(1))
 	}
 	r.shardOf.Put(shard)
 	return *shard
 }
 
-// submit takes a ticket with work, kind and info filled in through its whole
-// life, and returns the job's error or why it did not run; t.fate tells.
-func (r *Router) submit(ctx context.Context, t *Ticket, arrived time.Time) error {
-	if t.wake == nil {
-		t.wake = make(chan step, 1)
+// admit makes t, whose work and kind are filled in, the ticket of a job that was not
+// refused, and offers it to its strategy. If that does not take it, the job is refused
+// after all: the ticket has ended.
+func (r *Router) admit(t *Ticket, q *request) error {
+	t.ctx, t.cfg, t.job, t.choice = q.ctx, q.cfg, q.info.brief(), q.choice
+	t.arrived, t.decided, t.probe = q.arrived, q.decided, q.probe
+	if q.event != nil {
+		t.watch = &watch{event: q.event}
 	}
-	t.ctx = ctx
-	if err := r.route(t, arrived); err != nil {
-		return err
-	}
-	t.proceed()
-	return t.err
-}
-
-// start is submit for Go: it returns once the ticket has been accepted.
-func (r *Router) start(ctx context.Context, t *Ticket, arrived time.Time) error {
-	t.info.Async = true
-	if ctx.Err() == nil {
-		t.ctx, t.cancel = context.WithCancel(goContext{r.ctx, ctx})
-	} else {
-		t.ctx, t.cancel = ctx, func() {} // route will say so
-	}
-	err := r.route(t, arrived)
-	if err != nil {
-		t.cancel()
-		t.fate.pass(err)
-	}
-	return err
-}
-
-// goContext is the ctx of a job from Go: cancelled with the router, with the
-// values of the submitter's ctx, except that it holds no slot.
-type goContext struct {
-	context.Context
-	values context.Context
-}
-
-func (c goContext) Value(key any) any {
-	switch key.(type) {
-	case slotKey, anySlot:
-		return nil
-	}
-	// The router's own ctx has no values but the one by which package context
-	// finds it, which must win for children to be cancelled without a goroutine.
-	if v := c.Context.Value(key); v != nil {
-		return v
-	}
-	return c.values.Value(key)
-}
-
-// route decides on a ticket and offers it to the strategy chosen. An error is a
-// refusal: the ticket has ended and was counted.
-func (r *Router) route(t *Ticket, arrived time.Time) error {
-	if err := r.decide(t, arrived); err != nil {
-		return err
-	}
-	err := r.offer(t)
-	if err == nil || t.fate == fatePanicked {
-		return err
-	}
-	c := t.kind.cell(t.shard)
-	c.routed[t.lane.index].Add(^uint64(0)) // not admitted after all
-	t.reimburse()
-	r.nudge()
-	t.decision.drop(refusalReason(err))
-	return r.refuse(t, c, t.decision.Wait)
-}
-
-// decide asks the policy and admits the ticket, or returns why not.
-//
-//go:noinline
-func (r *Router) decide(t *Ticket, arrived time.Time) error {
-	now := r.now()
-	c := t.kind.cell(t.shard)
-	if r.phase.Load() != phaseOpen {
-		c.refused[r.reasons.index(reasonClosed)].Add(1)
-		return ErrClosed
-	}
-	if t.ctx.Err() != nil {
-		c.unrouted.Add(1)
-		return withdrawn(t.ctx)
-	}
-	t.cfg = r.cfg.Load()
-	t.decided, t.arrived = now, now
-	if !arrived.IsZero() {
-		t.arrived = min(now, int64(arrived.Sub(r.epoch)))
-	}
-	r.describe(t, now)
-	t.kind.demand.patient(t.info.Budget)
-	r.tick(now, t.cfg)
-
-	var p Pressure
-	r.pressure(&p, now, t.cfg, t.kind, t.info.Priority)
-	choose(t.cfg.Policy, &t.info, &p, &t.decision)
-	t.lane = r.resolve(&t.decision, t)
-	if r.watchers.any.Load() {
-		r.sample(t, &p)
-	}
-	if t.cfg.Logger.Enabled(t.ctx, slog.LevelDebug) {
-		r.logDecision(t, &p)
-	}
-	if t.lane == nil {
-		c.shed.Add(int64(t.info.Work))
-		return r.refuse(t, c, p.Wait)
-	}
-
 	// Counted before the strategy has it, because it may end at any moment
 	// after that. Then the phase is looked at again: either this sees that the
 	// router closes, or waitIdle sees the job.
-	c.routed[t.lane.index].Add(1)
-	if t.charge = int64(t.info.Work); t.lane.index == laneInline {
-		t.charge = 0 // pays when it has ended, which is at once
-	} else {
-		c.admitted.Add(t.charge)
-		t.kind.demand.spend(t.charge, t.info.Priority)
+	c := t.kind.cell(t.shard)
+	c.routed[t.choice.lane].Add(1)
+	if charge := t.charge(); charge != 0 {
+		c.admitted.Add(charge)
+		t.kind.demand.spend(charge, t.job.priority)
 	}
-	t.sampled = t.kind.model.sample(now)
-	if t.probe = p.Probe; t.probe {
-		t.kind.demand.probed.Store(now)
+	t.sampled = t.kind.model.sample(t.decided)
+	if t.probe {
+		t.kind.demand.probed.Store(t.decided)
 	}
 	if r.phase.Load() != phaseOpen {
 		t.endWithdrawn(ErrClosed)
 		return ErrClosed
 	}
-	return nil
+	err := r.offer(t)
+	if err == nil || t.fate == fatePanicked {
+		return err
+	}
+	c.routed[t.choice.lane].Add(^uint64(0)) // not admitted after all
+	t.reimburse()
+	r.nudge()
+	q.choice.drop(refusalReason(err))
+	q.info.Work = 0 // just shed
+	return r.refuse(q, q.choice.wait)
 }
 
 // sample begins an event if this decision is one to be shown.
 //
 //go:noinline
-func (r *Router) sample(t *Ticket, p *Pressure) {
-	if e := r.watchers.sample(t.decided, t.lane == nil); e != nil {
-		e.Time, e.Info, e.Pressure, e.Decision = r.epoch.Add(time.Duration(t.decided)), t.info, *p, t.decision
-		t.event = e
+func (r *Router) sample(q *request, p *Pressure) {
+	if e := r.watchers.sample(q.decided, q.choice.dropped); e != nil {
+		e.Time, e.Info, e.Pressure, e.Decision = r.epoch.Add(time.Duration(q.decided)), q.info, *p, r.decision(&q.choice)
+		q.event = e
 	}
+}
+
+// decision is a choice in full.
+func (r *Router) decision(c *choice) Decision {
+	if c.lane == laneNone {
+		return c.decision("")
+	}
+	return c.decision(r.lanes[c.lane].name)
 }
 
 // tick keeps demand and shares up to date.
 func (r *Router) tick(now int64, cfg *RouterConfig) {
 	if r.ledger.due(now) {
 		r.ledger.tick(now, float64(cfg.CPUParallelism), r.pool, *r.kinds.Load())
-	}
-}
-
-// describe fills in what is known of the job beyond its own fields.
-func (r *Router) describe(t *Ticket, now int64) {
-	i := &t.info
-	t.kind.predict(i, t.cfg)
-	if i.Budget > 0 {
-		i.Deadline = math.MaxInt64
-		if int64(i.Budget) < math.MaxInt64-max(t.arrived, 0) {
-			i.Deadline = time.Duration(t.arrived) + i.Budget
-		}
-		i.Slack = i.Deadline - time.Duration(now)
 	}
 }
 
@@ -208,45 +193,34 @@ func (r *Router) pressure(p *Pressure, now int64, cfg *RouterConfig, k *kind, pr
 	}
 }
 
-// resolve turns what the policy said into what can be done. It returns nil for
-// a drop.
-func (r *Router) resolve(d *Decision, t *Ticket) *lane {
-	if d.Strategy == Drop {
-		return nil
+// resolve turns what the policy chose into what can be done.
+func (r *Router) resolve(q *request) {
+	c := &q.choice
+	if r.lanes[c.lane].custom {
+		return
 	}
-	l := r.lane(d.Strategy)
-	if l == nil {
-		d.drop(reasonNoStrategy)
-		return nil
+	if c.lane == laneBatch && !q.info.Batchable {
+		c.divert(divertUnbatchable, laneCPUPool, reasonLarge)
 	}
-	if l.custom {
-		return l
+	if c.lane == laneInline && q.info.Async {
+		c.divert(divertAsync, laneSpawn, notAsync)
 	}
-	if l.name == Batch && !t.info.Batchable {
-		l = r.divert(d, CPUPool, reasonLarge, notBatch)
+	if (c.lane == laneCPUPool || c.lane == laneBatch) && !q.info.Async && !r.lanes[c.lane].custom && r.pool.holdsSlot(q.ctx) {
+		why := divertNestedPool
+		if c.lane == laneBatch {
+			why = divertNestedBatch
+		}
+		c.divert(why, laneInline, reasonNested)
+		c.wait = 0
 	}
-	if l.name == Inline && t.info.Async {
-		l = r.divert(d, Spawn, notAsync, notAsync)
-	}
-	if (l.name == CPUPool || l.name == Batch) && !l.custom && r.pool.holdsSlot(t.ctx) {
-		l = r.divert(d, Inline, reasonNested, reasonNested)
-		d.Wait = 0
-	}
-	return l
-}
-
-// divert sends a job to another strategy than the policy chose.
-func (r *Router) divert(d *Decision, strategy, reason, whyNot string) *lane {
-	d.reject(d.Strategy, whyNot)
-	d.Strategy, d.Reason = strategy, reason
-	return r.lane(strategy)
 }
 
 // offer gives the ticket to its strategy. A panic in a strategy from outside
 // ends the ticket, if it is not on its way, and is raised at the submitter.
 func (r *Router) offer(t *Ticket) (err error) {
-	if !t.lane.custom {
-		return t.lane.strategy.Offer(t)
+	l := t.lane()
+	if !l.custom {
+		return l.strategy.Offer(t)
 	}
 	t.custom = true
 	defer func() {
@@ -255,7 +229,7 @@ func (r *Router) offer(t *Ticket) (err error) {
 			return
 		}
 		if !t.claim() {
-			r.logPanic(t, "helix: panic in Strategy.Offer", v, debug.Stack())
+			r.logPanic(t.kind, t.cfg, "helix: panic in Strategy.Offer", v, debug.Stack())
 			return
 		}
 		t.refuseLate(reasonRefused)
@@ -263,24 +237,8 @@ func (r *Router) offer(t *Ticket) (err error) {
 		t.err = &PanicError{Value: v, Stack: debug.Stack()}
 		err = t.err
 	}()
-	if err = t.lane.strategy.Offer(t); err != nil && !t.claim() {
+	if err = l.strategy.Offer(t); err != nil && !t.claim() {
 		return nil // it was accepted, whatever the strategy says
-	}
-	return err
-}
-
-// refuse ends a ticket that was not admitted.
-func (r *Router) refuse(t *Ticket, c *cell, wait time.Duration) error {
-	reason := r.reasons.index(t.decision.Reason)
-	c.refused[reason].Add(1)
-	retry := wait
-	if t.info.Budget > 0 {
-		retry = max(0, wait+t.info.Predicted-t.info.Slack)
-	}
-	err := t.kind.dropError(t, reason, retry)
-	if t.event != nil {
-		t.ended, t.err = t.decided, err
-		t.tell(Dropped)
 	}
 	return err
 }
@@ -299,46 +257,43 @@ func (r *Router) Explain(job Job) Decision {
 	name := cleanKind(job.Kind)
 	k := (*r.kinds.Load())[name]
 	if k == nil {
-		k = &kind{name: name} // nothing learned
+		k = &kind{router: r, name: name} // nothing learned
 	}
-	t := &Ticket{router: r, cfg: r.cfg.Load(), kind: k, ctx: context.Background(), info: job.info(name)}
+	q := &request{ctx: context.Background(), kind: k, cfg: r.cfg.Load(), info: job.info(name)}
 	if of := k.template.Load(); of != nil {
-		t.info.Batchable = of.Batchable
-		t.info.Waits = t.info.Waits || of.Waits
-		def(&t.info.Scaling, of.Scaling)
-		def(&t.info.Budget, of.Budget)
-		def(&t.info.Priority, of.Priority)
+		q.info.Batchable = of.Batchable
+		q.info.Waits = q.info.Waits || of.Waits
+		def(&q.info.Scaling, of.Scaling)
+		def(&q.info.Budget, of.Budget)
+		def(&q.info.Priority, of.Priority)
 	}
-	now := r.now()
-	t.arrived = now
+	q.decided = r.now()
+	q.arrived = q.decided
 	if !job.Arrived.IsZero() {
-		t.arrived = min(now, int64(job.Arrived.Sub(r.epoch)))
+		q.arrived = min(q.arrived, int64(job.Arrived.Sub(r.epoch)))
 	}
-	r.describe(t, now)
 	var p Pressure
-	r.pressure(&p, now, t.cfg, k, t.info.Priority)
-	choose(t.cfg.Policy, &t.info, &p, &t.decision)
-	r.resolve(&t.decision, t)
-	return t.decision
+	r.ask(q, &p)
+	return r.decision(&q.choice)
 }
 
-// dropError returns the error for a refused ticket, the same for jobs alike
+// dropError returns the error for a refused job, the same for jobs alike
 // that are refused within a millisecond, so that refusing a flood allocates
 // nothing.
-func (k *kind) dropError(t *Ticket, reason int, retry time.Duration) error {
-	last := &k.dropErrors[reason]
-	if e := last.Load(); e != nil && t.decided-e.at < int64(time.Millisecond) &&
-		e.cost == t.info.Cost && e.budget == t.info.Budget && e.priority == t.info.Priority &&
-		e.Decision.Reason == t.decision.Reason {
+func (r *Router) dropError(q *request, reason int, retry time.Duration) error {
+	last := &q.kind.dropErrors[reason]
+	if e := last.Load(); e != nil && q.decided-e.at < int64(time.Millisecond) &&
+		e.cost == q.info.Cost && e.budget == q.info.Budget && e.priority == q.info.Priority &&
+		e.Decision.Reason == q.choice.reason {
 		return e
 	}
-	return k.newDropError(t, last, retry)
+	return r.newDropError(q, last, retry)
 }
 
 //go:noinline
-func (k *kind) newDropError(t *Ticket, last *atomic.Pointer[DropError], retry time.Duration) *DropError {
-	e := &DropError{Decision: t.decision, RetryAfter: retry,
-		at: t.decided, cost: t.info.Cost, budget: t.info.Budget, priority: t.info.Priority}
+func (r *Router) newDropError(q *request, last *atomic.Pointer[DropError], retry time.Duration) *DropError {
+	e := &DropError{Decision: r.decision(&q.choice), RetryAfter: retry,
+		at: q.decided, cost: q.info.Cost, budget: q.info.Budget, priority: q.info.Priority}
 	last.Store(e)
 	return e
 }
@@ -351,19 +306,20 @@ func withdrawn(ctx context.Context) error {
 // logDecision writes the one Debug line that a decision gets.
 //
 //go:noinline
-func (r *Router) logDecision(t *Ticket, p *Pressure) {
-	t.cfg.Logger.LogAttrs(t.ctx, slog.LevelDebug, "helix: decision",
-		slog.String("kind", t.info.Kind),
-		slog.Float64("cost", t.info.Cost),
-		slog.Float64("scaling", t.info.Scaling),
-		slog.Duration("budget", t.info.Budget),
-		slog.String("strategy", t.decision.Strategy),
-		slog.String("reason", t.decision.Reason),
+func (r *Router) logDecision(q *request, p *Pressure) {
+	d := r.decision(&q.choice)
+	q.cfg.Logger.LogAttrs(q.ctx, slog.LevelDebug, "helix: decision",
+		slog.String("kind", q.info.Kind),
+		slog.Float64("cost", q.info.Cost),
+		slog.Float64("scaling", q.info.Scaling),
+		slog.Duration("budget", q.info.Budget),
+		slog.String("strategy", d.Strategy),
+		slog.String("reason", d.Reason),
 		slog.Int("cpu_busy", p.CPUBusy))
 }
 
 // logPanic reports a panic that reaches no submitter.
-func (r *Router) logPanic(t *Ticket, what string, v any, stack []byte) {
-	t.cfg.Logger.LogAttrs(context.Background(), slog.LevelError, what,
-		slog.String("kind", t.info.Kind), slog.Any("panic", v), slog.String("stack", string(stack)))
+func (r *Router) logPanic(k *kind, cfg *RouterConfig, what string, v any, stack []byte) {
+	cfg.Logger.LogAttrs(context.Background(), slog.LevelError, what,
+		slog.String("kind", k.name), slog.Any("panic", v), slog.String("stack", string(stack)))
 }

@@ -50,14 +50,6 @@ type lane struct {
 	latency  Histogram
 }
 
-// The places of the built-in strategies in Router.lanes.
-const (
-	laneInline = iota
-	laneSpawn
-	laneCPUPool
-	laneBatch
-)
-
 // The phases of a router's life.
 const (
 	phaseOpen int32 = iota
@@ -138,11 +130,16 @@ func (r *Router) now() int64 { return int64(time.Since(r.epoch)) }
 // For work that repeats, is hot or can be batched use [Register]: it allocates
 // less and learns better.
 func (r *Router) Submit(ctx context.Context, job Job) (Result, error) {
-	item, err := r.newItem(&job, false)
-	if err != nil {
+	item, err := r.submitted(ctx, &job)
+	if item == nil {
+		if drop, ok := err.(*DropError); ok {
+			return Result{Decision: drop.Decision}, err
+		}
 		return Result{}, err
 	}
-	err = r.submit(ctx, &item.Ticket, job.Arrived)
+	if err == nil {
+		err = item.proceed()
+	}
 	result, fate := item.result(), item.fate
 	if !item.custom {
 		item.reset()
@@ -153,48 +150,75 @@ func (r *Router) Submit(ctx context.Context, job Job) (Result, error) {
 	return result, err
 }
 
+// submitted returns the item of a job that was admitted, or refused after all, then with
+// the error. Its frame is large, and is gone when the job runs.
+//
+//go:noinline
+func (r *Router) submitted(ctx context.Context, job *Job) (*jobItem, error) {
+	q := request{ctx: ctx}
+	if err := r.describe(&q, job, false); err != nil {
+		return nil, err
+	}
+	if err := r.decide(&q, job.Arrived); err != nil {
+		return nil, err
+	}
+	item, _ := r.jobs.Get().(*jobItem)
+	if item == nil {
+		item = &jobItem{}
+		r.newTicket(&item.Ticket, q.kind)
+		item.wake = make(chan struct{}, 1)
+	}
+	item.kind, item.work, item.do = q.kind, item, job.Run
+	return item, r.admit(&item.Ticket, &q)
+}
+
 // Go starts one job and does not wait for it; the job never runs on the
 // caller's goroutine. The error is a refusal, as from Submit. The job's ctx has
 // the values of ctx, but ends with the job, [Future.Cancel] or [Router.Close].
 // A panic in Run is raised in Future.Wait; it is also logged, since nobody may
 // be waiting.
 func (r *Router) Go(ctx context.Context, job Job) (*Future[Result], error) {
-	item, err := r.newItem(&job, true)
-	if err != nil {
+	q := request{ctx: ctx}
+	if err := r.describe(&q, &job, true); err != nil {
 		return nil, err
 	}
-	item.future = newFuture[Result](&item.Ticket)
-	if err := r.start(ctx, &item.Ticket, job.Arrived); err != nil {
+	if err := r.decide(&q, job.Arrived); err != nil {
 		return nil, err
 	}
-	return item.future, nil
+	item := &goJob{}
+	r.newTicket(&item.Ticket, q.kind)
+	item.work, item.do, item.future.of = item, job.Run, item
+	if err := r.start(&item.Ticket, &item.own, &q); err != nil {
+		return nil, err
+	}
+	return &item.future, nil
 }
 
 // jobItem is a ticket with a one-off job.
 type jobItem struct {
 	Ticket
-	do     func(context.Context) (any, error)
-	value  any
-	future *Future[Result] // Go only
+	do    func(context.Context) (any, error)
+	value any
 }
 
-// newItem makes a ticket for a job, or reports what is wrong with it.
-func (r *Router) newItem(job *Job, async bool) (*jobItem, error) {
+// goJob is a jobItem from Go.
+type goJob struct {
+	jobItem
+	async[Result]
+}
+
+// describe fills in kind and info of a job, or reports what is wrong with it.
+func (r *Router) describe(q *request, job *Job, async bool) error {
 	if job.Run == nil {
-		return nil, fieldError("Job.Run", "nil", "a function")
+		return fieldError("Job.Run", "nil", "a function")
 	}
 	if err := job.validate(); err != nil {
-		return nil, err
+		return err
 	}
-	item, _ := r.jobs.Get().(*jobItem)
-	if item == nil || async {
-		item = &jobItem{}
-		r.newTicket(&item.Ticket)
-	}
-	item.kind, item.work, item.do = r.kindNamed(job.Kind), item, job.Run
-	item.info = job.info(item.kind.name)
-	item.info.Async = async
-	return item, nil
+	q.kind = r.kindNamed(job.Kind)
+	q.info = job.info(q.kind.name)
+	q.info.Async = async
+	return nil
 }
 
 // info is what a policy will know of the job.
@@ -207,11 +231,9 @@ func (i *jobItem) run(ctx context.Context) (err error) {
 	return err
 }
 
-func (i *jobItem) finished() { i.future.complete(i.result()) }
-
 func (i *jobItem) result() Result {
 	o := i.outcome("")
-	return Result{Value: i.value, Decision: i.decision, Wait: o.Wait, Run: o.Run}
+	return Result{Value: i.value, Decision: i.Decision(), Wait: o.Wait, Run: o.Run}
 }
 
 // Drain refuses new jobs, with ErrClosed, and waits for the rest to end, or

@@ -106,7 +106,7 @@ func (j *simJob) end() {
 	j.class.predicted += w * j.decision.Completion().Seconds()
 	j.class.took += w * float64(s.now-j.arrived) / 1e9
 	k.model.observe(j.info.Cost, time.Duration(j.run), false)
-	(&Ticket{kind: k, info: j.info, charge: int64(j.info.Work)}).pay(j.run)
+	j.ticket().pay(j.run)
 	if s.now <= int64(j.info.Deadline) {
 		j.class.inBudget++
 	} else {
@@ -115,9 +115,14 @@ func (j *simJob) end() {
 	s.router.pool.release(workLoad(int64(j.info.Work)), j.place.long)
 }
 
+// ticket is what the accounts want to know of the job.
+func (j *simJob) ticket() *Ticket {
+	return &Ticket{kind: j.class.kind, job: j.info.brief(), choice: choice{lane: laneCPUPool}}
+}
+
 // reimburse gives back what the job was charged.
 func (j *simJob) reimburse() {
-	(&Ticket{kind: j.class.kind, info: j.info, charge: int64(j.info.Work)}).reimburse()
+	j.ticket().reimburse()
 }
 
 // arrive decides on a job as Router.route does.

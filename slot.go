@@ -69,10 +69,10 @@ func (p *pool) serve(t *Ticket) {
 // call runtime.Goexit, nothing can, and it is called here.
 func (p *pool) runClaimed(t *Ticket) {
 	t.slot = &slot{Context: t.ctx, pool: p, due: t.due(), long: t.long(), kind: t.kind}
-	crowded := t.info.Predicted >= yieldFrom && (t.long() || p.busy() >= p.slots.Load())
+	crowded := t.job.predicted >= yieldFrom && (t.long() || p.busy() >= p.slots.Load())
 	if t.started == 0 || crowded {
-		if t.started = t.router.now(); crowded {
-			t.started = giveWay(t.router, t.info.Predicted, t.started)
+		if t.started = t.router().now(); crowded {
+			t.started = giveWay(t.router(), t.job.predicted, t.started)
 		}
 		if t.endIfPointless(t.started) {
 			return
@@ -93,8 +93,8 @@ func (p *pool) runClaimed(t *Ticket) {
 // Others may be woken here, which takes much stack: runClaimed has returned.
 func (p *pool) finish(t *Ticket) {
 	t.slot.left.Store(true)
-	router := t.router
-	p.release(workLoad(t.charge), t.slot.long)
+	router := t.router()
+	p.release(workLoad(t.charge()), t.slot.long)
 	router.nudge()
 	t.deliver()
 }
@@ -124,7 +124,7 @@ func (t *Ticket) endIfPointless(now int64) bool {
 	switch {
 	case t.ctx.Err() != nil:
 		t.endWithdrawn(withdrawn(t.ctx))
-	case t.info.Budget > 0 && !t.probe && now+2*int64(t.info.Predicted)+int64(startMargin) > int64(t.info.Deadline):
+	case t.job.budget > 0 && !t.probe && now+2*int64(t.job.predicted)+int64(startMargin) > t.deadline():
 		t.refuseLate(reasonNoTime)
 	default:
 		return false

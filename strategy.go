@@ -109,7 +109,7 @@ func (s *spawn) run(t *Ticket) {
 		t.endWithdrawn(withdrawn(t.ctx))
 		return
 	}
-	t.exec(t.ctx, t.router.now())
+	t.exec(t.ctx, t.router().now())
 }
 
 func (s *spawn) Load() Load                  { return Load{Running: int(s.running.Load())} }

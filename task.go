@@ -134,24 +134,18 @@ func (t *Task[In, Out]) SubmitWith(ctx context.Context, in In, h Hints) (Out, er
 }
 
 func (t *Task[In, Out]) submit(ctx context.Context, in In, h *Hints) (out Out, err error) {
-	item, _ := t.pool.Get().(*taskItem[In, Out])
+	item, err := t.submitted(ctx, in, h)
 	if item == nil {
-		item = &taskItem[In, Out]{}
-		t.router.newTicket(&item.Ticket)
+		return out, err
 	}
-	item.task, item.in, item.work, item.kind = t, in, item, t.kind
-	if err = t.describe(&item.info, in, h); err == nil {
-		var arrived time.Time
-		if h != nil {
-			arrived = h.Arrived
-		}
-		err = t.router.submit(ctx, &item.Ticket, arrived)
+	if err == nil {
+		err = item.proceed()
 	}
-	fate, again := item.fate, !item.custom
+	fate := item.fate
 	if fate == fateReturned {
 		out = item.out
 	}
-	if again {
+	if !item.custom {
 		var zeroIn In
 		var zeroOut Out
 		item.reset()
@@ -162,20 +156,50 @@ func (t *Task[In, Out]) submit(ctx context.Context, in In, h *Hints) (out Out, e
 	return out, err
 }
 
+// submitted returns the item if it was admitted, or refused after all, then with the
+// error. Its frame is large, and is gone when the job runs.
+//
+//go:noinline
+func (t *Task[In, Out]) submitted(ctx context.Context, in In, h *Hints) (*taskItem[In, Out], error) {
+	q := request{ctx: ctx, kind: t.kind}
+	if err := t.describe(&q.info, in, h); err != nil {
+		return nil, err
+	}
+	var arrived time.Time
+	if h != nil {
+		arrived = h.Arrived
+	}
+	if err := t.router.decide(&q, arrived); err != nil {
+		return nil, err
+	}
+	item, _ := t.pool.Get().(*taskItem[In, Out])
+	if item == nil {
+		item = &taskItem[In, Out]{task: t}
+		t.router.newTicket(&item.Ticket, t.kind)
+		item.wake = make(chan struct{}, 1)
+	}
+	item.in, item.work = in, item
+	return item, t.router.admit(&item.Ticket, &q)
+}
+
 // Go starts one item without waiting for it. The error is a refusal, or says
 // that a hint cannot be used. See [Router.Go].
 func (t *Task[In, Out]) Go(ctx context.Context, in In) (*Future[Out], error) {
-	item := &taskItem[In, Out]{task: t, in: in}
-	t.router.newTicket(&item.Ticket)
-	item.work, item.kind = item, t.kind
-	if err := t.describe(&item.info, in, nil); err != nil {
+	q := request{ctx: ctx, kind: t.kind}
+	if err := t.describe(&q.info, in, nil); err != nil {
 		return nil, err
 	}
-	item.future = newFuture[Out](&item.Ticket)
-	if err := t.router.start(ctx, &item.Ticket, time.Time{}); err != nil {
+	q.info.Async = true
+	if err := t.router.decide(&q, time.Time{}); err != nil {
 		return nil, err
 	}
-	return item.future, nil
+	item := &goItem[In, Out]{taskItem: taskItem[In, Out]{task: t, in: in}}
+	t.router.newTicket(&item.Ticket, t.kind)
+	item.work, item.future.of = item, item
+	if err := t.router.start(&item.Ticket, &item.own, &q); err != nil {
+		return nil, err
+	}
+	return &item.future, nil
 }
 
 // describe fills in what a policy will know of the item. h may be nil.
@@ -203,10 +227,15 @@ func (t *Task[In, Out]) describe(info *JobInfo, in In, h *Hints) error {
 // taskItem is a ticket with its item.
 type taskItem[In, Out any] struct {
 	Ticket
-	task   *Task[In, Out]
-	in     In
-	out    Out
-	future *Future[Out] // Go only
+	task *Task[In, Out]
+	in   In
+	out  Out
+}
+
+// goItem is a taskItem from Go.
+type goItem[In, Out any] struct {
+	taskItem[In, Out]
+	async[Out]
 }
 
 func (i *taskItem[In, Out]) run(ctx context.Context) (err error) {
@@ -214,13 +243,21 @@ func (i *taskItem[In, Out]) run(ctx context.Context) (err error) {
 	return err
 }
 
-func (i *taskItem[In, Out]) finished() { i.future.complete(i.out) }
+func (i *taskItem[In, Out]) result() Out { return i.out }
+
+// itemOf is the item of which t is the ticket.
+func (*Task[In, Out]) itemOf(t *Ticket) *taskItem[In, Out] {
+	if i, ok := t.work.(*taskItem[In, Out]); ok {
+		return i
+	}
+	return &t.work.(*goItem[In, Out]).taskItem
+}
 
 // callBatch does one call for all members and gives each its result.
 func (t *Task[In, Out]) callBatch(ctx context.Context, members []*Ticket) error {
 	ins := make([]In, len(members))
 	for i, m := range members {
-		ins[i] = m.work.(*taskItem[In, Out]).in
+		ins[i] = t.itemOf(m).in
 	}
 	outs, err := t.spec.Batch(ctx, ins)
 	err = itemErrors(t.spec.Name, len(members), len(outs), err, func(i int, err error) { members[i].err = err })
@@ -228,7 +265,7 @@ func (t *Task[In, Out]) callBatch(ctx context.Context, members []*Ticket) error 
 		return err
 	}
 	for i := range outs {
-		members[i].work.(*taskItem[In, Out]).out = outs[i]
+		t.itemOf(members[i]).out = outs[i]
 	}
 	return nil
 }

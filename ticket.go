@@ -2,6 +2,7 @@ package helix
 
 import (
 	"context"
+	"math"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -15,49 +16,60 @@ import (
 // After Run or Refuse has returned a strategy must not touch the ticket:
 // tickets of the built-in strategies are used again.
 type Ticket struct {
-	router *Router
-	cfg    *RouterConfig // in force when the job was decided on
-	kind   *kind
-	lane   *lane
-	work   work
+	kind *kind
+	cfg  *RouterConfig // in force when the job was decided on
+	work work
 	// ctx is the submitter's for Submit and the router's for Go. It is kept
 	// because the job may start on another goroutine than the one that has it.
-	ctx    context.Context
-	cancel context.CancelFunc // of ctx; Go only
-	span   context.Context    // what Hooks.Start returned, for Hooks.Done
-	// wake tells a waiting submitter what to do. One value is sent to it for
-	// each ticket whose next was stepWait and that was not withdrawn. Submit only.
-	wake chan step
-	next step // what the submitter is to do once Offer has returned; set by Offer
+	ctx context.Context
+	// wake rouses a waiting submitter, once told says what to do. One value is sent to it
+	// for each ticket whose next was stepWait and that was not withdrawn. Submit only.
+	wake chan struct{}
 
 	state   atomic.Int32
-	shard   uint32 // which of the sharded counters this ticket writes
-	custom  bool   // offered to a strategy from outside: never used again
-	home    bool   // ran on its submitter's goroutine, which needs no waking
-	sampled bool   // its run time is to be learned
-	probe   bool   // admitted to heal a wrong estimate: runs even if that seems vain
+	members int32 // jobs in the same call
+	shard   uint8 // which of the sharded counters this ticket writes
+	next    step  // what the submitter is to do once Offer has returned; set by Offer
+	told    step  // what it is to do when it has been woken
 	fate    fate
+	custom  bool // offered to a strategy from outside: never used again
+	home    bool // ran on its submitter's goroutine, which needs no waking
+	sampled bool // its run time is to be learned
+	probe   bool // admitted to heal a wrong estimate: runs even if that seems vain
 
-	info     JobInfo
-	decision Decision
-	slot     *slot  // that it runs in; nil if in none
-	event    *Event // nil unless the decision was sampled
-	charge   int64  // CPU ns charged to the ledger at admission
+	job    brief
+	choice choice
+	slot   *slot // that it runs in; nil if in none
+	watch  *watch
 
 	// Nanoseconds since the router was made.
 	arrived, decided, started, ended int64
 
-	err     error
-	members int // jobs in the same call
-
+	err   error
 	place waiter // in the pool's queue; guarded by pool.mu
 	batch *batch // guarded by batcher.mu
+}
+
+// brief is what a ticket keeps of its JobInfo: the rest follows from it. What it is
+// for, see there.
+type brief struct {
+	cost, scaling                   float64
+	predicted, work, spread, budget time.Duration
+	samples                         uint64
+	priority                        Priority
+	batchable, waits, async         bool
+}
+
+// watch is what few tickets need: those of which a hook or a watcher wants to know.
+type watch struct {
+	event *Event          // nil unless the decision was sampled
+	span  context.Context // what Hooks.Start returned, for Hooks.Done; nil: the job's own
 }
 
 // work is the typed shell around a ticket: it knows what to run.
 type work interface {
 	run(ctx context.Context) error // runs the job and keeps its value
-	finished()                     // Go only: completes the future
+	finished()                     // Go only: ends the ctx and completes the future
 }
 
 // The states of a ticket.
@@ -90,11 +102,63 @@ const (
 	fateExited // runtime.Goexit
 )
 
+// router is the one that the ticket belongs to.
+func (t *Ticket) router() *Router { return t.kind.router }
+
+// lane is that of the strategy it was offered to.
+func (t *Ticket) lane() *lane { return t.kind.router.lanes[t.choice.lane] }
+
+// charge is the CPU ns charged to the ledger at admission. What runs in place pays when
+// it has ended, which is at once.
+func (t *Ticket) charge() int64 {
+	if t.choice.lane == laneInline {
+		return 0
+	}
+	return int64(t.job.work)
+}
+
+// deadline is when its budget ends. It must have one.
+func (t *Ticket) deadline() int64 { return deadline(t.arrived, t.job.budget) }
+
+// deadline is arrived + budget, or as late as can be where that overflows.
+func deadline(arrived int64, budget time.Duration) int64 {
+	if int64(budget) < math.MaxInt64-max(arrived, 0) {
+		return arrived + int64(budget)
+	}
+	return math.MaxInt64
+}
+
 // Info returns what the router knows of the job.
-func (t *Ticket) Info() JobInfo { return t.info }
+func (t *Ticket) Info() JobInfo {
+	b := &t.job
+	j := JobInfo{
+		Kind: t.kind.name, Cost: b.cost, Scaling: b.scaling,
+		Predicted: b.predicted, Work: b.work, Spread: b.spread, Samples: b.samples,
+		Budget: b.budget, Priority: b.priority, Batchable: b.batchable, Waits: b.waits, Async: b.async,
+	}
+	j.meet(t.arrived, t.decided)
+	return j
+}
+
+// brief is what is worth keeping of j.
+func (j *JobInfo) brief() brief {
+	return brief{
+		cost: j.Cost, scaling: j.Scaling,
+		predicted: j.Predicted, work: j.Work, spread: j.Spread, samples: j.Samples,
+		budget: j.Budget, priority: j.Priority, batchable: j.Batchable, waits: j.Waits, async: j.Async,
+	}
+}
+
+// meet fills in by when a job that arrived then, and is decided on at time now, must end.
+func (j *JobInfo) meet(arrived, now int64) {
+	if j.Budget > 0 {
+		j.Deadline = time.Duration(deadline(arrived, j.Budget))
+		j.Slack = j.Deadline - time.Duration(now)
+	}
+}
 
 // Decision returns the decision that led to the strategy.
-func (t *Ticket) Decision() Decision { return t.decision }
+func (t *Ticket) Decision() Decision { return t.choice.decision(t.lane().name) }
 
 // Context is done when the job is no longer wanted: a ticket that is still
 // queued then is withdrawn by its submitter, and Run does nothing.
@@ -108,7 +172,7 @@ func (t *Ticket) Run() bool {
 		return false
 	}
 	defer t.deliver() // also after runtime.Goexit
-	t.exec(t.ctx, t.router.now())
+	t.exec(t.ctx, t.router().now())
 	return true
 }
 
@@ -132,10 +196,10 @@ func (t *Ticket) withdraw(err error) bool {
 	if !t.state.CompareAndSwap(stateQueued, stateWithdrawn) {
 		return false
 	}
-	if t.lane.index == laneBatch && !t.custom {
+	if t.choice.lane == laneBatch && !t.custom {
 		t.kind.batcher.Load().leave(t)
 	} else {
-		t.router.pool.remove(&t.place, workLoad(t.charge))
+		t.router().pool.remove(&t.place, workLoad(t.charge()))
 	}
 	t.endWithdrawn(err)
 	return true
@@ -153,7 +217,7 @@ func (t *Ticket) exec(ctx context.Context, started int64) {
 		if t.fate == fateExited {
 			t.fate, t.err = rescue(recover())
 		}
-		t.ended = t.router.now()
+		t.ended = t.router().now()
 		t.kind.learn(t)
 		t.settle()
 	}()
@@ -169,10 +233,15 @@ func (t *Ticket) exec(ctx context.Context, started int64) {
 //
 //go:noinline
 func (t *Ticket) startHook(ctx context.Context) context.Context {
-	if t.span = t.cfg.Hooks.Start(ctx, t.info, t.decision); t.span != nil {
-		return t.span
+	span := t.cfg.Hooks.Start(ctx, t.Info(), t.Decision())
+	if span == nil || span == ctx {
+		return ctx
 	}
-	return ctx
+	if t.watch == nil {
+		t.watch = &watch{}
+	}
+	t.watch.span = span
+	return span
 }
 
 // rescue tells a panic with value v from a runtime.Goexit (v is nil).
@@ -191,15 +260,15 @@ func (t *Ticket) settle() {
 		status = Failed
 	}
 	latency := time.Duration(t.ended - t.arrived)
-	t.kind.cell(t.shard).end(status, t.info.Budget, latency)
-	t.lane.latency.recordAt(t.shard, latency)
-	if t.event != nil || t.cfg.Hooks.Done != nil {
+	t.kind.cell(t.shard).end(status, t.job.budget, latency)
+	t.lane().latency.recordAt(uint32(t.shard), latency)
+	if t.watch != nil || t.cfg.Hooks.Done != nil {
 		t.tell(status)
 	}
 	if t.fate != fateReturned {
 		t.reportFate()
 	}
-	t.router.nudge()
+	t.router().nudge()
 }
 
 // reportFate logs what nobody may get to know otherwise.
@@ -208,10 +277,10 @@ func (t *Ticket) settle() {
 func (t *Ticket) reportFate() {
 	switch {
 	case t.fate == fateExited:
-		t.router.logPanic(t, "helix: job called runtime.Goexit", nil, nil)
-	case t.fate == fatePanicked && t.info.Async:
+		t.router().logPanic(t.kind, t.cfg, "helix: job called runtime.Goexit", nil, nil)
+	case t.fate == fatePanicked && t.job.async:
 		p := t.err.(*PanicError)
-		t.router.logPanic(t, "helix: panic in a job from Go", p.Value, p.Stack)
+		t.router().logPanic(t.kind, t.cfg, "helix: panic in a job from Go", p.Value, p.Stack)
 	}
 }
 
@@ -219,45 +288,53 @@ func (t *Ticket) reportFate() {
 // caller owns the ticket.
 func (t *Ticket) refuseLate(reason string) {
 	t.fate = fateNotRun
-	t.ended = t.router.now()
+	t.ended = t.router().now()
 	t.reimburse()
-	t.decision.drop(reason)
-	t.err = &DropError{Decision: t.decision}
-	t.kind.cell(t.shard).dropLate(t.router.reasons.index(reason), t.info.Budget)
-	if t.event != nil {
+	t.choice.drop(reason)
+	t.err = &DropError{Decision: t.Decision()}
+	t.kind.cell(t.shard).dropLate(t.router().reasons.index(reason), t.job.budget)
+	if t.watch != nil {
 		t.tell(Dropped)
 	}
-	t.router.nudge()
+	t.router().nudge()
 }
 
 // endWithdrawn ends a ticket that its submitter, or Close, gave up.
 func (t *Ticket) endWithdrawn(err error) {
 	t.fate = fateNotRun
-	t.ended = t.router.now()
+	t.ended = t.router().now()
 	t.reimburse()
 	t.err = err
 	t.kind.cell(t.shard).withdrawn.Add(1)
-	if t.event != nil {
+	if t.watch != nil {
 		t.tell(Withdrawn)
 	}
-	t.router.nudge()
+	t.router().nudge()
 }
 
 // deliver lets the submitter know that the ticket has ended. The ticket must
 // not be touched afterwards.
 func (t *Ticket) deliver() {
 	switch {
-	case t.info.Async:
-		t.cancel()
+	case t.job.async:
 		t.work.finished()
 	case !t.home:
-		t.wake <- stepDone
+		t.rouse(stepDone)
 	}
 }
 
-// proceed does what its submitter must, and returns when the ticket has ended. The
-// ticket was accepted by a strategy.
-func (t *Ticket) proceed() {
+// finished is for tickets of Submit, whose submitter waits.
+func (*Ticket) finished() {}
+
+// rouse wakes the submitter, which waits, for that step.
+func (t *Ticket) rouse(next step) {
+	t.told = next
+	t.wake <- struct{}{}
+}
+
+// proceed does what its submitter must, and returns the job's error when the ticket has
+// ended. The ticket was accepted by a strategy.
+func (t *Ticket) proceed() error {
 	next := t.next
 	if next == stepWait {
 		next = t.await()
@@ -268,11 +345,15 @@ func (t *Ticket) proceed() {
 		t.exec(t.ctx, t.decided)
 	case stepRun:
 		t.home = true
-		t.router.pool.serve(t)
+		t.router().pool.serve(t)
 	case stepLead:
 		t.batch.lead(t)
 	}
+	return t.err
 }
+
+// self is the ticket, for those who embed it.
+func (t *Ticket) self() *Ticket { return t }
 
 // await blocks until the ticket has ended, or its submitter is to run it.
 //
@@ -280,22 +361,23 @@ func (t *Ticket) proceed() {
 func (t *Ticket) await() step {
 	done := t.ctx.Done()
 	if done == nil {
-		return <-t.wake // without a select, which costs more than all else here
+		<-t.wake // without a select, which costs more than all else here
+		return t.told
 	}
 	select {
-	case next := <-t.wake:
-		return next
+	case <-t.wake:
 	case <-done:
 		if t.withdraw(withdrawn(t.ctx)) {
 			return stepDone
 		}
-		return <-t.wake // somebody has claimed it: wait for the end
+		<-t.wake // somebody has claimed it: wait for the end
 	}
+	return t.told
 }
 
 // launch runs f(t) on a new goroutine that Close waits for.
 func (t *Ticket) launch(f func(*Ticket)) {
-	r, c := t.router, t.kind.cell(t.shard)
+	r, c := t.router(), t.kind.cell(t.shard)
 	c.goroutines.Add(1)
 	go func() {
 		defer func() {
@@ -319,8 +401,8 @@ func (t *Ticket) worked() time.Duration {
 func (t *Ticket) outcome(status Status) Outcome {
 	o := Outcome{Status: status, Err: t.err, Latency: time.Duration(t.ended - t.arrived)}
 	if t.fate != fateNotRun {
-		o.Wait, o.Run, o.Members = time.Duration(t.started-t.decided), time.Duration(t.ended-t.started), t.members
-		o.InBudget = t.info.Budget > 0 && o.Latency <= t.info.Budget
+		o.Wait, o.Run, o.Members = time.Duration(t.started-t.decided), time.Duration(t.ended-t.started), int(t.members)
+		o.InBudget = t.job.budget > 0 && o.Latency <= t.job.budget
 	} else {
 		o.Wait = time.Duration(t.ended - t.decided)
 	}
@@ -333,26 +415,28 @@ func (t *Ticket) outcome(status Status) Outcome {
 //go:noinline
 func (t *Ticket) tell(status Status) {
 	o := t.outcome(status)
-	if t.event != nil {
-		t.event.Outcome = o
-		t.router.watchers.send(t.event)
-		t.event = nil
+	ctx := t.ctx
+	if t.watch != nil {
+		if e := t.watch.event; e != nil {
+			e.Outcome = o
+			t.router().watchers.send(e)
+		}
+		if t.watch.span != nil {
+			ctx = t.watch.span
+		}
+		t.watch = nil
 	}
 	if done := t.cfg.Hooks.Done; done != nil && t.fate != fateNotRun {
 		defer func() {
 			if v := recover(); v != nil {
-				t.router.logPanic(t, "helix: panic in Hooks.Done", v, debug.Stack())
+				t.router().logPanic(t.kind, t.cfg, "helix: panic in Hooks.Done", v, debug.Stack())
 			}
 		}()
-		ctx := t.ctx
-		if t.span != nil {
-			ctx = t.span
-		}
-		done(ctx, t.info, o)
+		done(ctx, t.Info(), o)
 	}
 }
 
-// reset makes the ticket ready for its next job; wake and shard stay.
+// reset makes the ticket ready for its next job; kind, wake and shard stay.
 func (t *Ticket) reset() {
-	*t = Ticket{router: t.router, wake: t.wake, shard: t.shard}
+	*t = Ticket{kind: t.kind, wake: t.wake, shard: t.shard}
 }

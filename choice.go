@@ -1,0 +1,127 @@
+package helix
+
+import "time"
+
+// choice is a [Decision] in a form that is cheap to make and that every ticket can
+// keep: a strategy by its place, and alternatives that are shared. It is 72 B where a
+// Decision is 200, which each job that waits would hold, and each decision would clear.
+type choice struct {
+	lane     int8 // in Router.lanes, or laneNone
+	dropped  bool // refused; lane is the strategy it would have had
+	diverted [2]diversion
+	reason   string
+
+	wait, run, slack time.Duration
+	demand, share    float64
+
+	rejected *[4]Alternative // nil: none; never written
+}
+
+// The places of the built-in strategies in Router.lanes.
+const (
+	laneNone   = -1
+	laneInline = iota - 1
+	laneSpawn
+	laneCPUPool
+	laneBatch
+)
+
+// laneNames are the strategies that the built-in policies choose among.
+var laneNames = [...]string{laneInline: Inline, laneSpawn: Spawn, laneCPUPool: CPUPool, laneBatch: Batch}
+
+// diversion is why a strategy that the policy chose cannot be used.
+type diversion uint8
+
+const (
+	divertUnbatchable diversion = iota + 1
+	divertAsync
+	divertNestedPool
+	divertNestedBatch
+)
+
+// diversions are the alternatives that they leave behind.
+var diversions = [...]Alternative{
+	divertUnbatchable: {Batch, notBatch},
+	divertAsync:       {Inline, notAsync},
+	divertNestedPool:  {CPUPool, reasonNested},
+	divertNestedBatch: {Batch, reasonNested},
+}
+
+// drop makes c a refusal.
+func (c *choice) drop(reason string) { c.dropped, c.reason = true, reason }
+
+// choose takes a strategy.
+func (c *choice) choose(lane int8, reason string, rejected *[4]Alternative) {
+	c.lane, c.reason, c.rejected = lane, reason, rejected
+}
+
+// divert takes another strategy than the policy chose.
+func (c *choice) divert(why diversion, lane int8, reason string) {
+	c.lane, c.reason = lane, reason
+	if c.diverted[0] == 0 {
+		c.diverted[0] = why
+	} else {
+		c.diverted[1] = why
+	}
+}
+
+// decision is c in full, of which name is that of the lane.
+func (c *choice) decision(name string) Decision {
+	d := Decision{Strategy: name, Reason: c.reason, Wait: c.wait, Run: c.run, Slack: c.slack, Demand: c.demand, Share: c.share}
+	if c.rejected != nil {
+		d.Rejected = *c.rejected
+	}
+	for _, why := range c.diverted {
+		if why != 0 {
+			d.reject(diversions[why].Strategy, diversions[why].Reason)
+		}
+	}
+	if c.dropped {
+		d.drop(c.reason)
+	}
+	return d
+}
+
+// builtin is the decision of a policy that chooses among the built-in strategies.
+func (c *choice) builtin() Decision {
+	if c.lane == laneNone {
+		return c.decision("")
+	}
+	return c.decision(laneNames[c.lane])
+}
+
+// choose asks the policy. Those that come with the library are asked by reference:
+// copies of all that a decision takes would make the stack of every submitting
+// goroutine grow.
+func (r *Router) choose(policy Policy, k *kind, j *JobInfo, p *Pressure, c *choice) {
+	switch policy := policy.(type) { // not by a method: whoever embeds a policy would inherit it
+	case AdaptivePolicy:
+		policy.choose(j, p, c)
+	case ThresholdPolicy:
+		policy.choose(j, p, c)
+	default:
+		r.chooseByValue(policy, k, j, p, c)
+	}
+}
+
+//go:noinline
+func (r *Router) chooseByValue(policy Policy, k *kind, j *JobInfo, p *Pressure, c *choice) {
+	d := policy.Choose(*j, *p)
+	*c = choice{lane: laneNone, wait: d.Wait, run: d.Run, slack: d.Slack, demand: d.Demand, share: d.Share}
+	if l := r.lane(d.Strategy); l != nil {
+		c.lane = int8(l.index)
+	} else if c.dropped = true; d.Strategy != Drop {
+		d.reject(d.Strategy, reasonNoStrategy)
+		d.Reason = reasonNoStrategy
+	}
+	c.reason = d.Reason
+	// A policy's alternatives are few, and those of one kind mostly the same.
+	if d.Rejected == ([4]Alternative{}) {
+		return
+	}
+	if c.rejected = k.rejected.Load(); c.rejected == nil || *c.rejected != d.Rejected {
+		c.rejected = new([4]Alternative)
+		*c.rejected = d.Rejected
+		k.rejected.Store(c.rejected)
+	}
+}
