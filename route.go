@@ -284,7 +284,7 @@ func (r *Router) dropError(q *request, reason int, retry time.Duration) error {
 	last := &q.kind.dropErrors[reason]
 	if e := last.Load(); e != nil && q.decided-e.at < int64(time.Millisecond) &&
 		e.cost == q.info.Cost && e.budget == q.info.Budget && e.priority == q.info.Priority &&
-		e.Decision.Reason == q.choice.reason {
+		(reason < maxReasons-1 || e.Decision.Reason == q.choice.reason) {
 		return e
 	}
 	return r.newDropError(q, last, retry)

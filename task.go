@@ -161,7 +161,7 @@ func (t *Task[In, Out]) submit(ctx context.Context, in In, h *Hints) (out Out, e
 //
 //go:noinline
 func (t *Task[In, Out]) submitted(ctx context.Context, in In, h *Hints) (*taskItem[In, Out], error) {
-	q := request{ctx: ctx, kind: t.kind}
+	q := request{ctx: ctx, kind: t.kind, info: t.info}
 	if err := t.describe(&q.info, in, h); err != nil {
 		return nil, err
 	}
@@ -185,7 +185,7 @@ func (t *Task[In, Out]) submitted(ctx context.Context, in In, h *Hints) (*taskIt
 // Go starts one item without waiting for it. The error is a refusal, or says
 // that a hint cannot be used. See [Router.Go].
 func (t *Task[In, Out]) Go(ctx context.Context, in In) (*Future[Out], error) {
-	q := request{ctx: ctx, kind: t.kind}
+	q := request{ctx: ctx, kind: t.kind, info: t.info}
 	if err := t.describe(&q.info, in, nil); err != nil {
 		return nil, err
 	}
@@ -202,9 +202,8 @@ func (t *Task[In, Out]) Go(ctx context.Context, in In) (*Future[Out], error) {
 	return &item.future, nil
 }
 
-// describe fills in what a policy will know of the item. h may be nil.
+// describe fills in what a policy will know of the item beyond t.info. h may be nil.
 func (t *Task[In, Out]) describe(info *JobInfo, in In, h *Hints) error {
-	*info = t.info
 	if h != nil {
 		if err := h.validate(); err != nil {
 			return err
