@@ -44,13 +44,14 @@ type batcher struct {
 
 	mu      sync.Mutex // taken before pool.mu
 	forming *batch     // takes members; guarded by mu
-	stats   BatchStats // guarded by mu
-	oldest  int64      // longest wait of an item, in ns; guarded by mu
 
 	fill    atomic.Int64 // members of forming; written under mu, read by decisions
 	running atomic.Int64 // jobs in running calls
 	calls   atomic.Int64 // made so far
-	latest  atomic.Int64 // jobs in the latest of them
+	items   atomic.Int64 // jobs in them
+	full    atomic.Int64 // calls with as many as there may be
+	latest  atomic.Int64 // jobs in the latest call
+	oldest  atomic.Int64 // longest wait of an item, in ns
 }
 
 // batch is some jobs of one kind that will share a call and a slot. With its slot
@@ -62,11 +63,20 @@ type batch struct {
 	slot    slot
 	members []*Ticket // guarded by batcher.mu; nil once sealed
 	granted bool      // has a slot, so is not in the queue; guarded by batcher.mu
+	held    bool      // stood back when it was queued; never changed
+	due     int64     // of the most urgent member; guarded by batcher.mu
+	ripe    int64     // of the first of them to be so; only if held; guarded by batcher.mu
+	full    atomic.Bool
+
+	// Written before the members are told that the call has ended.
+	each  int64   // ns it took, for each member
+	wrong float64 // by what factor the prediction of the call was wrong; 0 = not known
+
 	room    [8]*Ticket
 }
 
 func newBatch(b *batcher, due int64, long bool) *batch {
-	f := &batch{batcher: b}
+	f := &batch{batcher: b, due: due}
 	f.members = f.room[:0]
 	f.place.due, f.place.long = due, long
 	return f
@@ -91,23 +101,12 @@ func (b *batcher) offer(t *Ticket) error {
 
 	b.mu.Lock()
 	if f := b.forming; f != nil {
-		t.batch = f
-		var err error
-		if f.granted {
-			b.pool.addWork(workLoad(t.charge()))
-		} else {
-			full := len(f.members)+1 >= size
-			err = b.pool.join(&f.place, due, b.ripe(t, size), full, workLoad(t.charge()), t.cfg.CPUQueueCap)
-		}
-		if err == nil {
-			f.members = append(f.members, t)
-			b.grew(f, size)
-		}
+		err := f.join(t, due, size)
 		b.mu.Unlock()
 		return err
 	}
 	f := newBatch(b, due, t.long())
-	f.members, f.place.jobs = append(f.members, t), 1
+	f.members = append(f.members, t)
 	t.batch = f
 	var err error
 	took := b.pool.takeFree(workLoad(t.charge()), f.place.long)
@@ -116,6 +115,7 @@ func (b *batcher) offer(t *Ticket) error {
 		t.claim() // nobody else knows the ticket yet
 	} else {
 		if ripe := b.ripe(t, size); size > 1 && ripe > t.decided && t.router().ledger.scarce.Load() {
+			f.held, f.ripe = true, ripe
 			f.place.held, f.place.due, f.place.urgent = true, ripe, due
 		}
 		err = b.pool.enqueue(&f.place, f, workLoad(t.charge()), t.cfg.CPUQueueCap)
@@ -135,10 +135,39 @@ func (b *batcher) offer(t *Ticket) error {
 	return err
 }
 
+// join adds a member to the forming batch. Its waiting members are counted here, and not
+// by the pool, whose lock a join rarely needs: only if the batch has become more urgent.
+// It requires b.mu.
+func (f *batch) join(t *Ticket, due int64, size int) error {
+	b := f.batcher
+	if !f.granted && !b.pool.count(t.cfg.CPUQueueCap) {
+		return errQueueFull
+	}
+	t.batch = f
+	f.members = append(f.members, t)
+	b.pool.addWork(workLoad(t.charge()))
+	b.grew(f, size)
+	if f.granted {
+		return nil
+	}
+	sooner, full := due < f.due, len(f.members) >= size
+	f.due = min(f.due, due)
+	if f.held {
+		ripe := b.ripe(t, size)
+		sooner = sooner || ripe < f.ripe || full
+		f.ripe = min(f.ripe, ripe)
+	}
+	if sooner {
+		b.pool.hurry(&f.place, f.due, f.ripe, full)
+	}
+	return nil
+}
+
 // grew notes that f has one more member. It requires b.mu.
 func (b *batcher) grew(f *batch, size int) {
 	b.forming = f
 	if len(f.members) >= size {
+		f.full.Store(true)
 		b.forming = nil
 	}
 	b.noteFill()
@@ -187,7 +216,14 @@ func (b *batcher) leave(t *Ticket) {
 		b.forming = nil
 	}
 	b.noteFill()
-	b.pool.leave(&f.place, workLoad(t.charge()))
+	b.pool.takeWork(workLoad(t.charge()))
+	if f.granted {
+		return
+	}
+	b.pool.queued.Add(-1)
+	if len(f.members) == 0 {
+		b.pool.leave(&f.place)
+	}
 }
 
 // withdrawAll withdraws all members of a queued batch, because the router closes.
@@ -213,6 +249,7 @@ func (f *batch) grant() bool {
 	b := f.batcher
 	b.mu.Lock()
 	f.granted = true
+	b.pool.queued.Add(-int64(len(f.members)))
 	var leader *Ticket
 	for _, t := range f.members {
 		if t.claim() {

@@ -19,7 +19,7 @@ const gatherEvery = 16
 // member whose goroutine it is, already claimed.
 func (f *batch) lead(leader *Ticket) {
 	b, router := f.batcher, leader.router()
-	for n, turn := int64(1), 0; turn < gatherTurns && b.shared(); turn++ {
+	for n, turn := int64(1), 0; turn < gatherTurns && !f.full.Load() && b.shared(); turn++ {
 		runtime.Gosched()
 		grown := b.fill.Load() // of f, or of the next if f is full
 		if grown <= n {
@@ -109,11 +109,13 @@ func (f *batch) seal(leader *Ticket, now int64) []*Ticket {
 // leaveBehind queues some members of f as a batch of their own. It requires b.mu.
 func (b *batcher) leaveBehind(f *batch, rest []*Ticket) {
 	next := newBatch(b, maxDue, f.place.long)
-	next.members, next.place.jobs = rest, int32(len(rest))
+	next.members = rest
 	for _, t := range rest {
 		t.batch = next
-		next.place.due = min(next.place.due, b.due(t))
+		next.due = min(next.due, b.due(t))
 	}
+	next.place.due = next.due
+	b.pool.queued.Add(int64(len(rest)))
 	if b.forming == nil {
 		b.forming = next
 	}
@@ -127,15 +129,17 @@ func (b *batcher) note(started int64, members []*Ticket, size int) {
 	if len(members) == 0 {
 		return
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.stats.Calls++
-	b.stats.Items += uint64(len(members))
+	b.calls.Add(1)
+	b.items.Add(int64(len(members)))
 	if len(members) >= size {
-		b.stats.Full++
+		b.full.Add(1)
 	}
+	oldest := int64(0)
 	for _, t := range members {
-		b.oldest = max(b.oldest, started-t.decided)
+		oldest = max(oldest, started-t.decided)
+	}
+	for was := b.oldest.Load(); oldest > was && !b.oldest.CompareAndSwap(was, oldest); {
+		was = b.oldest.Load()
 	}
 }
 
@@ -143,7 +147,6 @@ func (b *batcher) note(started int64, members []*Ticket, size int) {
 // to be taken off, and ends all members.
 func (f *batch) run(started int64, members []*Ticket, work poolLoad) {
 	b, router := f.batcher, members[0].router()
-	b.calls.Add(1)
 	b.latest.Store(int64(len(members)))
 	b.running.Add(int64(len(members)))
 	members[0].kind.demand.start(started)
@@ -152,7 +155,11 @@ func (f *batch) run(started int64, members []*Ticket, work poolLoad) {
 		b.pool.release(work, f.place.long)
 		router.nudge()
 		for _, t := range members {
-			t.deliver()
+			if t.told == stepSettle {
+				t.wake <- struct{}{}
+			} else {
+				t.deliver()
+			}
 		}
 	}()
 	ctx, stop := f.context(members)
@@ -176,9 +183,13 @@ func (f *batch) run(started int64, members []*Ticket, work poolLoad) {
 				t.err = err
 			}
 		}
-		members[0].kind.learnBatch(members, time.Duration(ended-started-s.away.Load()))
+		f.learn(members, time.Duration(ended-started-s.away.Load()))
 		for _, t := range members {
-			t.settle()
+			if t.home || t.observed() {
+				t.settleMember()
+			} else {
+				t.told = stepSettle
+			}
 		}
 	}()
 	if members[0].cfg.Hooks.Start != nil {
@@ -188,6 +199,52 @@ func (f *batch) run(started int64, members []*Ticket, work poolLoad) {
 	}
 	err = b.call(s, members)
 	how = fateReturned
+}
+
+// learn takes in the call for all those members, that took so long. Their accounts are
+// put right by how wrong the prediction of the call was, not by how full the batch: they
+// pay for a full one, or too few would be let in for batches to fill.
+func (f *batch) learn(members []*Ticket, run time.Duration) {
+	k := members[0].kind
+	units, sampled := 0.0, false
+	for _, t := range members {
+		units += k.calls.cost(t.job.cost)
+		sampled = sampled || t.sampled
+	}
+	returned := members[0].fate == fateReturned
+	f.each = int64(run) / int64(len(members))
+	if predicted := k.calls.predict(units); predicted > 0 && returned {
+		f.wrong = min(float64(run)/predicted, maxStep)
+	}
+	paid := int64(0)
+	for _, t := range members {
+		paid += f.part(t)
+	}
+	k.cell(members[0].shard).unfilled.Add(int64(run) - paid)
+	if returned && sampled {
+		k.calls.observe(len(members), units, run)
+	}
+}
+
+// part is what a member pays for the call.
+func (f *batch) part(t *Ticket) int64 {
+	if f.wrong > 0 {
+		return int64(float64(t.charge()) * f.wrong)
+	}
+	return f.each
+}
+
+// settleMember does the accounting of one member of a call that has ended. Each does its
+// own, on its own processor, unless it is observed: so the slot is free the sooner.
+func (t *Ticket) settleMember() {
+	t.pay(t.batch.part(t))
+	t.settle()
+}
+
+// observed reports that somebody must learn of the job's end before, or because nobody
+// waits, without its submitter.
+func (t *Ticket) observed() bool {
+	return t.job.async || t.watch != nil || t.cfg.Hooks.Done != nil
 }
 
 // context returns the ctx of the call. A lone member's is its own. Otherwise it

@@ -234,33 +234,6 @@ func (t *Ticket) reimburse() {
 	c.admitted.Add(-t.charge())
 }
 
-// learnBatch takes in one call for all those members. Their accounts are put
-// right by how wrong the prediction of the call was, not by how full the batch:
-// they pay for a full one, or too few would be let in for batches to fill.
-func (k *kind) learnBatch(members []*Ticket, run time.Duration) {
-	units := 0.0
-	for _, t := range members {
-		units += k.calls.cost(t.job.cost)
-	}
-	wrong := 0.0 // not known
-	if predicted := k.calls.predict(units); predicted > 0 && members[0].fate == fateReturned {
-		wrong = min(float64(run)/predicted, maxStep)
-	}
-	paid := int64(0)
-	for _, t := range members {
-		part := int64(run) / int64(len(members))
-		if wrong > 0 {
-			part = int64(float64(t.charge()) * wrong)
-		}
-		t.pay(part)
-		paid += part
-	}
-	k.cell(members[0].shard).unfilled.Add(int64(run) - paid)
-	if members[0].fate == fateReturned {
-		k.calls.observe(len(members), units, run)
-	}
-}
-
 // register makes a kind for a Task.
 func (r *Router) register(info JobInfo, weight float64, b *batcher) (*kind, error) {
 	r.kindsMu.Lock()

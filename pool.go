@@ -19,23 +19,23 @@ import (
 // The queue is ordered by due time, earliest first, then by arrival: earliest
 // deadline first meets all deadlines that can be met (Liu and Layland, 1973).
 type pool struct {
+	// What every decision reads: on one line of the cache.
+
 	// load is the slots in use and the predicted work, one word so that taking a free
 	// slot is one compare-and-swap and no lock. Changed by whoever takes or gives a
 	// slot, queues or leaves.
 	load     atomic.Uint64 // a poolLoad
 	slots    atomic.Int64  // capacity; written by New and Update
+	queued   atomic.Int64  // jobs that wait, all members of a batch
+	firstDue atomic.Int64  // due of the first in the queue, maxDue when empty; written under mu
 	longBusy atomic.Int64  // slots held by long runs
 	spare    atomic.Bool   // a slot was free, and nobody waited, since the ledger last asked
-
-	clock func() int64 // ns since the router was made
+	_        [16]byte
 
 	mu     sync.Mutex
-	closed bool      // guarded by mu
-	queue  waitQueue // guarded by mu
-
-	// Written under mu only, read by every decision.
-	queued   atomic.Int64 // jobs in queue, all members of a batch
-	firstDue atomic.Int64 // due of the first in the queue; maxDue when empty
+	closed bool         // guarded by mu
+	queue  waitQueue    // guarded by mu
+	clock  func() int64 // ns since the router was made
 }
 
 // poolLoad is the number of slots in use, in the low slotBits, and above them the
@@ -88,7 +88,7 @@ func (p *pool) Offer(t *Ticket) error {
 	for turn := 0; !p.takeFree(work, long); turn++ {
 		if turn == shortTurns || t.job.async || t.job.predicted == 0 || t.job.predicted >= yieldFrom {
 			t.started = 0
-			t.place.due, t.place.jobs, t.place.long = t.due(), 1, long
+			t.place.due, t.place.job, t.place.long = t.due(), true, long
 			err := p.enqueue(&t.place, t, work, t.cfg.CPUQueueCap)
 			p.grant()
 			return err
@@ -147,23 +147,32 @@ func (p *pool) take(work poolLoad) bool {
 	}
 }
 
-// enqueue puts w into the queue. The caller must call grant after it, holding no
-// lock: a slot may have become free before anybody could see w there.
+// enqueue puts w into the queue, for one job. The caller must call grant after it,
+// holding no lock: a slot may have become free before anybody could see w there.
 func (p *pool) enqueue(w *waiter, g granter, work poolLoad, queueCap int) error {
-	p.mu.Lock()
-	switch {
-	case p.closed:
-		p.mu.Unlock()
-		return errPoolClosed
-	case p.queued.Load()+int64(w.jobs) > int64(queueCap):
-		p.mu.Unlock()
+	if !p.count(queueCap) {
 		return errQueueFull
+	}
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		p.queued.Add(-1)
+		return errPoolClosed
 	}
 	w.ahead = int64(p.ahead())
 	p.addWork(work)
 	p.push(w, g)
 	p.mu.Unlock()
 	return nil
+}
+
+// count counts one more job that waits, unless that would be too many.
+func (p *pool) count(queueCap int) bool {
+	if p.queued.Add(1) > int64(queueCap) {
+		p.queued.Add(-1)
+		return false
+	}
+	return true
 }
 
 // ahead is the predicted work in the pool for each slot, if none is free.
@@ -178,19 +187,20 @@ func (p *pool) ahead() time.Duration {
 func (p *pool) addWork(work poolLoad)  { p.load.Add(uint64(work)) }
 func (p *pool) takeWork(work poolLoad) { p.load.Add(-uint64(work)) }
 
-// push puts w into the queue. It requires p.mu.
+// push puts w into the queue. What it stands for was counted. It requires p.mu.
 func (p *pool) push(w *waiter, g granter) {
 	w.granter = g
 	w.due = min(w.due, maxDue-1)
 	p.queue.push(w)
-	p.queued.Add(int64(w.jobs))
 	p.firstDue.Store(p.queue.firstDue())
 }
 
 // pop takes w, which is in the queue, out of it. It requires p.mu.
 func (p *pool) pop(w *waiter) granter {
 	p.queue.remove(w)
-	p.queued.Add(-int64(w.jobs))
+	if w.job {
+		p.queued.Add(-1)
+	}
 	p.firstDue.Store(p.queue.firstDue())
 	g := w.granter
 	w.granter = nil
@@ -208,43 +218,33 @@ func (p *pool) remove(w *waiter, work poolLoad) {
 	}
 }
 
-// join adds one job to a batch that may be in the queue, and is full then or not.
-func (p *pool) join(w *waiter, due, ripe int64, full bool, work poolLoad, queueCap int) error {
+// hurry has a batch wait no longer than until due, or ripe while it stands back, which
+// it does not if it is full.
+func (p *pool) hurry(w *waiter, due, ripe int64, full bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if w.queued {
-		if p.queued.Load() >= int64(queueCap) {
-			return errQueueFull
-		}
-		w.jobs++
-		p.queued.Add(1)
-		soonest := due
-		if w.held {
-			w.urgent, soonest = min(w.urgent, due), ripe
-		}
-		if soonest < w.due {
-			p.queue.setDue(w, soonest)
-		}
-		if w.held && full {
-			p.queue.release(w)
-		}
-		p.firstDue.Store(p.queue.firstDue())
+	if !w.queued {
+		return
 	}
-	p.addWork(work)
-	return nil
+	soonest := due
+	if w.held {
+		w.urgent, soonest = min(w.urgent, due), ripe
+	}
+	if soonest < w.due {
+		p.queue.setDue(w, soonest)
+	}
+	if w.held && full {
+		p.queue.release(w)
+	}
+	p.firstDue.Store(p.queue.firstDue())
 }
 
-// leave takes one job out of a batch that may be in the queue.
-func (p *pool) leave(w *waiter, work poolLoad) {
+// leave takes a batch that has no members any more out of the queue, if it is there.
+func (p *pool) leave(w *waiter) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.takeWork(work)
 	if w.queued {
-		w.jobs--
-		p.queued.Add(-1)
-		if w.jobs == 0 {
-			p.pop(w)
-		}
+		p.pop(w)
 	}
 }
 

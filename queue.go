@@ -17,8 +17,8 @@ type waiter struct {
 	child, next, prev *waiter
 
 	order  uint32 // of arrival
-	jobs   int32  // how many jobs it stands for
 	queued bool
+	job    bool // stands for one job, not for a batch or a job that has started
 	long   bool // its run is predicted to be long
 	held   bool // stands back behind all others until due, and is then due at urgent
 }

@@ -171,7 +171,7 @@ func TestASlotBetweenTwoHoldersIsNotSpare(t *testing.T) {
 	require.True(t, p.takeFree(0, false))
 	require.True(t, p.spare.Swap(false), "nobody waits")
 	require.False(t, p.takeFree(0, false))
-	w := &waiter{due: 1, jobs: 1}
+	w := &waiter{due: 1, job: true}
 	require.NoError(t, p.enqueue(w, &yielder{resume: make(chan struct{})}, 0, 10))
 	p.load.Add(^uint64(0)) // given back, and not granted yet
 	require.True(t, p.takeFree(0, false))

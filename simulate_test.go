@@ -94,7 +94,7 @@ func (j *simJob) end() {
 			return
 		}
 		p.mu.Lock()
-		j.place.jobs = 0
+		j.place.job = false
 		p.push(&j.place, simYielder{j})
 		p.mu.Unlock()
 		p.release(0, j.place.long)
@@ -150,7 +150,7 @@ func (s *simulation) arrive(c *simClass, cost float64, run time.Duration) {
 	c.kind.demand.spend(int64(j.info.Work), j.info.Priority)
 	c.kind.cells[0].admitted.Add(int64(j.info.Work))
 	work := workLoad(int64(j.info.Work))
-	j.place.due, j.place.jobs = int64(j.info.Deadline), 1
+	j.place.due, j.place.job = int64(j.info.Deadline), true
 	j.place.long = j.info.Predicted >= longFrom
 	switch {
 	case r.pool.takeFree(work, j.place.long):

@@ -227,12 +227,11 @@ func (r *Router) kindStats(k *kind, n *counts, cfg *RouterConfig) KindStats {
 	}
 	if b := k.batcher.Load(); b != nil {
 		size, _ := b.limits(cfg)
-		b.mu.Lock()
-		batch := b.stats
-		batch.OldestWaitMs = milliseconds(time.Duration(b.oldest))
-		b.mu.Unlock()
-		batch.Forming, batch.MaxSize = int(b.fill.Load()), size
-		s.Batch = &batch
+		s.Batch = &BatchStats{
+			Forming: int(b.fill.Load()), MaxSize: size,
+			Full: uint64(b.full.Load()), Calls: uint64(b.calls.Load()), Items: uint64(b.items.Load()),
+			OldestWaitMs: milliseconds(time.Duration(b.oldest.Load())),
+		}
 	}
 	return s
 }

@@ -90,6 +90,7 @@ const (
 	stepInline             // run the job in place
 	stepRun                // a slot is yours: run the job in it
 	stepLead               // a slot is yours: run your batch in it
+	stepSettle             // your batch has run: do the accounting
 )
 
 // fate is how a job's code came back.
@@ -348,6 +349,8 @@ func (t *Ticket) proceed() error {
 		t.router().pool.serve(t)
 	case stepLead:
 		t.batch.lead(t)
+	case stepSettle:
+		t.settleMember()
 	}
 	return t.err
 }
