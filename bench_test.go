@@ -28,14 +28,14 @@ func steered(t testing.TB, strategy string) *helix.Task[int, int] {
 		cfg.InlineThreshold = 1 // ns: nothing is as short
 	}
 	k := emptyKind(strategy)
+	if strategy != helix.Batch {
+		k.Batch = nil
+	}
 	switch strategy {
 	case helix.Drop:
 		k.Budget, k.Cost = 1, func(int) float64 { return 1e9 }
 	case helix.Spawn:
 		k.Waits = true
-	case helix.Batch:
-	default:
-		k.Batch = nil
 	}
 	task := register(t, newRouter(t, cfg), k)
 	return task

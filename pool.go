@@ -67,9 +67,10 @@ const (
 	// shorter ones that wait.
 	longFrom = time.Millisecond
 	// shortTurns is how often a Submit shorter than yieldFrom lets others run and looks
-	// for a free slot again before it queues: to be put to sleep and woken costs more
-	// than such a job, and once some sleep, all who come after must too.
-	shortTurns = 2
+	// for a free slot again before it queues, while what is before it is short too. To be
+	// put to sleep and woken costs more than such a job, and once some sleep, all who come
+	// after must too, until none is left that does: it takes some turns to get there.
+	shortTurns = 8
 )
 
 func newPool(slots int, clock func() int64) *pool {
@@ -86,7 +87,7 @@ func (p *pool) Offer(t *Ticket) error {
 	work, long := workLoad(t.charge()), t.long()
 	t.started = t.decided
 	for turn := 0; !p.takeFree(work, long); turn++ {
-		if turn == shortTurns || t.job.async || t.job.predicted == 0 || t.job.predicted >= yieldFrom {
+		if turn == shortTurns || t.job.async || t.job.predicted == 0 || t.job.predicted >= yieldFrom || !p.brisk() {
 			t.started = 0
 			t.place.due, t.place.job, t.place.long = t.due(), true, long
 			err := p.enqueue(&t.place, t, work, t.cfg.CPUQueueCap)
@@ -104,6 +105,12 @@ func (p *pool) Offer(t *Ticket) error {
 	}
 	t.next = stepRun
 	return nil
+}
+
+// brisk reports that the jobs in the slots and in the queue are short, on average.
+func (p *pool) brisk() bool {
+	l := poolLoad(p.load.Load())
+	return l.work() < time.Duration(l.busy()+p.queued.Load())*yieldFrom
 }
 
 // long reports that the job must leave one slot to shorter ones that wait.

@@ -284,7 +284,8 @@ func (r *Router) idle() bool {
 			return false
 		}
 	}
-	return r.pool.busy() == 0
+	spawn := r.lanes[laneSpawn]
+	return r.pool.busy() == 0 && (spawn.custom || spawn.strategy.Load().Running == 0)
 }
 
 // nudge wakes whoever waits for the router to be idle. It must follow every

@@ -96,13 +96,18 @@ func (s *spawn) Offer(t *Ticket) error {
 	// Claimed here, not on the new goroutine: a ticket that could be withdrawn
 	// before its goroutine runs might by then be in use for another job.
 	t.claim()
-	t.launch(s.runFunc)
+	if t.job.async {
+		t.launch(s.runFunc)
+	} else {
+		go s.run(t) // its submitter waits for it
+	}
 	return nil
 }
 
 func (s *spawn) run(t *Ticket) {
 	defer func() { // also after runtime.Goexit
 		s.running.Add(-1)
+		t.router().nudge()
 		t.deliver()
 	}()
 	if t.ctx.Err() != nil {

@@ -161,7 +161,8 @@ func (t *Task[In, Out]) submit(ctx context.Context, in In, h *Hints) (out Out, e
 //
 //go:noinline
 func (t *Task[In, Out]) submitted(ctx context.Context, in In, h *Hints) (*taskItem[In, Out], error) {
-	q := request{ctx: ctx, kind: t.kind, info: t.info}
+	var q request // filled in field by field: a literal would take the room twice
+	q.ctx, q.kind, q.info = ctx, t.kind, t.info
 	if err := t.describe(&q.info, in, h); err != nil {
 		return nil, err
 	}
@@ -185,7 +186,8 @@ func (t *Task[In, Out]) submitted(ctx context.Context, in In, h *Hints) (*taskIt
 // Go starts one item without waiting for it. The error is a refusal, or says
 // that a hint cannot be used. See [Router.Go].
 func (t *Task[In, Out]) Go(ctx context.Context, in In) (*Future[Out], error) {
-	q := request{ctx: ctx, kind: t.kind, info: t.info}
+	var q request
+	q.ctx, q.kind, q.info = ctx, t.kind, t.info
 	if err := t.describe(&q.info, in, nil); err != nil {
 		return nil, err
 	}
