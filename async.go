@@ -25,8 +25,9 @@ func (a *async[T]) abandon() { a.own.cancel() }
 // start admits a job from Go, of which own becomes the ctx.
 func (r *Router) start(t *Ticket, own *goContext, q *request) error {
 	own.router, own.values = r, q.ctx
-	q.ctx = own
-	err := r.admit(t, q)
+	t.fill(q)
+	t.ctx = own
+	err := r.admit(t)
 	if err != nil {
 		own.cancel()
 		t.fate.pass(err)

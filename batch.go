@@ -72,7 +72,7 @@ type batch struct {
 	each  int64   // ns it took, for each member
 	wrong float64 // by what factor the prediction of the call was wrong; 0 = not known
 
-	room    [8]*Ticket
+	room [8]*Ticket
 }
 
 func newBatch(b *batcher, due int64, long bool) *batch {

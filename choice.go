@@ -8,6 +8,7 @@ import "time"
 type choice struct {
 	lane     int8 // in Router.lanes, or laneNone
 	dropped  bool // refused; lane is the strategy it would have had
+	probe    bool // made to heal a wrong estimate: to be run even if that seems vain
 	diverted [2]diversion
 	reason   string
 
@@ -90,23 +91,23 @@ func (c *choice) builtin() Decision {
 	return c.decision(laneNames[c.lane])
 }
 
-// choose asks the policy. Those that come with the library are asked by reference:
-// copies of all that a decision takes would make the stack of every submitting
-// goroutine grow.
-func (r *Router) choose(policy Policy, k *kind, j *JobInfo, p *Pressure, c *choice) {
-	switch policy := policy.(type) { // not by a method: whoever embeds a policy would inherit it
+// choose asks the policy. Those that come with the library are asked by reference: copies of all that a decision takes would make the
+// stack of every submitting goroutine grow.
+func (r *Router) choose(q *request, p *Pressure) {
+	switch policy := q.cfg.Policy.(type) { // not by a method: whoever embeds a policy would inherit it
 	case AdaptivePolicy:
-		policy.choose(j, p, c)
+		policy.choose(&q.info, p, &q.choice)
 	case ThresholdPolicy:
-		policy.choose(j, p, c)
+		policy.choose(&q.info, p, &q.choice)
 	default:
-		r.chooseByValue(policy, k, j, p, c)
+		r.chooseByValue(policy, q, p)
 	}
 }
 
 //go:noinline
-func (r *Router) chooseByValue(policy Policy, k *kind, j *JobInfo, p *Pressure, c *choice) {
-	d := policy.Choose(*j, *p)
+func (r *Router) chooseByValue(policy Policy, q *request, p *Pressure) {
+	c := &q.choice
+	d := policy.Choose(q.info, *p)
 	*c = choice{lane: laneNone, wait: d.Wait, run: d.Run, slack: d.Slack, demand: d.Demand, share: d.Share}
 	if l := r.lane(d.Strategy); l != nil {
 		c.lane = int8(l.index)
@@ -119,9 +120,9 @@ func (r *Router) chooseByValue(policy Policy, k *kind, j *JobInfo, p *Pressure, 
 	if d.Rejected == ([4]Alternative{}) {
 		return
 	}
-	if c.rejected = k.rejected.Load(); c.rejected == nil || *c.rejected != d.Rejected {
+	if c.rejected = q.kind.rejected.Load(); c.rejected == nil || *c.rejected != d.Rejected {
 		c.rejected = new([4]Alternative)
 		*c.rejected = d.Rejected
-		k.rejected.Store(c.rejected)
+		q.kind.rejected.Store(c.rejected)
 	}
 }

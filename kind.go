@@ -198,7 +198,7 @@ func (k *kind) learn(t *Ticket) {
 		if t.job.batchable && !t.job.waits {
 			k.calls.observe(1, k.calls.cost(t.job.cost), run)
 		} else {
-			k.model.observe(t.job.cost, run, t.probe)
+			k.model.observe(t.job.cost, run, t.choice.probe)
 		}
 	}
 	if t.job.waits {

@@ -16,18 +16,28 @@ type request struct {
 	cfg   *RouterConfig
 	info  JobInfo
 	event *Event // nil unless the decision was sampled
-	probe bool
 
-	choice           choice
-	arrived, decided int64 // ns since the router was made
+	choice choice
+	// Nanoseconds since the router was made. Before the decision, arrived may also be
+	// maxDue, which means that the job arrives now.
+	arrived, decided int64
+}
+
+// arrival is what request.arrived is to be for a job that arrived then, if that is known.
+func (r *Router) arrival(at time.Time) int64 {
+	if at.IsZero() {
+		return maxDue
+	}
+	return int64(at.Sub(r.epoch))
 }
 
 // decide asks the policy, or returns why the job is refused: it was counted then, and
 // has ended. Its frame is large, and is gone when the job runs.
 //
 //go:noinline
-func (r *Router) decide(q *request, arrived time.Time) error {
+func (r *Router) decide(q *request) error {
 	q.decided = r.now()
+	q.arrived = min(q.arrived, q.decided)
 	if r.phase.Load() != phaseOpen {
 		q.kind.turnedAway().refused[r.reasons.index(reasonClosed)].Add(1)
 		return ErrClosed
@@ -37,16 +47,14 @@ func (r *Router) decide(q *request, arrived time.Time) error {
 		return withdrawn(q.ctx)
 	}
 	q.cfg = r.cfg.Load()
-	q.arrived = q.decided
-	if !arrived.IsZero() {
-		q.arrived = min(q.decided, int64(arrived.Sub(r.epoch)))
-	}
 	q.kind.demand.patient(q.info.Budget)
 	r.tick(q.decided, q.cfg)
 
 	var p Pressure
-	r.ask(q, &p)
-	q.probe = p.Probe
+	r.look(q, &p)
+	r.choose(q, &p)
+	r.resolve(q)
+	q.choice.probe = p.Probe
 	if r.watchers.any.Load() {
 		r.sample(q, &p)
 	}
@@ -59,15 +67,11 @@ func (r *Router) decide(q *request, arrived time.Time) error {
 	return nil
 }
 
-// ask fills in what is known of the job and of the router, and the choice.
-func (r *Router) ask(q *request, p *Pressure) {
+// look fills in what is known of the job and of the router.
+func (r *Router) look(q *request, p *Pressure) {
 	q.kind.predict(&q.info, q.cfg)
 	q.info.meet(q.arrived, q.decided)
 	r.pressure(p, q.decided, q.cfg, q.kind, q.info.Priority)
-	r.choose(q.cfg.Policy, q.kind, &q.info, p, &q.choice)
-	if !q.choice.dropped {
-		r.resolve(q)
-	}
 }
 
 // refuse ends a job that was not admitted.
@@ -82,10 +86,17 @@ func (r *Router) refuse(q *request, wait time.Duration) error {
 	}
 	err := r.dropError(q, reason, retry)
 	if q.event != nil {
-		q.event.Outcome = Outcome{Status: Dropped, Err: err, Latency: time.Duration(q.decided - q.arrived)}
-		r.watchers.send(q.event)
+		r.tellRefused(q, err)
 	}
 	return err
+}
+
+// tellRefused passes a refusal on to watchers.
+//
+//go:noinline
+func (r *Router) tellRefused(q *request, err error) {
+	q.event.Outcome = Outcome{Status: Dropped, Err: err, Latency: time.Duration(q.decided - q.arrived)}
+	r.watchers.send(q.event)
 }
 
 // newTicket makes t a ticket of that kind, to be used once or many times.
@@ -108,15 +119,20 @@ func (r *Router) shardHere() uint8 {
 	return *shard
 }
 
-// admit makes t, whose work and kind are filled in, the ticket of a job that was not
-// refused, and offers it to its strategy. If that does not take it, the job is refused
-// after all: the ticket has ended.
-func (r *Router) admit(t *Ticket, q *request) error {
+// fill makes t, whose work and kind are filled in, the ticket of a job that was not refused.
+//
+//go:noinline
+func (t *Ticket) fill(q *request) {
 	t.ctx, t.cfg, t.job, t.choice = q.ctx, q.cfg, q.info.brief(), q.choice
-	t.arrived, t.decided, t.probe = q.arrived, q.decided, q.probe
+	t.arrived, t.decided = q.arrived, q.decided
 	if q.event != nil {
 		t.watch = &watch{event: q.event}
 	}
+}
+
+// admit counts a job and offers it to its strategy. If that does not take it, the job is
+// refused after all: the ticket has ended.
+func (r *Router) admit(t *Ticket) error {
 	// Counted before the strategy has it, because it may end at any moment
 	// after that. Then the phase is looked at again: either this sees that the
 	// router closes, or waitIdle sees the job.
@@ -127,7 +143,7 @@ func (r *Router) admit(t *Ticket, q *request) error {
 		t.kind.demand.spend(charge, t.job.priority)
 	}
 	t.sampled = t.kind.model.sample(t.decided)
-	if t.probe {
+	if t.choice.probe {
 		t.kind.demand.probed.Store(t.decided)
 	}
 	if r.phase.Load() != phaseOpen {
@@ -138,12 +154,23 @@ func (r *Router) admit(t *Ticket, q *request) error {
 	if err == nil || t.fate == fatePanicked {
 		return err
 	}
-	c.routed[t.choice.lane].Add(^uint64(0)) // not admitted after all
+	return r.refuseOffered(t, err)
+}
+
+// refuseOffered ends a job that its strategy did not take.
+//
+//go:noinline
+func (r *Router) refuseOffered(t *Ticket, err error) error {
+	t.kind.cell(t.shard).routed[t.choice.lane].Add(^uint64(0)) // not admitted after all
 	t.reimburse()
 	r.nudge()
-	q.choice.drop(refusalReason(err))
+	t.choice.drop(refusalReason(err))
+	q := request{kind: t.kind, info: t.Info(), choice: t.choice, arrived: t.arrived, decided: t.decided}
 	q.info.Work = 0 // just shed
-	return r.refuse(q, q.choice.wait)
+	if t.watch != nil {
+		q.event = t.watch.event
+	}
+	return r.refuse(&q, q.choice.wait)
 }
 
 // sample begins an event if this decision is one to be shown.
@@ -196,7 +223,7 @@ func (r *Router) pressure(p *Pressure, now int64, cfg *RouterConfig, k *kind, pr
 // resolve turns what the policy chose into what can be done.
 func (r *Router) resolve(q *request) {
 	c := &q.choice
-	if r.lanes[c.lane].custom {
+	if c.dropped || r.lanes[c.lane].custom {
 		return
 	}
 	if c.lane == laneBatch && !q.info.Batchable {
@@ -268,12 +295,11 @@ func (r *Router) Explain(job Job) Decision {
 		def(&q.info.Priority, of.Priority)
 	}
 	q.decided = r.now()
-	q.arrived = q.decided
-	if !job.Arrived.IsZero() {
-		q.arrived = min(q.arrived, int64(job.Arrived.Sub(r.epoch)))
-	}
+	q.arrived = min(r.arrival(job.Arrived), q.decided)
 	var p Pressure
-	r.ask(q, &p)
+	r.look(q, &p)
+	r.choose(q, &p)
+	r.resolve(q)
 	return r.decision(&q.choice)
 }
 

@@ -129,18 +129,19 @@ func (r *Router) now() int64 { return int64(time.Since(r.epoch)) }
 //
 // For work that repeats, is hot or can be batched use [Register]: it allocates
 // less and learns better.
-func (r *Router) Submit(ctx context.Context, job Job) (Result, error) {
-	item, err := r.submitted(ctx, &job)
-	if item == nil {
+func (r *Router) Submit(ctx context.Context, job Job) (result Result, err error) {
+	item, err := r.decided(ctx, &job)
+	if err != nil {
 		if drop, ok := err.(*DropError); ok {
-			return Result{Decision: drop.Decision}, err
+			result.Decision = drop.Decision
 		}
-		return Result{}, err
+		return result, err
 	}
-	if err == nil {
+	if err = r.admit(&item.Ticket); err == nil {
 		err = item.proceed()
 	}
-	result, fate := item.result(), item.fate
+	item.conclude(&result)
+	fate := item.fate
 	if !item.custom {
 		item.reset()
 		item.do, item.value = nil, nil
@@ -150,16 +151,17 @@ func (r *Router) Submit(ctx context.Context, job Job) (Result, error) {
 	return result, err
 }
 
-// submitted returns the item of a job that was admitted, or refused after all, then with
-// the error. Its frame is large, and is gone when the job runs.
+// decided returns the item of a job that was not refused. Its frame is large, and is gone
+// when the job runs.
 //
 //go:noinline
-func (r *Router) submitted(ctx context.Context, job *Job) (*jobItem, error) {
-	q := request{ctx: ctx}
+func (r *Router) decided(ctx context.Context, job *Job) (*jobItem, error) {
+	var q request
+	q.ctx = ctx
 	if err := r.describe(&q, job, false); err != nil {
 		return nil, err
 	}
-	if err := r.decide(&q, job.Arrived); err != nil {
+	if err := r.decide(&q); err != nil {
 		return nil, err
 	}
 	item, _ := r.jobs.Get().(*jobItem)
@@ -169,7 +171,8 @@ func (r *Router) submitted(ctx context.Context, job *Job) (*jobItem, error) {
 		item.wake = make(chan struct{}, 1)
 	}
 	item.kind, item.work, item.do = q.kind, item, job.Run
-	return item, r.admit(&item.Ticket, &q)
+	item.fill(&q)
+	return item, nil
 }
 
 // Go starts one job and does not wait for it; the job never runs on the
@@ -178,11 +181,12 @@ func (r *Router) submitted(ctx context.Context, job *Job) (*jobItem, error) {
 // A panic in Run is raised in Future.Wait; it is also logged, since nobody may
 // be waiting.
 func (r *Router) Go(ctx context.Context, job Job) (*Future[Result], error) {
-	q := request{ctx: ctx}
+	var q request
+	q.ctx = ctx
 	if err := r.describe(&q, &job, true); err != nil {
 		return nil, err
 	}
-	if err := r.decide(&q, job.Arrived); err != nil {
+	if err := r.decide(&q); err != nil {
 		return nil, err
 	}
 	item := &goJob{}
@@ -207,7 +211,8 @@ type goJob struct {
 	async[Result]
 }
 
-// describe fills in kind and info of a job, or reports what is wrong with it.
+// describe fills in the request for a job, but for its ctx, or reports what is wrong with
+// the job.
 func (r *Router) describe(q *request, job *Job, async bool) error {
 	if job.Run == nil {
 		return fieldError("Job.Run", "nil", "a function")
@@ -215,7 +220,7 @@ func (r *Router) describe(q *request, job *Job, async bool) error {
 	if err := job.validate(); err != nil {
 		return err
 	}
-	q.kind = r.kindNamed(job.Kind)
+	q.kind, q.arrived = r.kindNamed(job.Kind), r.arrival(job.Arrived)
 	q.info = job.info(q.kind.name)
 	q.info.Async = async
 	return nil
@@ -231,9 +236,17 @@ func (i *jobItem) run(ctx context.Context) (err error) {
 	return err
 }
 
-func (i *jobItem) result() Result {
+// conclude fills in what became of the job. It is not for the stack on which it runs.
+//
+//go:noinline
+func (i *jobItem) conclude(result *Result) {
 	o := i.outcome("")
-	return Result{Value: i.value, Decision: i.Decision(), Wait: o.Wait, Run: o.Run}
+	*result = Result{Value: i.value, Decision: i.Decision(), Wait: o.Wait, Run: o.Run}
+}
+
+func (i *jobItem) result() (result Result) {
+	i.conclude(&result)
+	return result
 }
 
 // Drain refuses new jobs, with ErrClosed, and waits for the rest to end, or

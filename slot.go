@@ -124,7 +124,7 @@ func (t *Ticket) endIfPointless(now int64) bool {
 	switch {
 	case t.ctx.Err() != nil:
 		t.endWithdrawn(withdrawn(t.ctx))
-	case t.job.budget > 0 && !t.probe && now+2*int64(t.job.predicted)+int64(startMargin) > t.deadline():
+	case t.job.budget > 0 && !t.choice.probe && now+2*int64(t.job.predicted)+int64(startMargin) > t.deadline():
 		t.refuseLate(reasonNoTime)
 	default:
 		return false

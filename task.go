@@ -134,11 +134,11 @@ func (t *Task[In, Out]) SubmitWith(ctx context.Context, in In, h Hints) (Out, er
 }
 
 func (t *Task[In, Out]) submit(ctx context.Context, in In, h *Hints) (out Out, err error) {
-	item, err := t.submitted(ctx, in, h)
-	if item == nil {
+	item, err := t.decided(ctx, in, h)
+	if err != nil {
 		return out, err
 	}
-	if err == nil {
+	if err = t.router.admit(&item.Ticket); err == nil {
 		err = item.proceed()
 	}
 	fate := item.fate
@@ -156,21 +156,17 @@ func (t *Task[In, Out]) submit(ctx context.Context, in In, h *Hints) (out Out, e
 	return out, err
 }
 
-// submitted returns the item if it was admitted, or refused after all, then with the
-// error. Its frame is large, and is gone when the job runs.
+// decided returns the item if it was not refused. Its frame is large, and is gone when
+// the job runs.
 //
 //go:noinline
-func (t *Task[In, Out]) submitted(ctx context.Context, in In, h *Hints) (*taskItem[In, Out], error) {
-	var q request // filled in field by field: a literal would take the room twice
-	q.ctx, q.kind, q.info = ctx, t.kind, t.info
-	if err := t.describe(&q.info, in, h); err != nil {
+func (t *Task[In, Out]) decided(ctx context.Context, in In, h *Hints) (*taskItem[In, Out], error) {
+	var q request
+	q.ctx = ctx
+	if err := t.describe(&q, in, h); err != nil {
 		return nil, err
 	}
-	var arrived time.Time
-	if h != nil {
-		arrived = h.Arrived
-	}
-	if err := t.router.decide(&q, arrived); err != nil {
+	if err := t.router.decide(&q); err != nil {
 		return nil, err
 	}
 	item, _ := t.pool.Get().(*taskItem[In, Out])
@@ -180,19 +176,20 @@ func (t *Task[In, Out]) submitted(ctx context.Context, in In, h *Hints) (*taskIt
 		item.wake = make(chan struct{}, 1)
 	}
 	item.in, item.work = in, item
-	return item, t.router.admit(&item.Ticket, &q)
+	item.fill(&q)
+	return item, nil
 }
 
 // Go starts one item without waiting for it. The error is a refusal, or says
 // that a hint cannot be used. See [Router.Go].
 func (t *Task[In, Out]) Go(ctx context.Context, in In) (*Future[Out], error) {
 	var q request
-	q.ctx, q.kind, q.info = ctx, t.kind, t.info
-	if err := t.describe(&q.info, in, nil); err != nil {
+	q.ctx = ctx
+	if err := t.describe(&q, in, nil); err != nil {
 		return nil, err
 	}
 	q.info.Async = true
-	if err := t.router.decide(&q, time.Time{}); err != nil {
+	if err := t.router.decide(&q); err != nil {
 		return nil, err
 	}
 	item := &goItem[In, Out]{taskItem: taskItem[In, Out]{task: t, in: in}}
@@ -204,12 +201,15 @@ func (t *Task[In, Out]) Go(ctx context.Context, in In) (*Future[Out], error) {
 	return &item.future, nil
 }
 
-// describe fills in what a policy will know of the item beyond t.info. h may be nil.
-func (t *Task[In, Out]) describe(info *JobInfo, in In, h *Hints) error {
+// describe fills in the request for an item, but for its ctx. h may be nil.
+func (t *Task[In, Out]) describe(q *request, in In, h *Hints) error {
+	q.kind, q.info, q.arrived = t.kind, t.info, maxDue
+	info := &q.info
 	if h != nil {
 		if err := h.validate(); err != nil {
 			return err
 		}
+		q.arrived = t.router.arrival(h.Arrived)
 		info.Cost = h.Cost
 		if h.Budget > 0 {
 			info.Budget = h.Budget

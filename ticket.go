@@ -35,7 +35,6 @@ type Ticket struct {
 	custom  bool // offered to a strategy from outside: never used again
 	home    bool // ran on its submitter's goroutine, which needs no waking
 	sampled bool // its run time is to be learned
-	probe   bool // admitted to heal a wrong estimate: runs even if that seems vain
 
 	job    brief
 	choice choice
