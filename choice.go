@@ -67,8 +67,15 @@ func (c *choice) divert(why diversion, lane int8, reason string) {
 }
 
 // decision is c in full, of which name is that of the lane.
-func (c *choice) decision(name string) Decision {
-	d := Decision{Strategy: name, Reason: c.reason, Wait: c.wait, Run: c.run, Slack: c.slack, Demand: c.demand, Share: c.share}
+func (c *choice) decision(name string) (d Decision) {
+	c.spell(&d, name)
+	return d
+}
+
+// spell writes c in full into d, which is zero; name is that of the lane.
+func (c *choice) spell(d *Decision, name string) {
+	d.Strategy, d.Reason = name, c.reason
+	d.Wait, d.Run, d.Slack, d.Demand, d.Share = c.wait, c.run, c.slack, c.demand, c.share
 	if c.rejected != nil {
 		d.Rejected = *c.rejected
 	}
@@ -80,7 +87,6 @@ func (c *choice) decision(name string) Decision {
 	if c.dropped {
 		d.drop(c.reason)
 	}
-	return d
 }
 
 // builtin is the decision of a policy that chooses among the built-in strategies.

@@ -236,12 +236,13 @@ func (i *jobItem) run(ctx context.Context) (err error) {
 	return err
 }
 
-// conclude fills in what became of the job. It is not for the stack on which it runs.
+// conclude fills in what became of the job; result is zero. It is not for the stack on which it runs.
 //
 //go:noinline
 func (i *jobItem) conclude(result *Result) {
 	o := i.outcome("")
-	*result = Result{Value: i.value, Decision: i.Decision(), Wait: o.Wait, Run: o.Run}
+	result.Value, result.Wait, result.Run = i.value, o.Wait, o.Run
+	i.choice.spell(&result.Decision, i.lane().name)
 }
 
 func (i *jobItem) result() (result Result) {
