@@ -64,13 +64,13 @@ func registerMany(t testing.TB, r *helix.Router, n int) []*helix.Task[int, int] 
 }
 
 // oneSlot is a router with one slot, for which any number of jobs may wait.
-func oneSlot(b *testing.B) *helix.Router {
+func oneSlot(b testing.TB) *helix.Router {
 	return newRouter(b, helix.RouterConfig{InlineThreshold: 1, SpawnThreshold: 1, CPUParallelism: 1, CPUQueueCap: 1 << 20})
 }
 
 // holding calls f on this goroutine, in a job that holds the router's one slot
 // and is due in an hour.
-func holding(b *testing.B, r *helix.Router, f func(ctx context.Context)) {
+func holding(b testing.TB, r *helix.Router, f func(ctx context.Context)) {
 	_, err := r.Submit(context.Background(), helix.Job{Kind: "holder", Budget: time.Hour,
 		Run: func(ctx context.Context) (any, error) { f(ctx); return nil, nil }})
 	require.NoError(b, err)
@@ -150,36 +150,36 @@ func divide(n, callers int, f func(i int)) (run func()) {
 	return func() { close(start); ended.Wait() }
 }
 
-// inUse is the memory in use, stacks included, once garbage is gone. Twice,
-// because a sync.Pool keeps its content through one collection.
-func inUse() (heap, all int64) {
+// inUse is the memory in use once garbage is gone. Twice, because a sync.Pool keeps
+// its content through one collection.
+func inUse() (heap, stacks int64) {
 	runtime.GC()
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc), int64(m.HeapAlloc + m.StackInuse)
+	return int64(m.HeapAlloc), int64(m.StackInuse)
 }
 
-// growMemory measures what a job that waits for a slot takes. From Submit, where
-// the caller waits too, that is without what a goroutine takes that waits for a
-// channel and a ctx by itself, but with what its stack has grown by.
-func growMemory(b *testing.B) {
+// waitingJob measures what a job takes that waits for a slot: bytes of heap, and of
+// stack. From Submit, where the caller waits too, that is without what a goroutine takes
+// that waits for a channel and a ctx by itself, but with what its stack has grown by.
+func waitingJob(t testing.TB, door string) (heap, stack float64) {
 	const jobs = 10_000
 	ctx := context.Background()
 	futures := make([]interface{ Cancel() }, jobs)
 	// taken is the bytes a job while all wait. Each start is called once a job, on
 	// this goroutine; those it starts must end with ctx.
-	taken := func(parked func() bool, start func(ctx context.Context, i int, wg *sync.WaitGroup)) float64 {
+	taken := func(parked func() bool, start func(ctx context.Context, i int, wg *sync.WaitGroup)) (heap, stack float64) {
 		var wg sync.WaitGroup
 		ctx, cancel := context.WithCancel(ctx)
-		_, before := inUse()
+		heapBefore, stackBefore := inUse()
 		for i := range jobs {
 			start(ctx, i, &wg)
 		}
 		for !parked() {
 			runtime.Gosched()
 		}
-		_, after := inUse()
+		heapAfter, stackAfter := inUse()
 		cancel()
 		wg.Wait()
 		for i, f := range futures {
@@ -188,9 +188,9 @@ func growMemory(b *testing.B) {
 				futures[i] = nil
 			}
 		}
-		return float64(after-before) / jobs
+		return float64(heapAfter-heapBefore) / jobs, float64(stackAfter-stackBefore) / jobs
 	}
-	bare := func() float64 {
+	bare := func() (heap, stack float64) {
 		var waiting atomic.Int64
 		never := make(chan int)
 		return taken(func() bool { return waiting.Load() == jobs }, func(ctx context.Context, _ int, wg *sync.WaitGroup) {
@@ -203,32 +203,42 @@ func growMemory(b *testing.B) {
 			})
 		})
 	}
-	bare() // the runtime keeps what describes a goroutine, and must have it before
-	for _, door := range []string{"Task.Submit", "Task.Go", "Router.Go"} {
+	if door == "Task.Submit" {
+		bare() // the runtime keeps what describes a goroutine, and must have it before
+		h, s := bare()
+		heap, stack = -h, -s
+	}
+	r := oneSlot(t)
+	task := register(t, r, unbatched(emptyKind("empty")))
+	holding(t, r, func(context.Context) {
+		parked := func() bool { return r.Stats().Pressure.Queued == jobs }
+		h, s := taken(parked, func(waitCtx context.Context, i int, wg *sync.WaitGroup) {
+			switch door {
+			case "Task.Submit":
+				wg.Go(func() { _, _ = task.Submit(waitCtx, 1) })
+			case "Task.Go":
+				futures[i], _ = task.Go(ctx, 1)
+			default:
+				futures[i], _ = r.Go(ctx, helix.Job{Kind: "empty", Run: nothing})
+			}
+		})
+		heap, stack = heap+h, stack+s
+	})
+	return heap, stack
+}
+
+var waysToWait = []string{"Task.Submit", "Task.Go", "Router.Go"}
+
+func growMemory(b *testing.B) {
+	for _, door := range waysToWait {
 		b.Run(door, func(b *testing.B) {
-			sum, rounds := 0.0, 0
+			var heap, stack float64
 			for b.Loop() {
-				r := oneSlot(b)
-				task := register(b, r, unbatched(emptyKind("empty")))
-				if rounds++; door == "Task.Submit" {
-					sum -= bare()
-				}
-				holding(b, r, func(context.Context) {
-					parked := func() bool { return r.Stats().Pressure.Queued == jobs }
-					sum += taken(parked, func(waitCtx context.Context, i int, wg *sync.WaitGroup) {
-						switch door {
-						case "Task.Submit":
-							wg.Go(func() { _, _ = task.Submit(waitCtx, 1) })
-						case "Task.Go":
-							futures[i], _ = task.Go(ctx, 1)
-						default:
-							futures[i], _ = r.Go(ctx, helix.Job{Kind: "empty", Run: nothing})
-						}
-					})
-				})
+				heap, stack = waitingJob(b, door)
 			}
 			b.ReportMetric(0, "ns/op") // of no interest: not shown
-			b.ReportMetric(sum/float64(rounds), "B/job")
+			b.ReportMetric(heap, "B/job")
+			b.ReportMetric(stack, "stack-B/job")
 		})
 	}
 }

@@ -20,6 +20,16 @@ func TestAnIdleRouterTakesLittle(t *testing.T) {
 	}
 }
 
+func TestAWaitingJobTakesLittle(t *testing.T) {
+	if helix.RaceEnabled {
+		t.Skip("the race detector takes memory too")
+	}
+	for _, door := range waysToWait {
+		bytes, _ := waitingJob(t, door)
+		require.LessOrEqual(t, bytes, 512.0, door)
+	}
+}
+
 // idleRouter measures the heap and the goroutines that a router takes that nobody
 // has used yet, with so many kinds registered.
 func idleRouter(t testing.TB, kinds int) (bytes, goroutines float64) {
