@@ -33,7 +33,7 @@ func (f *batch) lead(leader *Ticket) {
 	members := f.seal(leader, started)
 	live, work, leads := members[:0], poolLoad(0), false
 	for _, t := range members {
-		work += workLoad(t.charge())
+		work += workLoad(int64(t.job.work))
 		if t.endIfPointless(started) {
 			t.deliver()
 			continue
@@ -184,8 +184,9 @@ func (f *batch) run(started int64, members []*Ticket, work poolLoad) {
 			}
 		}
 		f.learn(members, time.Duration(ended-started-s.away.Load()))
+		hooked := members[0].cfg.Hooks.Done != nil // as all are: New fixed it
 		for _, t := range members {
-			if t.home || t.observed() {
+			if t.home || t.job.async || t.watch != nil || hooked {
 				t.settleMember()
 			} else {
 				t.told = stepSettle
@@ -229,22 +230,17 @@ func (f *batch) learn(members []*Ticket, run time.Duration) {
 // part is what a member pays for the call.
 func (f *batch) part(t *Ticket) int64 {
 	if f.wrong > 0 {
-		return int64(float64(t.charge()) * f.wrong)
+		return int64(float64(t.job.work) * f.wrong)
 	}
 	return f.each
 }
 
 // settleMember does the accounting of one member of a call that has ended. Each does its
-// own, on its own processor, unless it is observed: so the slot is free the sooner.
+// own, on its own processor, so that the slot is free the sooner, unless somebody must
+// learn of its end before, or nobody waits for it.
 func (t *Ticket) settleMember() {
 	t.pay(t.batch.part(t))
 	t.settle()
-}
-
-// observed reports that somebody must learn of the job's end before, or because nobody
-// waits, without its submitter.
-func (t *Ticket) observed() bool {
-	return t.job.async || t.watch != nil || t.cfg.Hooks.Done != nil
 }
 
 // context returns the ctx of the call. A lone member's is its own. Otherwise it

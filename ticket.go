@@ -15,17 +15,10 @@ import (
 // (queued to running, or queued to withdrawn) owns it and must end it once.
 // After Run or Refuse has returned a strategy must not touch the ticket:
 // tickets of the built-in strategies are used again.
+//
+// Its fields are in the order of who needs them: what the leader of a batch reads and
+// writes of each member comes first, on as few lines of the cache as can be.
 type Ticket struct {
-	kind *kind
-	cfg  *RouterConfig // in force when the job was decided on
-	work work
-	// ctx is the submitter's for Submit and the router's for Go. It is kept
-	// because the job may start on another goroutine than the one that has it.
-	ctx context.Context
-	// wake rouses a waiting submitter, once told says what to do. One value is sent to it
-	// for each ticket whose next was stepWait and that was not withdrawn. Submit only.
-	wake chan struct{}
-
 	state   atomic.Int32
 	members int32 // jobs in the same call
 	shard   uint8 // which of the sharded counters this ticket writes
@@ -36,17 +29,27 @@ type Ticket struct {
 	home    bool // ran on its submitter's goroutine, which needs no waking
 	sampled bool // its run time is to be learned
 
-	job    brief
-	choice choice
-	slot   *slot // that it runs in; nil if in none
-	watch  *watch
+	kind *kind
+	work work
+	// wake rouses a waiting submitter, once told says what to do. One value is sent to it
+	// for each ticket whose next was stepWait and that was not withdrawn. Submit only.
+	wake chan struct{}
+	// ctx is the submitter's for Submit and the router's for Go. It is kept
+	// because the job may start on another goroutine than the one that has it.
+	ctx context.Context
 
 	// Nanoseconds since the router was made.
 	arrived, decided, started, ended int64
 
 	err   error
-	place waiter // in the pool's queue; guarded by pool.mu
 	batch *batch // guarded by batcher.mu
+	watch *watch
+
+	job    brief
+	choice choice
+	cfg    *RouterConfig // in force when the job was decided on
+	slot   *slot         // that it runs in; nil if in none
+	place  waiter        // in the pool's queue; guarded by pool.mu
 }
 
 // brief is what a ticket keeps of its JobInfo: the rest follows from it. What it is
