@@ -27,10 +27,11 @@ func (AdaptivePolicy) String() string { return "adaptive" }
 const batchPays = 0.1
 
 // Choose implements [Policy]. It does not allocate and costs about 30 ns.
-func (a AdaptivePolicy) Choose(j JobInfo, p Pressure) Decision {
+func (a AdaptivePolicy) Choose(j JobInfo, p Pressure) (d Decision) {
 	var c choice
 	a.choose(&j, &p, &c)
-	return c.builtin()
+	c.spellBuiltin(&d)
+	return d
 }
 
 func (AdaptivePolicy) choose(j *JobInfo, p *Pressure, c *choice) {

@@ -89,12 +89,13 @@ func (c *choice) spell(d *Decision, name string) {
 	}
 }
 
-// builtin is the decision of a policy that chooses among the built-in strategies.
-func (c *choice) builtin() Decision {
-	if c.lane == laneNone {
-		return c.decision("")
+// spellBuiltin is spell for a choice among the built-in strategies.
+func (c *choice) spellBuiltin(d *Decision) {
+	name := ""
+	if c.lane != laneNone {
+		name = laneNames[c.lane]
 	}
-	return c.decision(laneNames[c.lane])
+	c.spell(d, name)
 }
 
 // choose asks the policy. Those that come with the library are asked by reference: copies of all that a decision takes would make the

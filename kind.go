@@ -62,9 +62,12 @@ type turnedAway struct {
 	_        [48]byte                  // two pairs of lines
 }
 
-// awayShards is how many shards of turnedAway there are for each cell. The submitter's
-// goroutine chooses one, not its P: so that those of two cores are seldom the same.
-const awayShards = 4
+// The submitter's goroutine chooses a shard of turnedAway, not its P: so there are more of
+// them than cells, for those of two cores to be seldom the same.
+const (
+	awayShards    = 4 // for each cell
+	maxAwayShards = 64
+)
 
 // turnedAway is the shard for the calling goroutine.
 func (k *kind) turnedAway() *turnedAway { return &k.away[int(stackHint())&(len(k.away)-1)] }
@@ -280,7 +283,7 @@ func (r *Router) addKind(name string) *kind {
 			return kinds[name]
 		}
 	}
-	k := &kind{router: r, name: name, cells: make([]cell, r.shards), away: make([]turnedAway, awayShards*r.shards)}
+	k := &kind{router: r, name: name, cells: make([]cell, r.shards), away: make([]turnedAway, min(awayShards*r.shards, maxAwayShards))}
 	k.weight.Store(1)
 	kinds = maps.Clone(kinds)
 	kinds[name] = k

@@ -195,10 +195,11 @@ type ThresholdPolicy struct{}
 func (ThresholdPolicy) String() string { return "threshold" }
 
 // Choose implements [Policy]. It does not allocate and costs about 30 ns.
-func (t ThresholdPolicy) Choose(j JobInfo, p Pressure) Decision {
+func (t ThresholdPolicy) Choose(j JobInfo, p Pressure) (d Decision) {
 	var c choice
 	t.choose(&j, &p, &c)
-	return c.builtin()
+	c.spellBuiltin(&d)
+	return d
 }
 
 func (ThresholdPolicy) choose(j *JobInfo, p *Pressure, c *choice) {

@@ -164,6 +164,7 @@ func (r *Router) refuseOffered(t *Ticket, err error) error {
 	t.kind.cell(t.shard).routed[t.choice.lane].Add(^uint64(0)) // not admitted after all
 	t.reimburse()
 	r.nudge()
+	t.ended = t.decided
 	t.choice.drop(refusalReason(err))
 	q := request{kind: t.kind, info: t.Info(), choice: t.choice, arrived: t.arrived, decided: t.decided}
 	q.info.Work = 0 // just shed

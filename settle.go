@@ -1,0 +1,114 @@
+package helix
+
+import (
+	"runtime/debug"
+	"time"
+)
+
+// settle does all the accounting of a job that ran: ended, fate and err are
+// set. The caller owns the ticket.
+func (t *Ticket) settle() {
+	status := Completed
+	if t.err != nil {
+		status = Failed
+	}
+	latency := time.Duration(t.ended - t.arrived)
+	t.kind.cell(t.shard).end(status, t.job.budget, latency)
+	t.lane().latency.recordAt(uint32(t.shard), latency)
+	if t.watch != nil || t.cfg.Hooks.Done != nil {
+		t.tell(status)
+	}
+	if t.fate != fateReturned {
+		t.reportFate()
+	}
+	t.router().nudge()
+}
+
+// reportFate logs what nobody may get to know otherwise.
+//
+//go:noinline
+func (t *Ticket) reportFate() {
+	switch {
+	case t.fate == fateExited:
+		t.router().logPanic(t.kind, t.cfg, "helix: job called runtime.Goexit", nil, nil)
+	case t.fate == fatePanicked && t.job.async:
+		p := t.err.(*PanicError)
+		t.router().logPanic(t.kind, t.cfg, "helix: panic in a job from Go", p.Value, p.Stack)
+	}
+}
+
+// refuseLate ends an admitted ticket that will not be run after all. The
+// caller owns the ticket.
+func (t *Ticket) refuseLate(reason string) {
+	t.fate = fateNotRun
+	t.ended = t.router().now()
+	t.reimburse()
+	t.choice.drop(reason)
+	t.err = &DropError{Decision: t.Decision()}
+	t.kind.cell(t.shard).dropLate(t.router().reasons.index(reason), t.job.budget)
+	if t.watch != nil {
+		t.tell(Dropped)
+	}
+	t.router().nudge()
+}
+
+// endWithdrawn ends a ticket that its submitter, or Close, gave up.
+func (t *Ticket) endWithdrawn(err error) {
+	t.fate = fateNotRun
+	t.ended = t.router().now()
+	t.reimburse()
+	t.err = err
+	t.kind.cell(t.shard).withdrawn.Add(1)
+	if t.watch != nil {
+		t.tell(Withdrawn)
+	}
+	t.router().nudge()
+}
+
+// worked is how long the job ran, less what it spent giving way to others.
+func (t *Ticket) worked() time.Duration {
+	run := t.ended - t.started
+	if t.slot != nil {
+		run -= t.slot.away.Load()
+	}
+	return time.Duration(run)
+}
+
+// outcome describes the ended ticket.
+func (t *Ticket) outcome(status Status) Outcome {
+	o := Outcome{Status: status, Err: t.err, Latency: time.Duration(t.ended - t.arrived)}
+	if t.fate != fateNotRun {
+		o.Wait, o.Run, o.Members = time.Duration(t.started-t.decided), time.Duration(t.ended-t.started), int(t.members)
+		o.InBudget = t.job.budget > 0 && o.Latency <= t.job.budget
+	} else {
+		o.Wait = time.Duration(t.ended - t.decided)
+	}
+	return o
+}
+
+// tell passes the outcome to the hook and to watchers. It is rare and takes a
+// large frame, which the stacks of others must not pay for.
+//
+//go:noinline
+func (t *Ticket) tell(status Status) {
+	o := t.outcome(status)
+	ctx := t.ctx
+	if t.watch != nil {
+		if e := t.watch.event; e != nil {
+			e.Outcome = o
+			t.router().watchers.send(e)
+		}
+		if t.watch.span != nil {
+			ctx = t.watch.span
+		}
+		t.watch = nil
+	}
+	if done := t.cfg.Hooks.Done; done != nil && t.fate != fateNotRun {
+		defer func() {
+			if v := recover(); v != nil {
+				t.router().logPanic(t.kind, t.cfg, "helix: panic in Hooks.Done", v, debug.Stack())
+			}
+		}()
+		done(ctx, t.Info(), o)
+	}
+}
