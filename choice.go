@@ -79,10 +79,9 @@ func (c *choice) spell(d *Decision, name string) {
 	if c.rejected != nil {
 		d.Rejected = *c.rejected
 	}
-	for _, why := range c.diverted {
-		if why != 0 {
-			d.reject(diversions[why].Strategy, diversions[why].Reason)
-		}
+	for i := 0; i < len(c.diverted) && c.diverted[i] != 0; i++ {
+		why := &diversions[c.diverted[i]]
+		d.reject(why.Strategy, why.Reason)
 	}
 	if c.dropped {
 		d.drop(c.reason)
