@@ -142,7 +142,7 @@ func (r *Router) admit(t *Ticket) error {
 		c.admitted.Add(charge)
 		t.kind.demand.spend(charge, t.job.priority)
 	}
-	t.sampled = t.kind.model.sample(t.decided)
+	t.sampled = t.job.samples < earlyCount || t.kind.model.sample(t.decided)
 	if t.choice.probe {
 		t.kind.demand.probed.Store(t.decided)
 	}
