@@ -49,10 +49,14 @@ func (f *Future[T]) Done() <-chan struct{} {
 // panicked, Wait panics with its *PanicError; if it called runtime.Goexit, Wait
 // returns ErrGoexit; if it never ran, the error matches ErrNotRun.
 func (f *Future[T]) Wait(ctx context.Context) (T, error) {
-	if f.done.Load() != hasEnded {
+	switch left := ctx.Done(); {
+	case f.done.Load() == hasEnded:
+	case left == nil:
+		<-f.Done() // without a select, which costs more
+	default:
 		select {
 		case <-f.Done():
-		case <-ctx.Done():
+		case <-left:
 			var zero T
 			return zero, context.Cause(ctx)
 		}
