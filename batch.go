@@ -63,9 +63,12 @@ type batch struct {
 	slot    slot
 	members []*Ticket // guarded by batcher.mu; nil once sealed
 	granted bool      // has a slot, so is not in the queue; guarded by batcher.mu
-	held    bool      // stood back when it was queued; never changed
-	due     int64     // of the most urgent member; guarded by batcher.mu
-	ripe    int64     // of the first of them to be so; only if held; guarded by batcher.mu
+	// sealing is held while the batch is sealed, which looks at all members and takes too
+	// long to do so under batcher.mu. It is locked under that.
+	sealing sync.Mutex
+	held    bool  // stood back when it was queued; never changed
+	due     int64 // of the most urgent member; guarded by batcher.mu
+	ripe    int64 // of the first of them to be so; only if held; guarded by batcher.mu
 	full    atomic.Bool
 
 	// Written before the members are told that the call has ended.
@@ -207,11 +210,14 @@ func (b *batcher) ripe(t *Ticket, size int) int64 {
 // leave takes a member out that was withdrawn before the batch was sealed.
 func (b *batcher) leave(t *Ticket) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	f := t.batch
 	if i := slices.Index(f.members, t); i >= 0 {
 		f.members = slices.Delete(f.members, i, i+1)
+	} else { // whoever seals the batch may still look at the ticket
+		defer f.sealing.Unlock()
+		defer f.sealing.Lock()
 	}
+	defer b.mu.Unlock()
 	if len(f.members) == 0 && b.forming == f {
 		b.forming = nil
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"strconv"
 	"sync"
@@ -361,4 +362,51 @@ func TestAKindWithOnlyABatchRunsAloneToo(t *testing.T) {
 	}
 	_, err = task.Submit(t.Context(), 4)
 	require.ErrorContains(t, err, `batch function of kind "b" returned 0 results for 1 items`)
+}
+
+// Members come, give up and are left behind for a next call, all at any moment: each
+// gets its own result or is told that it did not run.
+func TestBatchesWhoseMembersComeAndGo(t *testing.T) {
+	r := newRouter(t, helix.RouterConfig{CPUParallelism: 2, BatchMaxSize: 8})
+	task := register(t, r, helix.Kind[int, int]{
+		Name: "squares", Cost: func(in int) float64 { return float64(1 + in%7) },
+		Batch: func(_ context.Context, ins []int) ([]int, error) {
+			outs := make([]int, len(ins))
+			for i, in := range ins {
+				outs[i] = in * in
+				for end := time.Now().Add(time.Duration(10*(1+in%7)) * time.Microsecond); time.Now().Before(end); {
+				}
+			}
+			return outs, nil
+		},
+	})
+	var callers sync.WaitGroup
+	for c := range 32 {
+		callers.Go(func() {
+			rng := rand.New(rand.NewPCG(1, uint64(c)))
+			for i := range 150 {
+				in := c*1000 + i
+				ctx, cancel := context.WithCancel(t.Context())
+				if rng.IntN(2) == 0 {
+					time.AfterFunc(time.Duration(rng.IntN(600))*time.Microsecond, cancel)
+				}
+				// With what a job must have left, room for a short call, but not for a long one.
+				budget := time.Duration(700+rng.IntN(700)) * time.Microsecond
+				out, err := task.SubmitWith(ctx, in, helix.Hints{Budget: budget})
+				switch {
+				case err == nil && out != in*in:
+					t.Errorf("%d came back for %d", out, in)
+				case err != nil && !errors.Is(err, helix.ErrNotRun):
+					t.Error(err)
+				}
+				cancel()
+			}
+		})
+	}
+	callers.Wait()
+	s := r.Stats()
+	requireConserved(t, s)
+	require.Zero(t, s.InFlight)
+	require.Zero(t, s.Pressure.Queued)
+	require.EqualValues(t, 32*150, s.Submitted)
 }

@@ -71,10 +71,15 @@ func (f *batch) seal(leader *Ticket, now int64) []*Ticket {
 	b.mu.Lock()
 	if b.forming == f {
 		b.forming = nil
+		b.noteFill()
 	}
-	calls := &leader.kind.calls
 	all := f.members
 	f.members = nil
+	f.sealing.Lock()
+	b.mu.Unlock()
+	defer f.sealing.Unlock()
+
+	calls := &leader.kind.calls
 	i := slices.Index(all, leader)
 	all[0], all[i] = leader, all[0]
 	members, rest := all[:0], []*Ticket(nil)
@@ -96,19 +101,27 @@ func (f *batch) seal(leader *Ticket, now int64) []*Ticket {
 		}
 	}
 	if len(rest) > 0 {
-		b.leaveBehind(f, rest)
-	}
-	b.noteFill()
-	b.mu.Unlock()
-	if len(rest) > 0 {
-		b.pool.grant() // there may be another slot for them
+		f.leaveBehind(rest)
 	}
 	return members
 }
 
-// leaveBehind queues some members of f as a batch of their own. It requires b.mu.
-func (b *batcher) leaveBehind(f *batch, rest []*Ticket) {
-	next := newBatch(b, maxDue, f.place.long)
+// leaveBehind queues some members, but for those withdrawn meanwhile, as a batch of
+// their own. It requires f.sealing.
+func (f *batch) leaveBehind(rest []*Ticket) {
+	b := f.batcher
+	b.mu.Lock()
+	rest = slices.DeleteFunc(rest, func(t *Ticket) bool { return t.state.Load() != stateQueued })
+	if len(rest) > 0 {
+		b.queue(rest, f.place.long)
+	}
+	b.mu.Unlock()
+	b.pool.grant() // there may be another slot for them
+}
+
+// queue queues tickets as a batch of their own. It requires b.mu.
+func (b *batcher) queue(rest []*Ticket, long bool) {
+	next := newBatch(b, maxDue, long)
 	next.members = rest
 	for _, t := range rest {
 		t.batch = next
@@ -118,6 +131,7 @@ func (b *batcher) leaveBehind(f *batch, rest []*Ticket) {
 	b.pool.queued.Add(int64(len(rest)))
 	if b.forming == nil {
 		b.forming = next
+		b.noteFill()
 	}
 	b.pool.mu.Lock()
 	defer b.pool.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -176,4 +177,50 @@ func TestASlotBetweenTwoHoldersIsNotSpare(t *testing.T) {
 	p.load.Add(^uint64(0)) // given back, and not granted yet
 	require.True(t, p.takeFree(0, false))
 	require.False(t, p.spare.Load(), "somebody waits")
+}
+
+// Who seals a batch looks at its members without batcher.mu: a member that has been
+// withdrawn meanwhile goes only once that is over, and is not left behind for a next call.
+func TestWithdrawnWhileItsBatchIsSealed(t *testing.T) {
+	r, err := New(RouterConfig{CPUParallelism: 1})
+	require.NoError(t, err)
+	defer r.Close()
+	_, err = Register(r, Kind[int, int]{Name: "batched",
+		Batch: func(_ context.Context, ins []int) ([]int, error) { return ins, nil }})
+	require.NoError(t, err)
+	k := r.kindNamed("batched")
+	b := k.batcher.Load()
+	require.True(t, r.pool.takeFree(0, false), "so that what is left behind waits")
+
+	f := newBatch(b, 0, false)
+	f.granted = true
+	member := func() *Ticket {
+		return &Ticket{kind: k, cfg: r.cfg.Load(), choice: choice{lane: laneBatch}, batch: f}
+	}
+	stays, goes := member(), member()
+	looked := false // guarded by nothing but that leave waits
+	goes.job.work = time.Second
+	r.pool.addWork(workLoad(goes.charge()))
+
+	f.sealing.Lock()
+	require.True(t, goes.state.CompareAndSwap(stateQueued, stateWithdrawn))
+	var leaving sync.WaitGroup
+	leaving.Go(func() {
+		b.leave(goes)
+		require.True(t, looked)
+	})
+	for poolLoad(r.pool.load.Load()).work() > 0 { // until leave has found that it is sealed
+		runtime.Gosched()
+	}
+	f.leaveBehind([]*Ticket{goes, stays})
+	looked = true
+	f.sealing.Unlock()
+	leaving.Wait()
+
+	require.Equal(t, []*Ticket{stays}, b.forming.members)
+	require.EqualValues(t, 1, r.pool.queued.Load())
+	require.Same(t, b.forming, stays.batch)
+	b.leave(stays)
+	require.Zero(t, r.pool.queued.Load())
+	r.pool.release(0, false)
 }
