@@ -209,7 +209,10 @@ func (r *Router) pressure(p *Pressure, now int64, cfg *RouterConfig, k *kind, pr
 	p.Work = load.work()
 	p.Demand, p.Share = r.ledger.total.Load(), k.demand.share.Load()
 	p.Probe = k.demand.probe(now)
-	p.Spawned, p.SpawnLimit = r.lanes[laneSpawn].strategy.Load().Running, cfg.SpawnLimit
+	p.Spawned, p.SpawnLimit = int(r.spawn.running.Load()), cfg.SpawnLimit
+	if l := r.lanes[laneSpawn]; l.custom {
+		p.Spawned = l.strategy.Load().Running
+	}
 	p.InlineThreshold, p.SpawnThreshold = cfg.InlineThreshold, cfg.SpawnThreshold
 	p.BusyThreshold, p.UnitTime = cfg.BackpressureBusyThreshold, cfg.UnitTime
 	p.Wait = k.waits.predict(r.pool.ahead())

@@ -21,6 +21,7 @@ type Router struct {
 
 	lanes []*lane // one a strategy; drop has none
 	pool  *pool   // slots, for the built-in cpu_pool and batch
+	spawn *spawn  // the built-in one
 
 	kindsMu sync.Mutex // guards replacing kinds
 	kinds   atomic.Pointer[map[string]*kind]
@@ -75,7 +76,8 @@ func New(cfg RouterConfig) (*Router, error) {
 	r.cfg.Store(&cfg)
 	r.kinds.Store(&map[string]*kind{})
 	r.ctx, r.cancel = context.WithCancelCause(context.Background())
-	for _, s := range []Strategy{inline{}, newSpawn(), r.pool, batching{r}} {
+	r.spawn = newSpawn()
+	for _, s := range []Strategy{inline{}, r.spawn, r.pool, batching{r}} {
 		r.addLane(s, false)
 	}
 	for _, s := range cfg.Strategies {
@@ -298,8 +300,7 @@ func (r *Router) idle() bool {
 			return false
 		}
 	}
-	spawn := r.lanes[laneSpawn]
-	return r.pool.busy() == 0 && (spawn.custom || spawn.strategy.Load().Running == 0)
+	return r.pool.busy() == 0 && r.spawn.running.Load() == 0
 }
 
 // nudge wakes whoever waits for the router to be idle. It must follow every
