@@ -5,7 +5,9 @@ import (
 	"errors"
 	"log/slog"
 	"runtime"
+	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/helixrouter/helix"
 	"github.com/stretchr/testify/require"
@@ -28,6 +30,37 @@ func TestAWaitingJobTakesLittle(t *testing.T) {
 		bytes, _ := waitingJob(t, door)
 		require.LessOrEqual(t, bytes, 512.0, door)
 	}
+}
+
+// A goroutine that is new has 2 KB of stack, of which half can be used. Were more needed,
+// it would be copied, at the cost of several decisions: then a variable moves.
+func TestSubmitFitsIntoANewStack(t *testing.T) {
+	if helix.RaceEnabled || testing.CoverMode() != "" || runtime.GOARCH != "amd64" || !strings.HasPrefix(runtime.Version(), "go1.26") {
+		t.Skip("frames depend on the compiler: known for this one, about 100 B are left")
+	}
+	for _, strategy := range []string{helix.Inline, helix.CPUPool, helix.Drop, helix.Spawn} {
+		task := steered(t, strategy)
+		ctx := t.Context()
+		moved, done := 0, make(chan struct{})
+		for range 100 { // the first ones make what is made once
+			go func() {
+				if stackMoves(func() { _, _ = task.Submit(ctx, 1) }) {
+					moved++
+				}
+				done <- struct{}{}
+			}()
+			<-done
+		}
+		require.Less(t, moved, 10, strategy)
+	}
+}
+
+//go:noinline
+func stackMoves(f func()) bool {
+	var here byte
+	before := uintptr(unsafe.Pointer(&here))
+	f()
+	return uintptr(unsafe.Pointer(&here)) != before
 }
 
 // idleRouter measures the heap and the goroutines that a router takes that nobody
