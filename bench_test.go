@@ -20,8 +20,8 @@ func emptyKind(name string) helix.Kind[int, int] {
 }
 
 // steered returns a router and an empty task that the default policy sends to that
-// strategy: what is measured is then all that a user of the defaults pays, and not
-// a policy of the test's.
+// strategy, with somebody watching: what is measured is then all that a user of the
+// defaults pays, and not a policy of the test's.
 func steered(t testing.TB, strategy string) *helix.Task[int, int] {
 	var cfg helix.RouterConfig
 	if strategy != helix.Inline {
@@ -37,8 +37,13 @@ func steered(t testing.TB, strategy string) *helix.Task[int, int] {
 	case helix.Spawn:
 		k.Waits = true
 	}
-	task := register(t, newRouter(t, cfg), k)
-	return task
+	r := newRouter(t, cfg)
+	events, _ := r.Watch(64) // ends with the router
+	go func() {
+		for range events {
+		}
+	}()
+	return register(t, r, k)
 }
 
 // unbatched is the kind without its batch function, and with a hint that no threshold

@@ -55,8 +55,8 @@ func (r *Router) decide(q *request) error {
 	r.choose(q, &p)
 	r.resolve(q)
 	q.choice.probe = p.Probe
-	if r.watchers.any.Load() {
-		r.sample(q, &p)
+	if q.event = r.watchers.sample(q.decided, q.choice.dropped); q.event != nil {
+		r.show(q, &p)
 	}
 	if q.cfg.Logger.Enabled(q.ctx, slog.LevelDebug) {
 		r.logDecision(q, &p)
@@ -174,14 +174,12 @@ func (r *Router) refuseOffered(t *Ticket, err error) error {
 	return r.refuse(&q, q.choice.wait)
 }
 
-// sample begins an event if this decision is one to be shown.
+// show fills in what the event of a decision shows before the job has ended.
 //
 //go:noinline
-func (r *Router) sample(q *request, p *Pressure) {
-	if e := r.watchers.sample(q.decided, q.choice.dropped); e != nil {
-		e.Time, e.Info, e.Pressure, e.Decision = r.epoch.Add(time.Duration(q.decided)), q.info, *p, r.decision(&q.choice)
-		q.event = e
-	}
+func (r *Router) show(q *request, p *Pressure) {
+	q.event.Time, q.event.Info, q.event.Pressure = r.epoch.Add(time.Duration(q.decided)), q.info, *p
+	q.event.Decision = r.decision(&q.choice)
 }
 
 // decision is a choice in full.
