@@ -50,6 +50,11 @@ func startTask(strategy string, k helix.Kind[int, int]) (operation, func()) {
 	must(err)
 	task, err := helix.Register(r, k)
 	must(err)
+	events, _ := r.Watch(64) // ends with the router
+	go func() {
+		for range events {
+		}
+	}()
 	ctx := context.Background()
 	stop := func() {
 		mustGoTo(r, strategy)
