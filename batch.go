@@ -211,24 +211,25 @@ func (b *batcher) ripe(t *Ticket, size int) int64 {
 func (b *batcher) leave(t *Ticket) {
 	b.mu.Lock()
 	f := t.batch
-	if i := slices.Index(f.members, t); i >= 0 {
+	i := slices.Index(f.members, t)
+	if i >= 0 {
 		f.members = slices.Delete(f.members, i, i+1)
-	} else { // whoever seals the batch may still look at the ticket
-		defer f.sealing.Unlock()
-		defer f.sealing.Lock()
 	}
-	defer b.mu.Unlock()
 	if len(f.members) == 0 && b.forming == f {
 		b.forming = nil
 	}
 	b.noteFill()
 	b.pool.takeWork(workLoad(t.charge()))
-	if f.granted {
-		return
+	if !f.granted {
+		b.pool.queued.Add(-1)
+		if len(f.members) == 0 {
+			b.pool.leave(&f.place)
+		}
 	}
-	b.pool.queued.Add(-1)
-	if len(f.members) == 0 {
-		b.pool.leave(&f.place)
+	b.mu.Unlock()
+	if i < 0 {
+		f.sealing.Lock() // whoever seals the batch may still look at the ticket
+		defer f.sealing.Unlock()
 	}
 }
 

@@ -97,8 +97,9 @@ func (c *choice) spellBuiltin(d *Decision) {
 	c.spell(d, name)
 }
 
-// choose asks the policy. Those that come with the library are asked by reference: copies of all that a decision takes would make the
-// stack of every submitting goroutine grow.
+// choose asks the policy. Those that come with the library are asked by reference:
+// copies of all that a decision takes would make the stack of every submitting goroutine
+// grow.
 func (r *Router) choose(q *request, p *Pressure) {
 	switch policy := q.cfg.Policy.(type) { // not by a method: whoever embeds a policy would inherit it
 	case AdaptivePolicy:
@@ -118,8 +119,7 @@ func (r *Router) chooseByValue(policy Policy, q *request, p *Pressure) {
 	if l := r.lane(d.Strategy); l != nil {
 		c.lane = int8(l.index)
 	} else if c.dropped = true; d.Strategy != Drop {
-		d.reject(d.Strategy, reasonNoStrategy)
-		d.Reason = reasonNoStrategy
+		d.drop(reasonNoStrategy)
 	}
 	c.reason = d.Reason
 	// A policy's alternatives are few, and those of one kind mostly the same.

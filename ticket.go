@@ -52,8 +52,8 @@ type Ticket struct {
 	place  waiter        // in the pool's queue; guarded by pool.mu
 }
 
-// brief is what a ticket keeps of its JobInfo: the rest follows from it. What it is
-// for, see there.
+// brief is what a ticket keeps of its JobInfo, which has the meanings: the rest follows
+// from it.
 type brief struct {
 	cost, scaling                   float64
 	predicted, work, spread, budget time.Duration
