@@ -63,14 +63,14 @@ func TestLedgerMeasuresDemand(t *testing.T) {
 		now += int64(time.Millisecond)
 		k.cells[now%2].shed.Add(int64(1500 * time.Microsecond))
 		if l.due(now) {
-			l.tick(now, 1, newPool(1, nil), kinds)
+			l.tick(now, 1, newPool(1, nil, nil), kinds)
 		}
 	}
 	require.InEpsilon(t, 1.5, k.demand.asked.Load(), .05)
 	require.InEpsilon(t, 1.5, l.total.Load(), .05)
 	require.InDelta(t, usable, k.demand.share.Load(), 1e-9)
 	require.True(t, k.demand.limited.Load())
-	l.tick(now+int64(time.Second), 1, newPool(1, nil), kinds)
+	l.tick(now+int64(time.Second), 1, newPool(1, nil, nil), kinds)
 	require.InDelta(t, 0, k.demand.asked.Load(), 1e-3, "a quiet second is forgotten at once")
 }
 

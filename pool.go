@@ -36,6 +36,7 @@ type pool struct {
 	closed bool         // guarded by mu
 	queue  waitQueue    // guarded by mu
 	clock  func() int64 // ns since the router was made
+	idle   func()       // told when a slot was taken for nobody, and is free again
 }
 
 // poolLoad is the number of slots in use, in the low slotBits, and above them the
@@ -73,8 +74,8 @@ const (
 	shortTurns = 8
 )
 
-func newPool(slots int, clock func() int64) *pool {
-	p := &pool{clock: clock}
+func newPool(slots int, clock func() int64, idle func()) *pool {
+	p := &pool{clock: clock, idle: idle}
 	p.slots.Store(int64(slots))
 	p.firstDue.Store(maxDue)
 	return p
@@ -295,6 +296,7 @@ func (p *pool) grant() {
 				p.longBusy.Add(-1)
 			}
 			p.load.Add(^uint64(oneSlot) + 1)
+			p.idle()
 		}
 	}
 }

@@ -168,7 +168,7 @@ func TestBatchesFillUpUnderOverload(t *testing.T) {
 // A slot that is free while somebody waits is between two holders: it does not tell
 // that more could be done.
 func TestASlotBetweenTwoHoldersIsNotSpare(t *testing.T) {
-	p := newPool(1, func() int64 { return 0 })
+	p := newPool(1, func() int64 { return 0 }, func() {})
 	require.True(t, p.takeFree(0, false))
 	require.True(t, p.spare.Swap(false), "nobody waits")
 	require.False(t, p.takeFree(0, false))
@@ -221,4 +221,29 @@ func TestWithdrawnWhileItsBatchIsSealed(t *testing.T) {
 	require.Same(t, b.forming, stays.batch)
 	b.leave(stays)
 	require.Zero(t, r.pool.queued.Load())
+}
+
+// nobody is a waiter that does not want its slot any more once it gets it.
+type nobody struct{ taken func() }
+
+func (nobody) claim() bool   { return true }
+func (n nobody) grant() bool { n.taken(); return false }
+
+// A slot taken for somebody who does not want it any more makes the router busy for a
+// moment: whoever waits for it to be idle is told when that is over.
+func TestASlotForNobodyIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, err := New(RouterConfig{CPUParallelism: 1})
+		require.NoError(t, err)
+		taken, proceed := make(chan struct{}), make(chan struct{})
+		w := &waiter{due: 1, job: true}
+		require.NoError(t, r.pool.enqueue(w, nobody{func() { close(taken); <-proceed }}, 0, 10))
+		go r.pool.grant()
+		<-taken
+		closed := make(chan struct{})
+		go func() { _ = r.Close(); close(closed) }()
+		synctest.Wait() // Close has seen that a slot is in use
+		close(proceed)
+		<-closed
+	})
 }

@@ -70,7 +70,7 @@ func New(cfg RouterConfig) (*Router, error) {
 		shards: shardCount(),
 		ended:  make(chan struct{}, 1),
 	}
-	r.pool = newPool(cfg.CPUParallelism, r.now)
+	r.pool = newPool(cfg.CPUParallelism, r.now, r.nudge)
 	r.ledger.capacity = math.Inf(1)
 	r.ledger.procs.Store(int64(runtime.GOMAXPROCS(0)))
 	r.cfg.Store(&cfg)
