@@ -11,9 +11,9 @@ package helix
 //     low priorities are refused first, and none is starved);
 //  3. the bounds CPUQueueCap and SpawnLimit, as a last resort.
 //
-// And it chooses the cheapest strategy that serves: inline for runs predicted
-// within InlineThreshold; spawn for work that Waits, and for work from Go predicted
-// within SpawnThreshold while a slot is free; batch for kinds whose
+// And it chooses the cheapest strategy that serves: inline for runs that keep within
+// InlineThreshold, on average and nine times in ten; spawn for work that Waits, and for work from Go predicted
+// to keep within SpawnThreshold while a slot is free; batch for kinds whose
 // batches have been seen to save at least a tenth (or not been seen yet); inline
 // again for runs within SpawnThreshold that find all slots taken while GOMAXPROCS is
 // more than CPUParallelism; cpu_pool for the rest. A kind of which nothing has started for a second
@@ -65,15 +65,17 @@ var (
 )
 
 // inlineReasons are why a job does not run inline.
-var inlineReasons = [...]string{notSmallRun, notUnknown, notAsync}
+var inlineReasons = [...]string{notSmallRun, notUnknown, notAsync, notConfirmed}
 
 // whyNotInline is the place in inlineReasons of why.
-func whyNotInline(j *JobInfo, known bool) int {
+func whyNotInline(j *JobInfo, known, confirmed bool) int {
 	switch {
 	case !known:
 		return 1
 	case j.Async:
 		return 2
+	case !confirmed:
+		return 3
 	}
 	return 0
 }
@@ -89,18 +91,20 @@ func notInlineAnd(other Alternative) (beside [len(inlineReasons)][4]Alternative)
 // adaptiveLane fills in the strategy that suits the job, if it is admitted.
 func adaptiveLane(c *choice, j *JobInfo, p *Pressure) {
 	known := j.Samples > 0 || j.Cost > 0
-	why := whyNotInline(j, known)
+	confirmed := known && !(j.Samples == 0 && p.Trial)
+	most := max(j.Predicted, j.High)
+	why := whyNotInline(j, known, confirmed)
 	switch {
 	case j.Waits:
 		c.choose(laneSpawn, reasonWaits, &besideWaits[why])
-	case known && j.Predicted <= p.InlineThreshold && !j.Async:
+	case confirmed && most <= p.InlineThreshold && !j.Async:
 		c.choose(laneInline, reasonSmallRun, &besideInline)
-	case known && j.Async && j.Predicted <= p.SpawnThreshold && p.CPUBusy < p.Slots:
+	case confirmed && most <= p.SpawnThreshold && j.Async && p.CPUBusy < p.Slots:
 		c.choose(laneSpawn, reasonMediumRun, &besideSpawn)
 	case j.Batchable && p.BatchGain >= batchPays:
 		c.choose(laneBatch, reasonGain, &besideBatch[why])
 		c.wait = p.Wait
-	case known && !j.Async && p.Spare > 0 && p.CPUBusy >= p.Slots && j.Predicted <= p.SpawnThreshold:
+	case confirmed && most <= p.SpawnThreshold && !j.Async && p.Spare > 0 && p.CPUBusy >= p.Slots:
 		c.choose(laneInline, reasonSpare, &besideSpare)
 	default:
 		beside, reason := &besideCPUPool[why], reasonSlot

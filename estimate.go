@@ -24,6 +24,14 @@ type model struct {
 	sampled atomic.Int64 // when the latest job started whose run is to be learned
 }
 
+// estimate is what is known of a job's run time.
+type estimate struct {
+	mean    time.Duration
+	high    time.Duration // nine in ten runs keep within it; at least mean
+	spread  time.Duration // mean deviation from mean
+	samples uint64        // runs it rests on
+}
+
 // average is a mean and its mean relative deviation. Both are written under
 // model.mu and read without it; a reader may see one a sample older.
 type average struct {
@@ -58,12 +66,13 @@ func (m *model) sample(now int64) bool {
 	return true
 }
 
-// predict returns the run time of a job with that cost and its mean deviation.
+// predict returns the run time of a job with that cost.
 // Before the first sample it is cost x unit, and 0, not known, without a cost.
-func (m *model) predict(cost float64, unit time.Duration) (run, spread time.Duration, samples uint64) {
-	samples = m.samples.Load()
+func (m *model) predict(cost float64, unit time.Duration) estimate {
+	samples := m.samples.Load()
 	if samples == 0 {
-		return scaleDuration(unit, cost), 0, 0
+		hinted := scaleDuration(unit, cost)
+		return estimate{hinted, hinted, 0, 0}
 	}
 	mean, deviation := m.plain.mean.Load(), m.plain.deviation.Load()
 	if cost > 0 {
@@ -73,8 +82,8 @@ func (m *model) predict(cost float64, unit time.Duration) (run, spread time.Dura
 			}
 		}
 	}
-	run = scaleDuration(1, mean)
-	return run, scaleDuration(run, deviation), samples
+	run := scaleDuration(1, mean)
+	return estimate{run, scaleDuration(run, 1+2*deviation), scaleDuration(run, deviation), samples}
 }
 
 // observe learns from a run of a job with that cost. A probe, let in because the

@@ -48,7 +48,8 @@ func TestModel(t *testing.T) {
 				cost, ns := c.sample(i)
 				m.observe(cost, time.Duration(ns), false)
 			}
-			run, spread, samples := m.predict(c.cost, time.Nanosecond)
+			e := m.predict(c.cost, time.Nanosecond)
+			run, spread, samples := e.mean, e.spread, e.samples
 			require.EqualValues(t, c.samples, samples)
 			require.InDelta(t, c.want, float64(run), c.want*c.within+1)
 			require.GreaterOrEqual(t, spread, time.Duration(0))
@@ -62,9 +63,9 @@ func TestModelTellsItsSpread(t *testing.T) {
 		steady.observe(1, time.Millisecond, false)
 		noisy.observe(1, time.Duration(1+i%2*2)*time.Millisecond, false)
 	}
-	_, spread, _ := steady.predict(1, 1)
-	require.Zero(t, spread)
-	run, spread, _ := noisy.predict(1, 1)
+	require.Zero(t, steady.predict(1, 1).spread)
+	e := noisy.predict(1, 1)
+	run, spread := e.mean, e.spread
 	require.InEpsilon(t, 2*time.Millisecond, run, .05)
 	require.InEpsilon(t, time.Millisecond, spread, .1)
 }

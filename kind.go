@@ -21,6 +21,9 @@ type kind struct {
 	cells    []cell                  // sharded counters, a power of two of them
 	away     []turnedAway            // likewise
 	yields   atomic.Bool             // a job has called Yield
+	// trials are the jobs that run outside the slots because of their hints, admitted
+	// before any run of the kind had confirmed what hints say.
+	trials atomic.Int64
 
 	dropErrors [maxReasons]atomic.Pointer[DropError] // the latest for each reason
 	rejected   atomic.Pointer[[4]Alternative]        // the latest of a policy from outside
@@ -179,6 +182,7 @@ func (k *kind) predict(j *JobInfo, cfg *RouterConfig) {
 			units := k.calls.cost(j.Cost)
 			j.Predicted = scaleDuration(1, k.calls.predict(units))
 			j.Spread = scaleDuration(j.Predicted, k.calls.deviation.Load())
+			j.High = scaleDuration(j.Predicted, 1+2*k.calls.deviation.Load())
 			// What it adds to a full batch: under overload, when it matters, batches
 			// fill up, but only if enough is let in. What it really took is put right
 			// afterwards.
@@ -187,16 +191,26 @@ func (k *kind) predict(j *JobInfo, cfg *RouterConfig) {
 			return
 		}
 	}
-	j.Predicted, j.Spread, j.Samples = k.model.predict(j.Cost, cfg.UnitTime)
+	e := k.model.predict(j.Cost, cfg.UnitTime)
+	j.Predicted, j.High, j.Spread, j.Samples = e.mean, e.high, e.spread, e.samples
 	if j.Work = j.Predicted; j.Waits {
 		j.Work = 0
 	}
+}
+
+// doubtful reports that the kind's run times are known from a few runs only, or vary
+// so much that a prediction may well be wrong: what is worth a probe.
+func (k *kind) doubtful(j *JobInfo) bool {
+	return j.Samples < earlyCount || 2*j.Spread > j.Predicted
 }
 
 // learn takes in the run of a job that has ended, and corrects the account by
 // what the prediction was wrong.
 func (k *kind) learn(t *Ticket) {
 	run := t.worked()
+	if t.trial {
+		t.endTrial()
+	}
 	if t.sampled && t.fate == fateReturned && t.ctx.Err() == nil {
 		if t.job.batchable && !t.job.waits {
 			k.calls.observe(1, k.calls.cost(t.job.cost), run)
@@ -231,10 +245,27 @@ func (t *Ticket) pay(work int64) {
 
 // reimburse gives back what a ticket was charged that has not run.
 func (t *Ticket) reimburse() {
+	if t.trial {
+		t.endTrial()
+	}
 	t.kind.demand.spend(-t.charge(), t.job.priority)
 	c := t.kind.cell(t.shard)
 	c.shed.Add(t.charge())
 	c.admitted.Add(-t.charge())
+}
+
+// beginTrial notes that the job is about to run outside the slots on the word of its
+// hint alone, if it is: of a kind of which no run has been learned from.
+func (t *Ticket) beginTrial() {
+	if outside := t.choice.lane == laneInline || t.choice.lane == laneSpawn; outside && !t.job.waits {
+		t.trial = true
+		t.kind.trials.Add(1)
+	}
+}
+
+func (t *Ticket) endTrial() {
+	t.trial = false
+	t.kind.trials.Add(-1)
 }
 
 // register makes a kind for a Task.

@@ -27,6 +27,7 @@ type JobInfo struct {
 	Cost      float64       // as hinted, in the kind's own unit; 0 = not known
 	Scaling   float64       // 0..1
 	Predicted time.Duration // run time alone as learned, or Cost x UnitTime before that; 0 = not known
+	High      time.Duration // run time that nine in ten such jobs keep within, as learned; at least Predicted
 	Work      time.Duration // CPU time it adds: Predicted, less what a batch saves; 0 if it Waits
 	Spread    time.Duration // mean deviation of Predicted; 0 = not known
 	Samples   uint64        // finished runs that Predicted rests on
@@ -57,6 +58,7 @@ type Pressure struct {
 	Limited   bool          // the kind asks for more than its share, so that it must save up
 	ShareLeft time.Duration // what a job of this priority finds saved; only if Limited
 	Probe     bool          // nothing of the kind has started for a second
+	Trial     bool          // a job of the kind runs outside the slots on the word of its hint, which no run has confirmed
 
 	Spawned    int // jobs on goroutines of their own
 	SpawnLimit int // RouterConfig.SpawnLimit
@@ -149,19 +151,20 @@ const (
 	reasonRefused    = "strategy refused it"
 	reasonNoStrategy = "policy named an unknown strategy"
 
-	notSmall    = "cost above inline_threshold"
-	notMedium   = "cost above spawn_threshold"
-	notUnknown  = "cost not known"
-	notAsync    = "came through Go, has no caller to run on"
-	notBatch    = "kind has no batch function"
-	notScaling  = "scales too little"
-	notNeeded   = "a cheaper strategy will do"
-	notBusy     = "cpu is busy"
-	notSmallRun = "predicted above inline_threshold"
-	notBetter   = "a batch costs less"
-	notFree     = "all slots are taken"
-	notPaying   = "batching does not pay"
-	notWaits    = "waits, needs no cpu slot"
+	notSmall     = "cost above inline_threshold"
+	notMedium    = "cost above spawn_threshold"
+	notUnknown   = "cost not known"
+	notAsync     = "came through Go, has no caller to run on"
+	notBatch     = "kind has no batch function"
+	notScaling   = "scales too little"
+	notNeeded    = "a cheaper strategy will do"
+	notBusy      = "cpu is busy"
+	notSmallRun  = "predicted above inline_threshold"
+	notConfirmed = "hint not confirmed by any run yet"
+	notBetter    = "a batch costs less"
+	notFree      = "all slots are taken"
+	notPaying    = "batching does not pay"
+	notWaits     = "waits, needs no cpu slot"
 )
 
 // The scaling from which work is batched: under pressure, and always.

@@ -142,6 +142,9 @@ func (r *Router) admit(t *Ticket) error {
 		c.admitted.Add(charge)
 		t.kind.demand.spend(charge, t.job.priority)
 	}
+	if t.job.samples == 0 {
+		t.beginTrial()
+	}
 	t.sampled = t.job.samples < earlyCount || t.kind.model.sample(t.decided)
 	if t.choice.probe {
 		t.kind.demand.probed.Store(t.decided)
@@ -207,6 +210,7 @@ func (r *Router) pressure(p *Pressure, now int64, cfg *RouterConfig, k *kind, pr
 	p.Work = load.work()
 	p.Demand, p.Share = r.ledger.total.Load(), k.demand.share.Load()
 	p.Probe = k.demand.probe(now)
+	p.Trial = k.trials.Load() > 0
 	p.Spawned, p.SpawnLimit = int(r.spawn.running.Load()), cfg.SpawnLimit
 	if l := r.lanes[laneSpawn]; l.custom {
 		p.Spawned = l.strategy.Load().Running

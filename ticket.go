@@ -28,6 +28,7 @@ type Ticket struct {
 	custom  bool // offered to a strategy from outside: never used again
 	home    bool // ran on its submitter's goroutine, which needs no waking
 	sampled bool // its run time is to be learned
+	trial   bool // runs outside the slots on the word of its hint; see kind.trials
 
 	kind *kind
 	work work
@@ -55,11 +56,11 @@ type Ticket struct {
 // brief is what a ticket keeps of its JobInfo, which has the meanings: the rest follows
 // from it.
 type brief struct {
-	cost, scaling                   float64
-	predicted, work, spread, budget time.Duration
-	samples                         uint64
-	priority                        Priority
-	batchable, waits, async         bool
+	cost, scaling                         float64
+	predicted, high, work, spread, budget time.Duration
+	samples                               uint64
+	priority                              Priority
+	batchable, waits, async               bool
 }
 
 // watch is what few tickets need: those of which a hook or a watcher wants to know.
@@ -136,7 +137,7 @@ func (t *Ticket) Info() JobInfo {
 	b := &t.job
 	j := JobInfo{
 		Kind: t.kind.name, Cost: b.cost, Scaling: b.scaling,
-		Predicted: b.predicted, Work: b.work, Spread: b.spread, Samples: b.samples,
+		Predicted: b.predicted, High: b.high, Work: b.work, Spread: b.spread, Samples: b.samples,
 		Budget: b.budget, Priority: b.priority, Batchable: b.batchable, Waits: b.waits, Async: b.async,
 	}
 	j.meet(t.arrived, t.decided)
@@ -147,7 +148,7 @@ func (t *Ticket) Info() JobInfo {
 func (j *JobInfo) brief() brief {
 	return brief{
 		cost: j.Cost, scaling: j.Scaling,
-		predicted: j.Predicted, work: j.Work, spread: j.Spread, samples: j.Samples,
+		predicted: j.Predicted, high: j.High, work: j.Work, spread: j.Spread, samples: j.Samples,
 		budget: j.Budget, priority: j.Priority, batchable: j.Batchable, waits: j.Waits, async: j.Async,
 	}
 }
