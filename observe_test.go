@@ -188,3 +188,78 @@ func TestKindsLearn(t *testing.T) {
 		require.Greater(t, k.Demand, .1)
 	})
 }
+
+// declining is a strategy that takes a job and refuses it later, or does not take it.
+type declining struct {
+	offer  error
+	reason string
+}
+
+func (declining) Name() string                { return "declining" }
+func (declining) Load() helix.Load            { return helix.Load{} }
+func (declining) Close(context.Context) error { return nil }
+func (d declining) Offer(t *helix.Ticket) error {
+	if d.offer == nil {
+		go func() {
+			time.Sleep(time.Second)
+			t.Refuse(d.reason)
+		}()
+	}
+	return d.offer
+}
+
+func TestEventsOfJobsRefusedAfterAdmission(t *testing.T) {
+	refusal := &helix.DropError{Decision: helix.Decision{Strategy: helix.Drop, Reason: "no room"}}
+	for name, test := range map[string]struct {
+		cfg    helix.RouterConfig
+		waited time.Duration
+		reason string // "": that of Stats
+	}{
+		"in the queue":  {helix.RouterConfig{CPUParallelism: 1, Policy: always(helix.CPUPool)}, 0, ""},
+		"by a strategy": {helix.RouterConfig{Policy: always("declining"), Strategies: []helix.Strategy{declining{nil, "gave up"}}}, time.Second, "gave up"},
+		"by Offer":      {helix.RouterConfig{Policy: always("declining"), Strategies: []helix.Strategy{declining{refusal, ""}}}, 0, "no room"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRouter(t, test.cfg)
+				events, stop := r.Watch(10)
+				defer stop()
+				if test.reason == "" {
+					go func() {
+						_, _ = r.Submit(context.Background(), helix.Job{Kind: "long", Run: func(context.Context) (any, error) {
+							time.Sleep(20 * time.Second)
+							return nil, nil
+						}})
+					}()
+					synctest.Wait()
+				}
+				const budget = 3 * time.Second
+				_, err := r.Submit(t.Context(), helix.Job{Kind: "short", Budget: budget, Run: nothing})
+				var drop *helix.DropError
+				require.ErrorAs(t, err, &drop)
+				e := <-events
+				for e.Info.Kind != "short" {
+					e = <-events
+				}
+				if test.reason == "" {
+					require.Len(t, r.Stats().DroppedByReason, 1)
+					test.reason = r.Stats().DroppedByReason[0].Reason
+					test.waited = e.Outcome.Wait
+					require.GreaterOrEqual(t, test.waited, time.Second)
+				}
+				require.Equal(t, helix.Dropped, e.Outcome.Status)
+				require.Equal(t, test.waited, e.Outcome.Latency)
+
+				require.Equal(t, helix.Drop, e.Decision.Strategy)
+				require.Equal(t, test.reason, e.Decision.Reason)
+				require.Equal(t, budget-test.waited, e.Decision.Slack, "what was left when it was refused")
+				require.Zero(t, e.Decision.Wait, "it waits no more")
+				require.Equal(t, drop.Decision, e.Decision)
+				require.NotNil(t, e.Admission)
+				require.Equal(t, "always the same", e.Admission.Reason)
+				require.Equal(t, budget, e.Admission.Slack)
+				require.Contains(t, e.Decision.Rejected, helix.Alternative{Strategy: e.Admission.Strategy, Reason: test.reason})
+			})
+		})
+	}
+}

@@ -168,13 +168,15 @@ func (r *Router) refuseOffered(t *Ticket, err error) error {
 	t.reimburse()
 	r.nudge()
 	t.ended = t.decided
-	t.choice.drop(refusalReason(err))
+	wait := t.choice.wait
+	t.dropChoice(refusalReason(err))
 	q := request{kind: t.kind, info: t.Info(), choice: t.choice, arrived: t.arrived, decided: t.decided}
 	q.info.Work = 0 // just shed
 	if t.watch != nil {
 		q.event = t.watch.event
+		q.event.refuse(t.Decision())
 	}
-	return r.refuse(&q, q.choice.wait)
+	return r.refuse(&q, wait)
 }
 
 // show fills in what the event of a decision shows before the job has ended.

@@ -43,13 +43,23 @@ func (t *Ticket) refuseLate(reason string) {
 	t.fate = fateNotRun
 	t.ended = t.router().now()
 	t.reimburse()
-	t.choice.drop(reason)
+	t.dropChoice(reason)
 	t.err = &DropError{Decision: t.Decision()}
 	t.kind.cell(t.shard).dropLate(t.router().reasons.index(reason), t.job.budget)
 	if t.watch != nil {
 		t.tell(Dropped)
 	}
 	t.router().nudge()
+}
+
+// dropChoice makes the choice of an ended ticket a refusal, with the numbers of now: those
+// it was admitted by have been proved wrong.
+func (t *Ticket) dropChoice(reason string) {
+	t.choice.drop(reason)
+	t.choice.wait = 0
+	if t.job.budget > 0 {
+		t.choice.slack = time.Duration(t.deadline() - t.ended)
+	}
 }
 
 // endWithdrawn ends a ticket that its submitter, or Close, gave up.
@@ -95,7 +105,9 @@ func (t *Ticket) tell(status Status) {
 	ctx := t.ctx
 	if t.watch != nil {
 		if e := t.watch.event; e != nil {
-			e.Outcome = o
+			if e.Outcome = o; status == Dropped {
+				e.refuse(t.Decision())
+			}
 			t.router().watchers.send(e)
 		}
 		if t.watch.span != nil {

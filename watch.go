@@ -45,14 +45,24 @@ type Outcome struct {
 
 // Event is one decision as seen by [Router.Watch]: what was known, what was
 // decided and what came of it. Policy.Choose(Info, Pressure) gives Decision
-// again.
+// again, or Admission if there is one.
 type Event struct {
 	Seq      uint64    // counts all events of the router, so gaps show losses
 	Time     time.Time // of the decision
-	Info     JobInfo
-	Pressure Pressure
-	Decision Decision
+	Info     JobInfo   // at that time
+	Pressure Pressure  // at that time
+	Decision Decision  // of a job refused after it was admitted: the refusal, as in its DropError
 	Outcome  Outcome
+
+	// Admission is the decision that admitted a job which was refused after all, as when
+	// its slot came too late; nil for all others.
+	Admission *Decision
+}
+
+// refuse makes the event of an admitted job one of a job that was refused after all.
+func (e *Event) refuse(d Decision) {
+	admission := e.Decision
+	e.Admission, e.Decision = &admission, d
 }
 
 // Watch returns a feed of sampled decisions, each sent when its job has ended,
