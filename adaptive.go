@@ -1,5 +1,7 @@
 package helix
 
+import "time"
+
 // AdaptivePolicy keeps promises: a job it admits finishes inside its budget,
 // whatever the load, and what cannot is refused at once. Its zero value is ready
 // for use and follows [Router.Update]. It admits by three rules:
@@ -35,20 +37,63 @@ func (a AdaptivePolicy) Choose(j JobInfo, p Pressure) (d Decision) {
 }
 
 func (AdaptivePolicy) choose(j *JobInfo, p *Pressure, c *choice) {
-	c.run, c.slack, c.demand, c.share = j.Predicted, j.Slack, p.Demand, p.Share
+	c.run, c.slack, c.demand, c.share = j.Predicted, j.Slack, float32(p.Demand), float32(p.Share)
 	adaptiveLane(c, j, p)
+	c.contended = p.contended() && !j.Waits
 	switch {
 	case j.Budget > 0 && j.Slack <= 0:
 		c.drop(reasonLate)
-	case j.Budget > 0 && j.Predicted > j.Slack && !p.Probe:
+	case j.Budget > 0 && j.Predicted > j.Slack && p.Probe:
+		c.reason, c.probe = reasonProbe, true
+	case j.Budget > 0 && j.Predicted > j.Slack:
 		c.drop(reasonBudget)
-	case p.Limited && p.ShareLeft <= 0 && !j.Waits && !p.Probe:
+	case c.contended && j.Budget > 0 && p.Soonest+j.Predicted > j.Slack:
+		c.excess = p.Soonest + j.Predicted - j.Slack
+		c.drop(reasonWait)
+	case c.contended && p.Limited && c.over(j, p):
 		c.drop(reasonShare)
+	}
+	switch {
+	case c.dropped:
 	case c.lane == laneSpawn && p.Spawned >= p.SpawnLimit:
 		c.drop(reasonSpawnLimit)
-	case (c.lane == laneCPUPool || c.lane == laneBatch) && p.CPUBusy >= p.Slots && p.Queued >= p.QueueCap:
+	case (c.lane == laneCPUPool || c.lane == laneBatch) && p.full():
+		c.excess = p.Wait
 		c.drop(reasonQueueFull)
 	}
+}
+
+// contended reports that a job must wait for a slot.
+func (p *Pressure) contended() bool { return p.CPUBusy >= p.Slots || p.Queued > 0 }
+
+// full reports that there is neither a slot for the job nor a place in the queue.
+func (p *Pressure) full() bool {
+	return p.CPUBusy >= p.Slots && p.Queued >= p.QueueCap && p.Room <= 0
+}
+
+const (
+	// leastAhead is the backlog that a kind over its share may have even if its budgets are
+	// shorter: earliest deadline first serves it faster than its guaranteed rate does.
+	leastAhead = 50 * time.Millisecond
+	// roomPart is the part of a full queue, as time, that a kind without budgets may fill. It
+	// is a little more than all of it, so that one kind alone is bounded by the queue only.
+	roomPart = 1.05
+)
+
+// over reports, and notes by how much, that the kind, which asks for more than its share,
+// has as much admitted as its guaranteed rate can serve in the time that the job has. Of
+// jobs of one kind those with more time are no better off: the tightest budget counts.
+func (c *choice) over(j *JobInfo, p *Pressure) bool {
+	may := max(min(j.Slack, p.Tightest)-j.Predicted, leastAhead)
+	if j.Budget == 0 {
+		each := max(p.Work/time.Duration(p.CPUBusy+p.Queued), j.Predicted)
+		if each == 0 {
+			return false // nothing is known
+		}
+		may = scaleDuration(each, roomPart*float64(p.QueueCap)/float64(p.Slots))
+	}
+	c.excess = p.Turn - scaleDuration(may, p.Part)
+	return c.excess > 0
 }
 
 // What is rejected with each strategy. Where inline comes first, it depends on the job

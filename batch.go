@@ -58,16 +58,20 @@ type batcher struct {
 // and room for as many members as most have, it is one allocation. It is never
 // used again: members that were withdrawn, and user code, may still know it.
 type batch struct {
-	batcher *batcher
-	place   waiter // in the pool's queue
-	slot    slot
-	members []*Ticket // guarded by batcher.mu; nil once sealed
-	granted bool      // has a slot, so is not in the queue; guarded by batcher.mu
+	batcher  *batcher
+	kind     *kind
+	priority Priority // of the first member
+	place    waiter   // in the pool's queue
+	slot     slot
+	members  []*Ticket // guarded by batcher.mu; nil once sealed
+	granted  bool      // has a slot, so is not in the queue; guarded by batcher.mu
 	// sealing is held while the batch is sealed, which looks at all members and takes too
 	// long to do so under batcher.mu. It is locked under that.
 	sealing sync.Mutex
 	held    bool  // stood back when it was queued; never changed
 	due     int64 // of the most urgent member; guarded by batcher.mu
+	expires bool  // a member has a budget; guarded by batcher.mu
+	urgent  int64 // due once it does not stand back any more; guarded by pool.mu
 	ripe    int64 // of the first of them to be so; only if held; guarded by batcher.mu
 	full    atomic.Bool
 
@@ -78,10 +82,11 @@ type batch struct {
 	room [8]*Ticket
 }
 
-func newBatch(b *batcher, due int64, long bool) *batch {
-	f := &batch{batcher: b, due: due}
+// newBatch makes a batch that is due then; t will be its first member.
+func newBatch(t *Ticket, due int64) *batch {
+	f := &batch{batcher: t.kind.batcher.Load(), kind: t.kind, priority: t.job.priority, due: due, expires: t.expires()}
 	f.members = f.room[:0]
-	f.place.due, f.place.long = due, long
+	f.place.due, f.place.long, f.place.expires = due, t.long(), f.expires
 	return f
 }
 
@@ -108,7 +113,7 @@ func (b *batcher) offer(t *Ticket) error {
 		b.mu.Unlock()
 		return err
 	}
-	f := newBatch(b, due, t.long())
+	f := newBatch(t, due)
 	f.members = append(f.members, t)
 	t.batch = f
 	var err error
@@ -119,9 +124,9 @@ func (b *batcher) offer(t *Ticket) error {
 	} else {
 		if ripe := b.ripe(t, size); size > 1 && ripe > t.decided && t.router().ledger.scarce.Load() {
 			f.held, f.ripe = true, ripe
-			f.place.held, f.place.due, f.place.urgent = true, ripe, due
+			f.place.held, f.place.due, f.urgent = true, ripe, due
 		}
-		err = b.pool.enqueue(&f.place, f, workLoad(t.charge()), t.cfg.CPUQueueCap)
+		err = b.pool.enqueue(&f.place, f, t)
 	}
 	if err == nil {
 		b.grew(f, size)
@@ -143,17 +148,22 @@ func (b *batcher) offer(t *Ticket) error {
 // It requires b.mu.
 func (f *batch) join(t *Ticket, due int64, size int) error {
 	b := f.batcher
-	if !f.granted && !b.pool.count(t.cfg.CPUQueueCap) {
+	if !f.granted && !b.pool.count(t) {
 		return errQueueFull
 	}
+	work := workLoad(t.charge())
 	t.batch = f
 	f.members = append(f.members, t)
-	b.pool.addWork(workLoad(t.charge()))
+	b.pool.addWork(work)
+	if !f.granted {
+		b.pool.wait(&f.place, work)
+	}
 	b.grew(f, size)
 	if f.granted {
 		return nil
 	}
-	sooner, full := due < f.due, len(f.members) >= size
+	sooner, full := due < f.due || t.expires() && !f.expires, len(f.members) >= size
+	f.expires = f.expires || t.expires()
 	f.due = min(f.due, due)
 	if f.held {
 		ripe := b.ripe(t, size)
@@ -161,7 +171,7 @@ func (f *batch) join(t *Ticket, due int64, size int) error {
 		f.ripe = min(f.ripe, ripe)
 	}
 	if sooner {
-		b.pool.hurry(&f.place, f.due, f.ripe, full)
+		b.pool.hurry(&f.place, f.due, f.ripe, full, f.expires)
 	}
 	return nil
 }
@@ -211,6 +221,18 @@ func (b *batcher) ripe(t *Ticket, size int) int64 {
 func (b *batcher) leave(t *Ticket) {
 	b.mu.Lock()
 	f := t.batch
+	sealed := !f.remove(t)
+	b.mu.Unlock()
+	if sealed {
+		f.sealing.Lock() // whoever seals the batch may still look at the ticket
+		defer f.sealing.Unlock()
+	}
+}
+
+// remove takes a member out that has ended, and reports whether it was still in. It requires
+// b.mu.
+func (f *batch) remove(t *Ticket) bool {
+	b := f.batcher
 	i := slices.Index(f.members, t)
 	if i >= 0 {
 		f.members = slices.Delete(f.members, i, i+1)
@@ -219,18 +241,16 @@ func (b *batcher) leave(t *Ticket) {
 		b.forming = nil
 	}
 	b.noteFill()
-	b.pool.takeWork(workLoad(t.charge()))
+	work := workLoad(t.charge())
+	b.pool.takeWork(work)
 	if !f.granted {
-		b.pool.queued.Add(-1)
+		b.pool.unwait(&f.place, 1, work.units())
+		b.pool.uncount(t)
 		if len(f.members) == 0 {
 			b.pool.leave(&f.place)
 		}
 	}
-	b.mu.Unlock()
-	if i < 0 {
-		f.sealing.Lock() // whoever seals the batch may still look at the ticket
-		defer f.sealing.Unlock()
-	}
+	return i >= 0
 }
 
 // withdrawAll withdraws all members of a queued batch, because the router closes.
@@ -256,7 +276,10 @@ func (f *batch) grant() bool {
 	b := f.batcher
 	b.mu.Lock()
 	f.granted = true
-	b.pool.queued.Add(-int64(len(f.members)))
+	b.pool.unwait(&f.place, len(f.members), f.place.work)
+	for _, t := range f.members {
+		b.pool.uncount(t)
+	}
 	var leader *Ticket
 	for _, t := range f.members {
 		if t.claim() {

@@ -113,28 +113,33 @@ func (f *batch) leaveBehind(rest []*Ticket) {
 	b.mu.Lock()
 	rest = slices.DeleteFunc(rest, func(t *Ticket) bool { return t.state.Load() != stateQueued })
 	if len(rest) > 0 {
-		b.queue(rest, f.place.long)
+		b.queue(rest)
 	}
 	b.mu.Unlock()
 	b.pool.grant() // there may be another slot for them
 }
 
 // queue queues tickets as a batch of their own. It requires b.mu.
-func (b *batcher) queue(rest []*Ticket, long bool) {
-	next := newBatch(b, maxDue, long)
+func (b *batcher) queue(rest []*Ticket) {
+	next := newBatch(rest[0], maxDue)
 	next.members = rest
 	for _, t := range rest {
 		t.batch = next
 		next.due = min(next.due, b.due(t))
+		next.expires = next.expires || t.expires()
 	}
-	next.place.due = next.due
-	b.pool.queued.Add(int64(len(rest)))
+	next.place.due, next.place.expires = next.due, next.expires
+	next.place.class = classOf(next.due - b.pool.clock())
+	b.pool.mu.Lock()
+	defer b.pool.mu.Unlock()
+	for _, t := range rest {
+		b.pool.recount(t)
+		b.pool.wait(&next.place, workLoad(t.charge()))
+	}
 	if b.forming == nil {
 		b.forming = next
 		b.noteFill()
 	}
-	b.pool.mu.Lock()
-	defer b.pool.mu.Unlock()
 	b.pool.push(&next.place, next)
 }
 
@@ -163,7 +168,7 @@ func (f *batch) run(started int64, members []*Ticket, work poolLoad) {
 	b, router := f.batcher, members[0].router()
 	b.latest.Store(int64(len(members)))
 	b.running.Add(int64(len(members)))
-	members[0].kind.demand.start(started)
+	f.kind.prober.start(false)
 	defer func() { // also after runtime.Goexit
 		b.running.Add(-int64(len(members)))
 		b.pool.release(work, f.place.long)
@@ -183,12 +188,16 @@ func (f *batch) run(started int64, members []*Ticket, work poolLoad) {
 	}
 	// The same due time as in the queue, or batches would give way to one another.
 	s := &f.slot
+	run := int64(f.predicted(members))
+	s.until = saturate(started, run)
+	s.place = b.pool.runs.begin(started, run, f.kind.yields.Load())
 	s.Context, s.pool, s.due, s.long, s.kind = ctx, b.pool, f.place.due, f.place.long, members[0].kind
 	defer func() {
 		if how == fateExited {
 			how, err = rescue(recover())
 		}
 		s.left.Store(true)
+		b.pool.runs.end(s.place)
 		stop()
 		ended := router.now()
 		for _, t := range members {
@@ -214,6 +223,15 @@ func (f *batch) run(started int64, members []*Ticket, work poolLoad) {
 	}
 	err = b.call(s, members)
 	how = fateReturned
+}
+
+// predicted is how many ns a call for those members takes.
+func (f *batch) predicted(members []*Ticket) float64 {
+	calls, units := &members[0].kind.calls, 0.0
+	for _, t := range members {
+		units += calls.cost(t.job.cost)
+	}
+	return calls.predict(units)
 }
 
 // learn takes in the call for all those members, that took so long. Their accounts are

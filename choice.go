@@ -6,14 +6,16 @@ import "time"
 // keep: a strategy by its place, and alternatives that are shared. It is 72 B where a
 // Decision is 200, which each job that waits would hold, and each decision would clear.
 type choice struct {
-	lane     int8 // in Router.lanes, or laneNone
-	dropped  bool // refused; lane is the strategy it would have had
-	probe    bool // made to heal a wrong estimate: to be run even if that seems vain
-	diverted [2]diversion
-	reason   string
+	lane      int8 // in Router.lanes, or laneNone
+	dropped   bool // refused; lane is the strategy it would have had
+	contended bool // had to wait for a slot
+	probe     bool // made to heal a wrong estimate: to be run even if that seems vain
+	diverted  [2]diversion
+	reason    string
 
 	wait, run, slack time.Duration
-	demand, share    float64
+	excess           time.Duration // how much too much was before it
+	demand, share    float32
 
 	rejected *[4]Alternative // nil: none; never written
 }
@@ -75,7 +77,8 @@ func (c *choice) decision(name string) (d Decision) {
 // spell writes c in full into d, which is zero; name is that of the lane.
 func (c *choice) spell(d *Decision, name string) {
 	d.Strategy, d.Reason = name, c.reason
-	d.Wait, d.Run, d.Slack, d.Demand, d.Share = c.wait, c.run, c.slack, c.demand, c.share
+	d.Wait, d.Run, d.Slack, d.Excess = c.wait, c.run, c.slack, c.excess
+	d.Demand, d.Share = float64(c.demand), float64(c.share)
 	if c.rejected != nil {
 		d.Rejected = *c.rejected
 	}
@@ -115,13 +118,14 @@ func (r *Router) choose(q *request, p *Pressure) {
 func (r *Router) chooseByValue(policy Policy, q *request, p *Pressure) {
 	c := &q.choice
 	d := policy.Choose(q.info, *p)
-	*c = choice{lane: laneNone, wait: d.Wait, run: d.Run, slack: d.Slack, demand: d.Demand, share: d.Share}
+	*c = choice{lane: laneNone, wait: d.Wait, run: d.Run, slack: d.Slack, excess: d.Excess, demand: float32(d.Demand), share: float32(d.Share)}
 	if l := r.lane(d.Strategy); l != nil {
 		c.lane = int8(l.index)
 	} else if c.dropped = true; d.Strategy != Drop {
 		d.drop(reasonNoStrategy)
 	}
 	c.reason = d.Reason
+	c.probe = p.Probe && !c.dropped
 	// A policy's alternatives are few, and those of one kind mostly the same.
 	if d.Rejected == ([4]Alternative{}) {
 		return

@@ -3,6 +3,7 @@ package helix
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 )
 
@@ -29,22 +30,35 @@ var ErrGoexit = errors.New("helix: job called runtime.Goexit")
 // of one kind with the same cost, budget and priority that are refused for the
 // same reason within the same millisecond share one DropError.
 type DropError struct {
-	Decision   Decision
-	RetryAfter time.Duration // how long until the job could have been admitted, as predicted; 0 = not known
+	Decision Decision
+	// RetryAfter is in how long to submit the job again: when, as predicted, it will be
+	// admitted if all who are refused keep to theirs. 0 where waiting cannot help, as with
+	// a budget shorter than the run.
+	RetryAfter time.Duration
+	// Admission is the decision that had admitted the job, with what was expected then, if
+	// it was refused only later; nil for a job refused at once.
+	Admission *Decision
+	Waited    time.Duration // since then
 
 	// What must be alike, and how new, for another refusal to share it.
+	shared   atomic.Int64 // refusals that do
 	at       int64
 	cost     float64
 	budget   time.Duration
 	priority Priority
 }
 
-// Error names the reason and, where known, when to try again.
+// Error names the reason, what was expected of a job that had been admitted, and, where it
+// helps, when to try again.
 func (e *DropError) Error() string {
-	if e.RetryAfter > 0 {
-		return fmt.Sprintf("helix: job dropped: %s (retry after %v)", e.Decision.Reason, e.RetryAfter)
+	text := "helix: job dropped: " + e.Decision.Reason
+	if e.Admission != nil {
+		text += fmt.Sprintf(" (it waited %v, %v were expected)", e.Waited, e.Admission.Wait)
 	}
-	return "helix: job dropped: " + e.Decision.Reason
+	if e.RetryAfter > 0 {
+		text += fmt.Sprintf(" (retry after %v)", e.RetryAfter)
+	}
+	return text
 }
 
 // Is matches ErrDropped and ErrNotRun.

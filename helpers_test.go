@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/helixrouter/helix"
 	"github.com/stretchr/testify/require"
@@ -164,4 +165,26 @@ func droppedFor(s helix.Stats, reason string) uint64 {
 		}
 	}
 	return 0
+}
+
+// sleepKind runs for as long as the item says, and can be batched if asked.
+func sleepKind(name string, budget time.Duration, batched bool) helix.Kind[time.Duration, int] {
+	k := helix.Kind[time.Duration, int]{Name: name, Budget: budget}
+	if batched {
+		k.Batch = func(_ context.Context, ds []time.Duration) ([]int, error) {
+			time.Sleep(ds[0])
+			return make([]int, len(ds)), nil
+		}
+	} else {
+		k.Run = func(_ context.Context, d time.Duration) (int, error) { time.Sleep(d); return 0, nil }
+	}
+	return k
+}
+
+// skipRace skips what has nothing to show under the race detector and takes ten times as long there.
+func skipRace(t *testing.T) {
+	t.Helper()
+	if helix.RaceEnabled {
+		t.Skip("runs without the race detector")
+	}
 }

@@ -25,7 +25,8 @@ type Job struct {
 	Scaling float64
 	// Budget is the latency budget, counted from Arrived. It steers the
 	// choice and sheds work that cannot meet it; it never cancels a job that
-	// runs. Defaults to 0, which means none.
+	// runs. For Submit the deadline of ctx counts as a budget where it is earlier. Defaults
+	// to 0, which means none.
 	Budget time.Duration
 	// Arrived is when the work reached the service. Defaults to the moment
 	// of the call.
@@ -53,10 +54,13 @@ type Result struct {
 // back to the task's [Kind]. See [Job] for the fields' meanings and units.
 type Hints struct {
 	Cost     float64
-	Budget   time.Duration
+	Budget   time.Duration // shorter or longer than the kind's; NoBudget says that there is none
 	Arrived  time.Time
-	Priority Priority
+	Priority Priority // PlainNormal says Normal where the kind has another
 }
+
+// NoBudget says in [Hints] that an item has no budget although its kind has one.
+const NoBudget time.Duration = math.MinInt64
 
 // Priority decides who is refused first under overload. It never changes the
 // order among admitted jobs: that is earliest deadline first.
@@ -69,12 +73,15 @@ const (
 	High   Priority = 1
 )
 
+// PlainNormal says Normal in [Hints], where the zero value means the kind's priority.
+const PlainNormal Priority = math.MaxInt8
+
 // String returns "low", "normal" or "high".
 func (p Priority) String() string {
 	switch p {
 	case Low:
 		return "low"
-	case Normal:
+	case Normal, PlainNormal:
 		return "normal"
 	case High:
 		return "high"
@@ -115,8 +122,13 @@ func (h *Hints) validate() error {
 	if err := validCost("Hints.Cost", h.Cost); err != nil {
 		return err
 	}
-	if err := validBudget("Hints.Budget", h.Budget); err != nil {
-		return err
+	if h.Budget != NoBudget {
+		if err := validBudget("Hints.Budget", h.Budget); err != nil {
+			return err
+		}
+	}
+	if h.Priority == PlainNormal {
+		return nil
 	}
 	return validPriority("Hints.Priority", h.Priority)
 }

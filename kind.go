@@ -15,6 +15,7 @@ type kind struct {
 	calls    callModel // of a kind with one
 	waits    waitModel
 	demand   demand
+	prober   prober
 	weight   atomicFloat
 	template atomic.Pointer[JobInfo] // what Register said; nil for kinds of one-off jobs
 	batcher  atomic.Pointer[batcher] // nil without a batch function
@@ -24,6 +25,7 @@ type kind struct {
 	// trials are the jobs that run outside the slots because of their hints, admitted
 	// before any run of the kind had confirmed what hints say.
 	trials atomic.Int64
+	queued atomic.Int64 // jobs that wait for a slot
 
 	dropErrors [maxReasons]atomic.Pointer[DropError] // the latest for each reason
 	rejected   atomic.Pointer[[4]Alternative]        // the latest of a policy from outside
@@ -204,10 +206,24 @@ func (k *kind) doubtful(j *JobInfo) bool {
 	return j.Samples < earlyCount || 2*j.Spread > j.Predicted
 }
 
+// typical is the CPU time that a usual job of the kind adds; 0 = not known.
+func (k *kind) typical(cfg *RouterConfig) time.Duration {
+	b := k.batcher.Load()
+	j := JobInfo{Batchable: b != nil}
+	if of := k.template.Load(); of != nil {
+		j.Waits = of.Waits
+	}
+	k.predict(&j, cfg)
+	return j.Work
+}
+
 // learn takes in the run of a job that has ended, and corrects the account by
 // what the prediction was wrong.
 func (k *kind) learn(t *Ticket) {
 	run := t.worked()
+	if t.choice.probe {
+		k.router.ledger.probed(t.ended, run)
+	}
 	if t.trial {
 		t.endTrial()
 	}
@@ -235,11 +251,22 @@ const preemptedFrom = 10 * time.Millisecond
 
 // pay replaces the predicted work that the ticket was charged by what it took.
 func (t *Ticket) pay(work int64) {
-	t.kind.demand.spend(work-t.charge(), t.job.priority)
+	t.kind.correct(t, work-t.charge())
 	c := t.kind.cell(t.shard)
 	c.served.Add(work)
 	if t.charge() != 0 {
 		c.admitted.Add(-t.charge())
+	}
+}
+
+// correct puts right what was charged for t. What runs in place was not charged before,
+// and is charged only if others had to wait for it.
+func (k *kind) correct(t *Ticket, work int64) {
+	switch {
+	case t.choice.lane != laneInline:
+		k.demand.correct(work)
+	case t.choice.contended && work > 0:
+		k.demand.owe(t.ended, work)
 	}
 }
 
@@ -248,7 +275,7 @@ func (t *Ticket) reimburse() {
 	if t.trial {
 		t.endTrial()
 	}
-	t.kind.demand.spend(-t.charge(), t.job.priority)
+	t.kind.correct(t, -t.charge())
 	c := t.kind.cell(t.shard)
 	c.shed.Add(t.charge())
 	c.admitted.Add(-t.charge())
@@ -316,6 +343,7 @@ func (r *Router) addKind(name string) *kind {
 	}
 	k := &kind{router: r, name: name, cells: make([]cell, r.shards), away: make([]turnedAway, min(awayShards*r.shards, maxAwayShards))}
 	k.weight.Store(1)
+	k.demand.queue.rate.Store(float64(r.cfg.Load().CPUParallelism))
 	kinds = maps.Clone(kinds)
 	kinds[name] = k
 	r.kinds.Store(&kinds)

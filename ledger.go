@@ -12,8 +12,6 @@ import (
 const (
 	// tickEvery is how often demand and shares are worked out anew.
 	tickEvery = 10 * time.Millisecond
-	// demandGain is the weight of the latest tick in the demand's moving mean.
-	demandGain = 0.1
 	// usable is the part of the machine that is given away at the most. With less,
 	// work is left undone; with more, what is admitted comes late.
 	usable = 0.99
@@ -24,29 +22,21 @@ const (
 	capacityGain   = 0.05
 	capacityGrowth = 0.001
 	calmTicks      = 5
-	leastCapacity  = 0.1 // of the cores
+	leastCapacity  = 0.1   // of the cores
+	leastShare     = 0.001 // of the capacity
+	leastServed    = 0.1   // of its share, while what waits too long is worked off
+	leastMemory    = 100 * time.Millisecond
+	mostMemory     = time.Second
+	mostOvertaken  = 0.9
 	// A kind's work may wait for waitPart of its budgets. What waits beyond that is to
 	// be done within drainTime, if leastGiven of the capacity can be spared.
 	waitPart   = 0.25
-	drainTime  = 100 * time.Millisecond
+	drainTime  = 200 * time.Millisecond
 	leastGiven = 0.3
-	// leastBurst is how much of its share a kind may save up, as time at its rate,
-	// if its budgets are shorter: work that can wait longer may come in larger
-	// bursts.
-	leastBurst = 50 * time.Millisecond
-	// tierFloor is the part of a kind's share that no priority is denied.
-	tierFloor = 0.05
-	// fillEvery is how often the buckets are filled: not at every look, because the
-	// words are shared.
-	fillEvery = 20 * time.Microsecond
-	// probeEvery is after how long a kind of which nothing gets to run is let in all
-	// the same, so that a wrong estimate heals.
-	probeEvery = time.Second
 )
 
-// tierReserve is the part of its savings that a kind keeps for jobs of higher
-// priority than Low, Normal and High.
-var tierReserve = [3]float64{0.20, 0.05, 0}
+// tierPart is the part of what a job may be promised that Low, Normal and High get.
+var tierPart = [3]float64{0.80, 0.95, 1}
 
 // ledger knows the work offered, in seconds of CPU, and divides the machine
 // among the kinds when they ask for more than there is: weighted max-min fair
@@ -58,15 +48,19 @@ type ledger struct {
 	total atomicFloat  // demand of all kinds
 
 	// capacity is the CPU seconds a second that jobs get when they want more.
-	// Guarded by mu, like worked, the work done at the last tick, and calm, the ticks
+	// Guarded by mu, like worked, the work done at the last tick, and idle, the ticks
 	// for which more could have been done.
 	capacity float64
-	calm     float64
+	idle     float64
+	memory   float64 // ns over which demand is averaged; guarded by mu
 	worked   int64
 	scarce   atomic.Bool // some kind asks for more than its share; written under mu
 	// procs is GOMAXPROCS, which is not to be asked at every decision: that takes a lock
 	// of the scheduler's. Written by New and under mu.
 	procs atomic.Int64
+	cores atomic.Int64 // slots, as of the last tick
+	// nextProbe is the earliest time at which a probe of any kind may be made.
+	nextProbe atomic.Int64
 }
 
 // measure takes in the work done in the last elapsed ns, and whether jobs waited
@@ -80,13 +74,13 @@ func (l *ledger) measure(cores float64, worked, elapsed int64, saturated bool) f
 	rate := float64(worked-l.worked) / float64(elapsed)
 	l.worked = worked
 	ticks := float64(elapsed) / float64(tickEvery)
-	if l.calm += ticks; saturated {
-		l.calm = 0
+	if l.idle += ticks; saturated {
+		l.idle = 0
 	}
 	if saturated || rate > l.capacity {
 		l.capacity += (1 - math.Pow(1-capacityGain, ticks)) * (rate - l.capacity)
 	} else {
-		l.capacity += capacityGrowth * ticks * (1 + l.calm/calmTicks) * cores
+		l.capacity += capacityGrowth * ticks * (1 + l.idle/calmTicks) * cores
 	}
 	l.capacity = min(max(l.capacity, leastCapacity*cores), cores)
 	return l.capacity
@@ -104,7 +98,7 @@ func (l *ledger) due(now int64) bool { return now-l.last.Load() >= int64(tickEve
 
 // tick works out demand and shares of all kinds at time now, of a machine with
 // that many cores and those slots.
-func (l *ledger) tick(now int64, cores float64, pool *pool, kinds map[string]*kind) {
+func (l *ledger) tick(now int64, cfg *RouterConfig, pool *pool, kinds map[string]*kind) {
 	if !l.mu.TryLock() {
 		return // somebody is at it
 	}
@@ -112,33 +106,79 @@ func (l *ledger) tick(now int64, cores float64, pool *pool, kinds map[string]*ki
 	if !l.due(now) {
 		return
 	}
+	cores := float64(cfg.CPUParallelism)
+	l.cores.Store(int64(cfg.CPUParallelism))
 	elapsed := now - l.last.Swap(now)
 	l.procs.Store(int64(runtime.GOMAXPROCS(0)))
 	asks := make([]ask, 0, len(kinds))
-	total, worked, mayWait := 0.0, int64(0), time.Duration(0)
+	keep := math.Exp(-float64(elapsed) / l.memory)
+	total, noise, worked, mayWait := 0.0, 0.0, int64(0), time.Duration(0)
 	for _, k := range kinds {
 		offered, done := k.offered()
 		worked += done
-		asked := k.demand.measure(offered, elapsed)
+		asked := k.demand.measure(offered, elapsed, keep)
 		total += asked
+		typical := k.typical(cfg)
+		noise += asked * typical.Seconds()
 		mayWait += k.demand.mayWait()
-		asks = append(asks, ask{&k.demand, asked, k.weight.Load()})
+		asks = append(asks, ask{&k.demand, asked, k.weight.Load(), typical, k.queued.Load()})
 	}
 	l.total.Store(total)
 	saturated := !pool.spare.Swap(false) && pool.queued.Load() > 0
 	capacity := l.measure(cores, worked, elapsed, saturated)
-	level := waterFill(asks, toGive(capacity, poolLoad(pool.load.Load()).work()-mayWait))
-	l.scarce.Store(!math.IsInf(level, 1))
-	for _, a := range asks {
-		share := a.weight * level
-		a.of.divide(now, min(share, cores), a.demand > share)
+
+	most, level := usable*capacity, math.Inf(1)
+	if l.overloaded(total, noise, most) {
+		level = waterFill(asks, most)
 	}
+	l.scarce.Store(!math.IsInf(level, 1))
+	served, modest := 0.0, 0.0 // by all, and by those who ask for no more than their share
+	for _, a := range asks {
+		share := min(a.demand, a.weight*level)
+		served += share
+		if a.demand <= a.weight*level {
+			modest += share
+		}
+	}
+	// What waits too long is made up for by those who ask for more than their share.
+	less := 1.0
+	if most > modest {
+		excess := time.Duration(pool.waiting.all()) - mayWait
+		less = max((toGive(capacity, excess)-modest)/(most-modest), leastServed)
+	}
+	for _, a := range asks {
+		a.of.divide(now, capacity, most-served, a, level, less)
+		tighter := 0.0
+		for _, b := range asks {
+			if 2*b.of.least.Load() <= a.of.least.Load() {
+				tighter += min(b.demand, b.weight*level)
+			}
+		}
+		a.of.overtaken.Store(min(tighter/capacity, mostOvertaken))
+	}
+}
+
+// overloaded reports that more is asked for than there is: by more than chance explains to
+// begin with, and then until it is not. Of jobs that come at random, a moving mean over
+// memory has the variance noise / (2 memory), where noise is the sum of demand x work of a
+// job (Campbell's theorem). So the more a job is, the longer the memory must be.
+func (l *ledger) overloaded(total, noise, most float64) bool {
+	margin := 0.0
+	if !l.scarce.Load() {
+		margin = 2 * math.Sqrt(noise/(2*l.memory/1e9))
+	}
+	const spread = 0.05 // of the capacity, the standard deviation that is strived for
+	wanted := noise / (2 * spread * spread * most * most) * 1e9
+	l.memory = min(max(wanted, float64(leastMemory)), float64(mostMemory))
+	return total > most+margin
 }
 
 // ask is one kind's demand in the division of the machine.
 type ask struct {
 	of             *demand
 	demand, weight float64
+	typical        time.Duration // work of a job
+	queued         int64         // jobs that wait
 }
 
 // waterFill finds the level at which the kinds' shares, each the lesser of its
@@ -171,111 +211,126 @@ func waterFill(asks []ask, cores float64) float64 {
 }
 
 // demand is one kind's account in the ledger: what it asks for, what is its
-// due, both in CPU seconds a second, and, while it asks for more than its due, a
-// token bucket that is filled at the rate of its share.
+// due, both in CPU seconds a second, and its virtual queue, which is served at the rate
+// that it is guaranteed.
 type demand struct {
 	asked   atomicFloat
 	share   atomicFloat
-	limited atomic.Bool  // asks for more than its share
-	started atomic.Int64 // about when a job last started
-	probed  atomic.Int64 // when a job was last let in to heal a wrong estimate
-	budget  atomic.Int64 // of the latest job, in ns
+	limited atomic.Bool // asks for more than its share; written under ledger.mu
+	tracked atomic.Bool // queue is kept; written under ledger.mu
+	queue   account
+	turns   turns
+	// overtaken is the part of the capacity that goes to kinds of much tighter budgets.
+	overtaken atomicFloat
+	budget    atomic.Int64 // of the latest job, in ns
+	least     atomic.Int64 // the shortest budget lately, in ns
 
 	offered int64 // at the last tick; guarded by ledger.mu
-
-	// The bucket has no lock: all who decide on a limited kind use it.
-	rate   atomicFloat     // share, while limited; written under ledger.mu
-	filled atomic.Int64    // time up to which the buckets have been filled
-	saved  atomic.Int64    // CPU ns that may be spent
-	floor  [3]atomic.Int64 // CPU ns that Low, Normal and High may spend at least
 }
 
-// measure takes in the work offered so far and returns the demand.
-func (d *demand) measure(offered, elapsed int64) float64 {
+// measure takes in the work offered so far and returns the demand, of which it keeps so much.
+func (d *demand) measure(offered, elapsed int64, keep float64) float64 {
 	rate := float64(offered-d.offered) / float64(elapsed)
 	d.offered = offered
-	// Several ticks may have passed since anybody decided.
-	keep := math.Pow(1-demandGain, float64(elapsed)/float64(tickEvery))
-	asked := keep*d.asked.Load() + (1-keep)*rate
+	asked := max(0, keep*d.asked.Load()+(1-keep)*rate)
 	d.asked.Store(asked)
 	return asked
+}
+
+// divide puts the share of a kind in force that asks for so much while so much is spare.
+func (d *demand) divide(now int64, capacity, spare float64, a ask, level, less float64) {
+	share := a.weight * level
+	d.least.Store(min(d.least.Load()*51/50, d.budget.Load()))
+	d.share.Store(min(share, capacity))
+	limited := a.demand > share
+	if !limited {
+		d.turns.forget()
+	}
+	// What the others leave it, but at least its share.
+	rate := spare + min(a.demand, share)
+	switch {
+	case a.demand > share:
+		rate *= less
+	case !math.IsInf(share, 1):
+		rate = max(rate, share)
+	}
+	d.queue.serve(now, max(rate, leastShare*capacity))
+	d.limited.Store(limited)
+	tracked := limited || a.typical >= trackFrom
+	if tracked && !d.tracked.Load() { // begins with what waits
+		d.queue.empty.Store(now)
+		d.queue.add(now, a.queued*int64(a.typical))
+	}
+	d.tracked.Store(tracked)
+}
+
+// trackFrom is the usual work of a job from which its kind's queue is always kept. Of kinds
+// of smaller jobs it is kept only while they ask for more than their share: their cores
+// would do little else than share that word.
+const trackFrom = 20 * time.Microsecond
+
+// owe notes admitted work of the kind.
+func (d *demand) owe(now, work int64) {
+	if d.tracked.Load() {
+		d.queue.add(now, work)
+	}
+}
+
+// correct notes what admitted work took more, or less, than was thought.
+func (d *demand) correct(work int64) {
+	if work != 0 && d.tracked.Load() {
+		d.queue.correct(work)
+	}
 }
 
 // mayWait is how much of the kind's work may wait without harm: by Little's law, what
 // comes of it during the time that each job may wait.
 func (d *demand) mayWait() time.Duration {
-	return time.Duration(waitPart * min(d.asked.Load(), d.share.Load()) * float64(d.budget.Load()))
+	return time.Duration(waitPart * min(d.asked.Load(), d.share.Load()) * float64(d.least.Load()))
 }
 
-// divide puts a share in force. It requires ledger.mu.
-func (d *demand) divide(now int64, share float64, limited bool) {
-	d.share.Store(share)
-	switch was := d.limited.Load(); {
-	case was && limited:
-		d.fill(now)
-		d.rate.Store(share)
-	case limited: // begins with as much as may wait
-		d.rate.Store(share)
-		d.filled.Store(now)
-		d.saved.Store(int64(waitPart * share * d.burst()))
-		for i := range d.floor {
-			d.floor[i].Store(0)
+// account is a queue of work that is served at a steady rate: when it will be empty.
+// It has no lock: all who admit use it.
+type account struct {
+	rate  atomicFloat  // CPU seconds a second; written under ledger.mu
+	empty atomic.Int64 // ns since the router was made
+}
+
+// wait is how long work that comes now must wait.
+func (a *account) wait(now int64) time.Duration { return time.Duration(max(a.empty.Load()-now, 0)) }
+
+// add adds work that comes at time now.
+func (a *account) add(now, work int64) {
+	rate := a.rate.Load()
+	if rate <= 0 {
+		return
+	}
+	takes := int64(min(float64(work)/rate, 1e15))
+	for {
+		was := a.empty.Load()
+		if a.empty.CompareAndSwap(was, max(was, now)+takes) {
+			return
 		}
-		d.limited.Store(true)
-	case was:
-		d.limited.Store(false)
 	}
 }
 
-// burst is how many ns of its share the kind may save up.
-func (d *demand) burst() float64 { return float64(max(d.budget.Load(), int64(leastBurst))) }
-
-// fill brings the buckets up to date, to within fillEvery.
-func (d *demand) fill(now int64) {
-	filled := d.filled.Load()
-	if now-filled < int64(fillEvery) || !d.filled.CompareAndSwap(filled, now) {
-		return
-	}
-	rate := d.rate.Load()
-	fresh, most := rate*float64(now-filled), rate*d.burst()
-	pour(&d.saved, fresh, most)
-	for i := range d.floor {
-		pour(&d.floor[i], tierFloor*fresh, tierFloor*most)
+// correct adds what admitted work took more, or less, than was thought.
+func (a *account) correct(work int64) {
+	if rate := a.rate.Load(); rate > 0 && work != 0 {
+		a.empty.Add(int64(max(min(float64(work)/rate, 1e15), -1e15)))
 	}
 }
 
-// pour fills a bucket that holds so much at the most; the rest runs over. Others
-// may spend meanwhile.
-func pour(bucket *atomic.Int64, fresh, most float64) {
-	if over := bucket.Add(int64(fresh)) - int64(most); over > 0 {
-		bucket.Add(-over)
+// serve puts a new rate in force.
+func (a *account) serve(now int64, rate float64) {
+	was := a.rate.Load()
+	a.rate.Store(rate)
+	if empty := a.empty.Load(); was > 0 && empty > now {
+		a.empty.CompareAndSwap(empty, now+int64(min(float64(empty-now)*was/rate, 1e15)))
 	}
 }
 
-// left is what a job of that priority finds in its kind's bucket: above zero, it
-// may be admitted. Being admitted on the last of it may overdraw it, so that work
-// larger than the bucket gets its share too.
-func (d *demand) left(now int64, priority Priority) (limited bool, left time.Duration) {
-	if !d.limited.Load() {
-		return false, 0
-	}
-	d.fill(now)
-	tier := priority - Low
-	saved := d.saved.Load() - int64(tierReserve[tier]*d.rate.Load()*d.burst())
-	return true, time.Duration(max(saved, d.floor[tier].Load()))
-}
-
-// spend takes the work of an admitted job out of the bucket; a negative amount
-// gives back what it did not use.
-func (d *demand) spend(work int64, priority Priority) {
-	if work == 0 || !d.limited.Load() {
-		return
-	}
-	d.saved.Add(-work)
-	d.floor[priority-Low].Add(-work)
-}
-
-// patient notes the budget of a job; without one it has patience.
+// patient notes the budget of a job.
 func (d *demand) patient(budget time.Duration) {
 	if budget == 0 {
 		budget = patience
@@ -283,17 +338,7 @@ func (d *demand) patient(budget time.Duration) {
 	if d.budget.Load() != int64(budget) { // the word is shared: write it rarely
 		d.budget.Store(int64(budget))
 	}
-}
-
-// probe reports that nothing of the kind has started for long, and that no other
-// job has been let in for that reason.
-func (d *demand) probe(now int64) bool {
-	return now-d.started.Load() >= int64(probeEvery) && now-d.probed.Load() >= int64(probeEvery)
-}
-
-// start notes that a job starts at time now.
-func (d *demand) start(now int64) {
-	if now-d.started.Load() > int64(probeEvery)/10 { // the word is shared: write it rarely
-		d.started.Store(now)
+	if least := d.least.Load(); least == 0 || int64(budget) < least {
+		d.least.Store(int64(budget))
 	}
 }

@@ -57,63 +57,21 @@ func TestLedgerMeasuresDemand(t *testing.T) {
 	k := &kind{name: "k", cells: make([]cell, 2)}
 	k.weight.Store(1)
 	kinds := map[string]*kind{"k": k}
-	l := ledger{capacity: 1}
+	l := ledger{capacity: 1, memory: float64(leastMemory)}
 	now := int64(0)
 	for range 1000 { // 1.5 ms of work each ms
 		now += int64(time.Millisecond)
 		k.cells[now%2].shed.Add(int64(1500 * time.Microsecond))
 		if l.due(now) {
-			l.tick(now, 1, newPool(1, nil, nil), kinds)
+			l.tick(now, &RouterConfig{CPUParallelism: 1}, newPool(1, nil, nil), kinds)
 		}
 	}
 	require.InEpsilon(t, 1.5, k.demand.asked.Load(), .05)
 	require.InEpsilon(t, 1.5, l.total.Load(), .05)
 	require.InDelta(t, usable, k.demand.share.Load(), 1e-9)
 	require.True(t, k.demand.limited.Load())
-	l.tick(now+int64(time.Second), 1, newPool(1, nil, nil), kinds)
+	l.tick(now+int64(time.Second), &RouterConfig{CPUParallelism: 1}, newPool(1, nil, nil), kinds)
 	require.InDelta(t, 0, k.demand.asked.Load(), 1e-3, "a quiet second is forgotten at once")
-}
-
-func TestPrioritiesInALimitedKind(t *testing.T) {
-	var d demand
-	d.divide(0, 1, true) // one core, and a bucket of 50 ms
-	require.EqualValues(t, waitPart*float64(leastBurst), d.saved.Load())
-	d.saved.Store(int64(leastBurst)) // as if filled up since
-	now := int64(0)
-	allowed := func(now int64, p Priority) bool {
-		limited, left := d.left(now, p)
-		require.True(t, limited)
-		return left > 0
-	}
-	full := int64(leastBurst)
-	require.True(t, allowed(now, Low))
-	d.spend(full*85/100, High)
-	require.False(t, allowed(now, Low), "the last fifth is for others")
-	require.True(t, allowed(now, Normal))
-	d.spend(full*11/100, High)
-	require.False(t, allowed(now, Normal), "the last twentieth is for High")
-	require.True(t, allowed(now, High))
-	d.spend(full, High)
-	require.False(t, allowed(now, High))
-
-	// High goes on to take all there is; the others get their twentieth each.
-	got := map[Priority]int64{}
-	step := int64(100 * time.Microsecond)
-	for end := now + int64(time.Second); now < end; now += step {
-		for _, p := range []Priority{High, High, High, Normal, Low} {
-			if allowed(now, p) {
-				d.spend(step, p)
-				got[p] += step
-			}
-		}
-	}
-	require.InDelta(t, .05, float64(got[Low])/1e9, .01)
-	require.InDelta(t, .05, float64(got[Normal])/1e9, .01)
-	require.InDelta(t, .85, float64(got[High])/1e9, .06)
-
-	d.divide(now, 1, false)
-	limited, _ := d.left(now, Low)
-	require.False(t, limited)
 }
 
 func TestLessIsGivenAwayWhileTooMuchWaits(t *testing.T) {
@@ -129,17 +87,6 @@ func TestLessIsGivenAwayWhileTooMuchWaits(t *testing.T) {
 	require.InDelta(t, waitPart*20e6, float64(d.mayWait()), 1, "half a core for 40 ms")
 	d.asked.Store(.1)
 	require.InDelta(t, waitPart*4e6, float64(d.mayWait()), 1)
-}
-
-func TestWorkIsGivenBack(t *testing.T) {
-	var d demand
-	d.divide(0, 1, true)
-	d.spend(int64(time.Second), Normal)
-	_, left := d.left(0, Normal)
-	require.Negative(t, left)
-	d.spend(-int64(time.Second), Normal)
-	_, left = d.left(0, Normal)
-	require.Positive(t, left)
 }
 
 func TestCapacityIsWhatJobsGet(t *testing.T) {

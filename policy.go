@@ -55,10 +55,16 @@ type Pressure struct {
 	Demand float64 // CPU seconds a second offered by all kinds, refused work included
 	Share  float64 // CPU seconds a second that are this kind's fair share
 
-	Limited   bool          // the kind asks for more than its share, so that it must save up
-	ShareLeft time.Duration // what a job of this priority finds saved; only if Limited
-	Probe     bool          // nothing of the kind has started for a second
-	Trial     bool          // a job of the kind runs outside the slots on the word of its hint, which no run has confirmed
+	// What stands before the job.
+	Soonest time.Duration // the soonest that a slot comes: what is in the slots, and what is queued and due before it, must be done
+	Turn    time.Duration // how long the kind's guaranteed rate takes for what was admitted of it
+	Room    int           // places in the queue for it; in a full queue, places that it may take from others
+
+	Limited  bool          // more is asked for than there is, and by this kind more than its share
+	Part     float64       // of the backlog that its kind may have, for a job of this priority; only if Limited
+	Tightest time.Duration // the kind's shortest budget lately; only if Limited
+	Probe    bool          // to be let in although it seems vain, so that a doubtful estimate heals
+	Trial    bool          // a job of the kind runs outside the slots on the word of its hint, which no run has confirmed
 
 	Spawned    int // jobs on goroutines of their own
 	SpawnLimit int // RouterConfig.SpawnLimit
@@ -85,6 +91,9 @@ type Decision struct {
 	Slack  time.Duration // what was left of its budget
 	Demand float64       // as in Pressure
 	Share  float64       // as in Pressure
+	// Excess is by how much what stands before the job, as time, is too much; only of a
+	// refusal that waiting can cure. DropError.RetryAfter rests on it.
+	Excess time.Duration
 
 	Rejected [4]Alternative // the other strategies and why not, as far as filled
 }
@@ -139,13 +148,17 @@ const (
 	reasonSpare       = "short, all slots are taken, a processor is spare"
 	reasonSlot        = "slot free"
 	reasonQueues      = "queued, earliest deadline first"
+	reasonProbe       = "let in to learn its run time anew"
 
 	reasonBusy       = "cpu is busy and it scales too little to batch"
 	reasonLate       = "already late"
 	reasonBudget     = "budget cannot be met"
+	reasonWait       = "budget would end while it waits for a slot"
 	reasonShare      = "over its fair share"
 	reasonQueueFull  = "queue is full"
 	reasonSpawnLimit = "spawn_limit reached"
+	reasonExpired    = "its budget ended while it waited for a slot"
+	reasonDisplaced  = "gave its place in the full queue to another"
 	reasonNoTime     = "too late to start when its slot came"
 	reasonClosed     = "router is closed"
 	reasonRefused    = "strategy refused it"
@@ -206,7 +219,7 @@ func (t ThresholdPolicy) Choose(j JobInfo, p Pressure) (d Decision) {
 }
 
 func (ThresholdPolicy) choose(j *JobInfo, p *Pressure, c *choice) {
-	c.run, c.slack, c.demand, c.share = j.Predicted, j.Slack, p.Demand, p.Share
+	c.run, c.slack, c.demand, c.share = j.Predicted, j.Slack, float32(p.Demand), float32(p.Share)
 	if j.Budget > 0 && j.Slack <= 0 {
 		c.lane = laneNone
 		c.drop(reasonLate)
@@ -222,14 +235,22 @@ func (ThresholdPolicy) choose(j *JobInfo, p *Pressure, c *choice) {
 			return
 		}
 	case c.lane == laneCPUPool || c.lane == laneBatch:
-		if p.CPUBusy >= p.Slots && p.Queued >= p.QueueCap {
+		if p.full() {
+			c.excess = p.Wait
 			c.drop(reasonQueueFull)
 			return
 		}
 		c.wait = p.Wait
 	}
-	if j.Budget > 0 && c.wait+c.run > j.Slack {
+	switch {
+	case j.Budget == 0:
+	case j.Predicted > j.Slack && p.Probe:
+		c.reason, c.probe = reasonProbe, true
+	case j.Predicted > j.Slack:
 		c.drop(reasonBudget)
+	case c.lane != laneSpawn && c.lane != laneInline && p.Soonest+j.Predicted > j.Slack:
+		c.excess = p.Soonest + j.Predicted - j.Slack
+		c.drop(reasonWait)
 	}
 }
 

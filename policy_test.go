@@ -51,9 +51,9 @@ func TestThresholdPolicyIsTheOriginalsTable(t *testing.T) {
 		{"not in budget", helix.JobInfo{Cost: 100, Predicted: 101, Budget: 100, Slack: 100}, nil, helix.Drop, "budget cannot be met"},
 		{"late", helix.JobInfo{Cost: 100, Budget: 100, Slack: 0}, nil, helix.Drop, "already late"},
 		{"not in budget because of the wait", helix.JobInfo{Cost: 1e6, Predicted: 1e6, Budget: 5e6, Slack: 5e6},
-			func(p *helix.Pressure) { p.Wait = 4_000_001 }, helix.Drop, "budget cannot be met"},
+			func(p *helix.Pressure) { p.Soonest = 4_000_001 }, helix.Drop, "budget would end while it waits for a slot"},
 		{"the wait does not matter to inline", helix.JobInfo{Cost: 100, Predicted: 100, Budget: 200, Slack: 200},
-			func(p *helix.Pressure) { p.Wait = time.Hour }, helix.Inline, "cost within inline_threshold"},
+			func(p *helix.Pressure) { p.Soonest = time.Hour }, helix.Inline, "cost within inline_threshold"},
 		{"queue full", helix.JobInfo{Cost: 1e6}, func(p *helix.Pressure) { p.BusyThreshold, p.CPUBusy, p.Queued = 9, 8, 512 }, helix.Drop, "queue is full"},
 		{"spawn limit", helix.JobInfo{Cost: 50_000}, func(p *helix.Pressure) { p.Spawned = 4096 }, helix.Drop, "spawn_limit reached"},
 	} {

@@ -30,11 +30,14 @@ type pool struct {
 	firstDue atomic.Int64  // due of the first in the queue, maxDue when empty; written under mu
 	longBusy atomic.Int64  // slots held by long runs
 	spare    atomic.Bool   // a slot was free, and nobody waited, since the ledger last asked
-	_        [16]byte
+
+	waiting waiting  // the queue, by how urgent it is
+	runs    runTable // what is in the slots
 
 	mu     sync.Mutex
 	closed bool         // guarded by mu
 	queue  waitQueue    // guarded by mu
+	expiry expiry       // guarded by mu
 	clock  func() int64 // ns since the router was made
 	idle   func()       // told when a slot was taken for nobody, and is free again
 }
@@ -46,24 +49,27 @@ type pool struct {
 type poolLoad uint64
 
 const (
-	slotBits          = 24 // maxCount fits
+	slotBits          = 24   // maxCount fits
+	workUnit          = 1024 // ns
 	oneSlot  poolLoad = 1
 )
 
 // workLoad is the load of that many ns of work, without a slot.
-func workLoad(ns int64) poolLoad { return poolLoad(min((ns+1023)>>10, 1<<30)) << slotBits }
+func workLoad(ns int64) poolLoad {
+	return poolLoad(min((ns+workUnit-1)/workUnit, 1<<30)) << slotBits
+}
 
 func (p *pool) busy() int64 { return poolLoad(p.load.Load()).busy() }
 
 func (l poolLoad) busy() int64 { return int64(l & (1<<slotBits - 1)) }
 
-func (l poolLoad) work() time.Duration { return time.Duration(l >> slotBits << 10) }
+func (l poolLoad) work() time.Duration { return time.Duration(l >> slotBits * workUnit) }
 
 const (
 	maxDue = math.MaxInt64
 	// patience is the due time of jobs without a budget: they stand back for
 	// more urgent work, but not forever.
-	patience = time.Second
+	patience = time.Minute
 	// longFrom is the predicted run time from which a job must leave one slot to
 	// shorter ones that wait.
 	longFrom = time.Millisecond
@@ -90,8 +96,8 @@ func (p *pool) Offer(t *Ticket) error {
 	for turn := 0; !p.takeFree(work, long); turn++ {
 		if turn == shortTurns || t.job.async || t.job.predicted == 0 || t.job.predicted >= yieldFrom || !p.brisk() {
 			t.started = 0
-			t.place.due, t.place.job, t.place.long = t.due(), true, long
-			err := p.enqueue(&t.place, t, work, t.cfg.CPUQueueCap)
+			t.place.due, t.place.long, t.place.expires = t.due(), long, t.expires()
+			err := p.enqueue(&t.place, t, t)
 			p.grant()
 			return err
 		}
@@ -122,7 +128,7 @@ func (t *Ticket) due() int64 {
 	if t.job.budget > 0 {
 		return t.deadline()
 	}
-	return t.arrived + int64(patience)
+	return t.decided + int64(patience)
 }
 
 // takeFree takes a slot and adds work, if a slot is free. While somebody waits none
@@ -155,32 +161,59 @@ func (p *pool) take(work poolLoad) bool {
 	}
 }
 
-// enqueue puts w into the queue, for one job. The caller must call grant after it,
+// enqueue puts w into the queue, for the job of t. The caller must call grant after it,
 // holding no lock: a slot may have become free before anybody could see w there.
-func (p *pool) enqueue(w *waiter, g granter, work poolLoad, queueCap int) error {
-	if !p.count(queueCap) {
+func (p *pool) enqueue(w *waiter, g granter, t *Ticket) error {
+	if !p.count(t) {
 		return errQueueFull
 	}
+	work := workLoad(t.charge())
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
-		p.queued.Add(-1)
+		p.uncount(t)
 		return errPoolClosed
 	}
 	w.ahead = int64(p.ahead())
+	w.class = classOf(w.due - t.decided)
 	p.addWork(work)
+	p.wait(w, work)
 	p.push(w, g)
 	p.mu.Unlock()
 	return nil
 }
 
-// count counts one more job that waits, unless that would be too many.
-func (p *pool) count(queueCap int) bool {
-	if p.queued.Add(1) > int64(queueCap) {
+// count counts the job of t among those that wait, unless that would be too many and none
+// makes room for it.
+func (p *pool) count(t *Ticket) bool {
+	if p.queued.Add(1) > int64(t.cfg.CPUQueueCap) && !p.displace(t) {
 		p.queued.Add(-1)
 		return false
 	}
+	p.noteQueued(t, 1)
 	return true
+}
+
+// recount is count for a job that waits once more.
+func (p *pool) recount(t *Ticket) {
+	p.queued.Add(1)
+	p.noteQueued(t, 1)
+}
+
+// uncount undoes count.
+func (p *pool) uncount(t *Ticket) {
+	p.queued.Add(-1)
+	p.noteQueued(t, -1)
+}
+
+func (p *pool) noteQueued(t *Ticket, jobs int64) {
+	t.kind.queued.Add(jobs)
+	switch t.job.priority {
+	case Low:
+		p.waiting.low.Add(jobs)
+	case High:
+		p.waiting.high.Add(jobs)
+	}
 }
 
 // ahead is the predicted work in the pool for each slot, if none is free.
@@ -201,16 +234,28 @@ func (p *pool) push(w *waiter, g granter) {
 	w.due = min(w.due, maxDue-1)
 	p.queue.push(w)
 	p.firstDue.Store(p.queue.firstDue())
+	if w.expires {
+		p.expiry.waiters++
+		p.expireBy(w.due)
+	}
 }
 
 // pop takes w, which is in the queue, out of it. It requires p.mu.
 func (p *pool) pop(w *waiter) granter {
 	p.queue.remove(w)
-	if w.job {
-		p.queued.Add(-1)
+	g := w.granter
+	switch g := g.(type) {
+	case *batch: // does so itself, as its members may leave one by one
+	case *Ticket:
+		p.unwait(w, 1, w.work)
+		p.uncount(g)
+	default:
+		p.unwait(w, 1, w.work)
+	}
+	if w.expires {
+		p.expiry.waiters--
 	}
 	p.firstDue.Store(p.queue.firstDue())
-	g := w.granter
 	w.granter = nil
 	return g
 }
@@ -228,7 +273,7 @@ func (p *pool) remove(w *waiter, work poolLoad) {
 
 // hurry has a batch wait no longer than until due, or ripe while it stands back, which
 // it does not if it is full.
-func (p *pool) hurry(w *waiter, due, ripe int64, full bool) {
+func (p *pool) hurry(w *waiter, due, ripe int64, full, expires bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !w.queued {
@@ -236,10 +281,18 @@ func (p *pool) hurry(w *waiter, due, ripe int64, full bool) {
 	}
 	soonest := due
 	if w.held {
-		w.urgent, soonest = min(w.urgent, due), ripe
+		f := w.granter.(*batch)
+		f.urgent, soonest = min(f.urgent, due), ripe
 	}
 	if soonest < w.due {
 		p.queue.setDue(w, soonest)
+	}
+	if expires {
+		if !w.expires {
+			p.expiry.waiters++
+		}
+		w.expires = true
+		p.expireBy(w.due)
 	}
 	if w.held && full {
 		p.queue.release(w)
@@ -327,6 +380,7 @@ func (p *pool) Load() Load {
 func (p *pool) Close(context.Context) error {
 	p.mu.Lock()
 	p.closed = true
+	p.expiry.stop()
 	var tickets []*Ticket
 	var batches []*batch
 	p.queue.all(func(w *waiter) {

@@ -46,14 +46,14 @@ func TestPoolRunsEarliestDeadlineFirst(t *testing.T) {
 		var s sleepers
 		second := time.Second
 		s.submit(t, r, "first", helix.Job{}, 5*second)
-		s.submit(t, r, "none", helix.Job{}, second) // no budget: due as if it were a second
+		s.submit(t, r, "none", helix.Job{}, second) // no budget: due as if it were a minute
 		s.submit(t, r, "100s", helix.Job{Budget: 100 * second}, second)
 		s.submit(t, r, "20s", helix.Job{Budget: 20 * second}, second)
 		s.submit(t, r, "50s", helix.Job{Budget: 50 * second}, second)
 		s.submit(t, r, "100s again", helix.Job{Budget: 100 * second}, second)
 		require.Equal(t, 5, r.Stats().Pressure.Queued)
 		s.wg.Wait()
-		require.Equal(t, []string{"first", "none", "20s", "50s", "100s", "100s again"}, s.order)
+		require.Equal(t, []string{"first", "20s", "50s", "none", "100s", "100s again"}, s.order)
 		for name, err := range s.errs {
 			require.NoError(t, err, name)
 		}
@@ -98,20 +98,31 @@ func TestSpawnIsBounded(t *testing.T) {
 	})
 }
 
-func TestPoolRefusesWhatItsSlotCameTooLateFor(t *testing.T) {
+// What waits is told when its budget ends, and what could no longer end in it when its slot
+// comes is told then: both had been promised.
+func TestPoolRefusesWhatCanNoLongerEndInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRouter(t, helix.RouterConfig{Policy: always(helix.CPUPool), CPUParallelism: 1})
 		var s sleepers
-		s.submit(t, r, "long", helix.Job{}, time.Second)
-		s.submit(t, r, "late", helix.Job{Budget: 500 * time.Millisecond}, 0)
+		s.submit(t, r, "long", helix.Job{Kind: "long"}, time.Second)
+		began := time.Now()
+		s.submit(t, r, "expires", helix.Job{Kind: "long", Budget: 500 * time.Millisecond}, 0)
+		s.submit(t, r, "late", helix.Job{Kind: "hinted", Cost: 5e8, Budget: 1200 * time.Millisecond}, 0) // 500 ms
+		time.Sleep(500 * time.Millisecond)
+		synctest.Wait()
+		s.mu.Lock()
+		expired := s.errs["expires"]
+		s.mu.Unlock()
+		require.ErrorIs(t, expired, helix.ErrDropped)
+		require.ErrorContains(t, expired, "its budget ended while it waited for a slot")
+		require.Equal(t, 500*time.Millisecond, time.Since(began), "told at once")
 		s.wg.Wait()
-		require.ErrorIs(t, s.errs["late"], helix.ErrDropped)
 		require.ErrorContains(t, s.errs["late"], "too late to start when its slot came")
 		require.Equal(t, []string{"long"}, s.order)
 		stats := r.Stats()
-		require.EqualValues(t, 1, stats.Dropped)
-		require.EqualValues(t, 2, routed(stats, helix.CPUPool), "it had been admitted")
-		require.EqualValues(t, 1, stats.Promised, "a promise that was not kept")
+		require.EqualValues(t, 2, stats.Dropped)
+		require.EqualValues(t, 3, routed(stats, helix.CPUPool), "they had been admitted")
+		require.EqualValues(t, 2, stats.Promised, "promises that were not kept")
 		require.EqualValues(t, 0, stats.Kept)
 	})
 }

@@ -9,18 +9,20 @@ type granter interface {
 // waiter is a place in the pool's queue. All of it is guarded by pool.mu.
 type waiter struct {
 	due     int64 // ns since the router was made
-	urgent  int64 // only if held
 	ahead   int64 // predicted work in the pool when it came, in ns for each slot
 	granter granter
 
 	// In the heap. prev is the parent of a first child, and else the sibling before.
 	child, next, prev *waiter
 
-	order  uint32 // of arrival
-	queued bool
-	job    bool // stands for one job, not for a batch or a job that has started
-	long   bool // its run is predicted to be long
-	held   bool // stands back behind all others until due, and is then due at urgent
+	order uint32 // of arrival
+	work  uint32 // in pool.waiting; of a batch, guarded by batcher.mu
+	class uint8  // likewise
+
+	queued  bool
+	long    bool // its run is predicted to be long
+	held    bool // stands back behind all others until due, and is then due at batch.urgent
+	expires bool // is to be told when what it stands for can no longer end in its budget
 }
 
 // waitQueue is the pool's queue: waiters in order of due time and arrival, those
@@ -41,6 +43,16 @@ func (q *waitQueue) all(f func(*waiter)) {
 	for _, h := range []*waitHeap{&q.short, &q.long, &q.held} {
 		h.all(f)
 	}
+}
+
+// overdue calls f for every waiter that is due at time now, and returns when the next will
+// be. f must leave the queue alone.
+func (q *waitQueue) overdue(now int64, f func(*waiter)) (next int64) {
+	next = maxDue
+	for _, h := range []*waitHeap{&q.short, &q.long, &q.held} {
+		next = min(next, h.overdue(now, f))
+	}
+	return next
 }
 
 func (q *waitQueue) heap(w *waiter) *waitHeap {
@@ -75,7 +87,7 @@ func (q *waitQueue) setDue(w *waiter, due int64) {
 // release ends that a waiter stands back.
 func (q *waitQueue) release(w *waiter) {
 	q.held.remove(w)
-	w.held, w.due = false, w.urgent
+	w.held, w.due = false, w.granter.(*batch).urgent
 	q.heap(w).push(w)
 }
 
@@ -187,6 +199,24 @@ func mergePairs(list *waiter) (top *waiter) {
 		top = meld(top, a)
 	}
 	return top
+}
+
+// overdue calls f for every waiter that is due at time now, and returns when the next will be.
+func (h *waitHeap) overdue(now int64, f func(*waiter)) (next int64) {
+	next = maxDue
+	for todo := []*waiter{h.top}; len(todo) > 0; {
+		w := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		for ; w != nil; w = w.next {
+			if w.due > now { // as all below it
+				next = min(next, w.due)
+				continue
+			}
+			f(w)
+			todo = append(todo, w.child)
+		}
+	}
+	return next
 }
 
 // all calls f for every waiter.

@@ -79,7 +79,7 @@ func TestWaitHeapAgainstSorting(t *testing.T) {
 
 func TestWaitersThatStandBack(t *testing.T) {
 	var q waitQueue
-	held := &waiter{held: true, due: 50, urgent: 60}
+	held := &waiter{held: true, due: 50, granter: &batch{urgent: 60}}
 	q.push(held)
 	require.EqualValues(t, maxDue-1, q.firstDue(), "nobody gives way for it")
 	require.Same(t, held, q.first(true), "but a free slot it may have")
@@ -94,7 +94,7 @@ func TestWaitersThatStandBack(t *testing.T) {
 	require.EqualValues(t, 60, q.firstDue())
 	require.False(t, q.onlyHeld())
 
-	full := &waiter{held: true, due: 500, urgent: 20}
+	full := &waiter{held: true, due: 500, granter: &batch{urgent: 20}}
 	q.push(full)
 	q.release(full)
 	require.Same(t, full, q.first(true), "it has no reason to stand back any more")
@@ -172,8 +172,8 @@ func TestASlotBetweenTwoHoldersIsNotSpare(t *testing.T) {
 	require.True(t, p.takeFree(0, false))
 	require.True(t, p.spare.Swap(false), "nobody waits")
 	require.False(t, p.takeFree(0, false))
-	w := &waiter{due: 1, job: true}
-	require.NoError(t, p.enqueue(w, &yielder{resume: make(chan struct{})}, 0, 10))
+	w := &waiter{due: 1}
+	require.NoError(t, p.enqueue(w, &yielder{resume: make(chan struct{})}, &Ticket{kind: &kind{}, cfg: &RouterConfig{CPUQueueCap: 10}}))
 	p.load.Add(^uint64(0)) // given back, and not granted yet
 	require.True(t, p.takeFree(0, false))
 	require.False(t, p.spare.Load(), "somebody waits")
@@ -191,7 +191,7 @@ func TestWithdrawnWhileItsBatchIsSealed(t *testing.T) {
 	b := k.batcher.Load()
 	require.True(t, r.pool.takeFree(0, false), "so that what is left behind waits")
 
-	f := newBatch(b, 0, false)
+	f := newBatch(&Ticket{kind: k}, 0)
 	f.granted = true
 	member := func() *Ticket {
 		return &Ticket{kind: k, cfg: r.cfg.Load(), choice: choice{lane: laneBatch}, batch: f}
@@ -236,8 +236,8 @@ func TestASlotForNobodyIsNotWaitedFor(t *testing.T) {
 		r, err := New(RouterConfig{CPUParallelism: 1})
 		require.NoError(t, err)
 		taken, proceed := make(chan struct{}), make(chan struct{})
-		w := &waiter{due: 1, job: true}
-		require.NoError(t, r.pool.enqueue(w, nobody{func() { close(taken); <-proceed }}, 0, 10))
+		w := &waiter{due: 1}
+		require.NoError(t, r.pool.enqueue(w, nobody{func() { close(taken); <-proceed }}, &Ticket{kind: &kind{}, cfg: r.cfg.Load()}))
 		go r.pool.grant()
 		<-taken
 		closed := make(chan struct{})

@@ -18,6 +18,7 @@ type request struct {
 	event *Event // nil unless the decision was sampled
 
 	choice choice
+	bound  bool // the budget is what is left until the ctx's deadline
 	// Nanoseconds since the router was made. Before the decision, arrived may also be
 	// maxDue, which means that the job arrives now.
 	arrived, decided int64
@@ -47,14 +48,15 @@ func (r *Router) decide(q *request) error {
 		return withdrawn(q.ctx)
 	}
 	q.cfg = r.cfg.Load()
-	q.kind.demand.patient(q.info.Budget)
+	if !q.info.Async {
+		q.heedDeadline(r)
+	}
 	r.tick(q.decided, q.cfg)
 
 	var p Pressure
-	r.look(q, &p)
+	r.look(q, &p, true)
 	r.choose(q, &p)
 	r.resolve(q)
-	q.choice.probe = p.Probe
 	if q.event = r.watchers.sample(q.decided, q.choice.dropped); q.event != nil {
 		r.show(q, &p)
 	}
@@ -62,29 +64,53 @@ func (r *Router) decide(q *request) error {
 		r.logDecision(q, &p)
 	}
 	if q.choice.dropped {
-		return r.refuse(q, p.Wait)
+		return r.refuse(q)
 	}
 	return nil
 }
 
-// look fills in what is known of the job and of the router.
-func (r *Router) look(q *request, p *Pressure) {
-	q.kind.predict(&q.info, q.cfg)
-	q.info.meet(q.arrived, q.decided)
-	r.pressure(p, q.decided, q.cfg, q.kind, q.info.Priority)
+// heedDeadline makes the deadline of the submitter's ctx the job's, if it is the earlier one.
+func (q *request) heedDeadline(r *Router) {
+	at, ok := q.ctx.Deadline()
+	if !ok {
+		return
+	}
+	if left := max(int64(at.Sub(r.epoch))-q.arrived, 1); q.info.Budget == 0 || left < int64(q.info.Budget) {
+		q.info.Budget, q.bound = time.Duration(left), true
+	}
 }
 
+// look fills in what is known of the job and of the router. If probe, the job may be made
+// one.
+func (r *Router) look(q *request, p *Pressure, probe bool) {
+	q.kind.predict(&q.info, q.cfg)
+	q.info.meet(q.arrived, q.decided)
+	r.pressure(p, q.decided, int64(q.info.Deadline), q.cfg, q.kind, q.info.Priority)
+	if q.hopeless() {
+		p.Probe = q.info.Slack > 0 && r.probe(q, probe)
+	} else {
+		q.kind.demand.patient(q.info.Budget)
+	}
+}
+
+// lateByOthers is by how much a job may be late because Go did not let it run.
+const lateByOthers = 20 * time.Millisecond
+
 // refuse ends a job that was not admitted.
-func (r *Router) refuse(q *request, wait time.Duration) error {
+func (r *Router) refuse(q *request) error {
 	away := q.kind.turnedAway()
-	away.shed.Add(int64(q.info.Work))
+	// What could never have been done takes nobody's share. What came a little late may have
+	// been kept waiting by this process: that it was wanted must count, or those who kept
+	// it waiting are given its share.
+	if !q.hopeless() || q.info.Predicted <= q.info.Budget && q.info.Slack > -lateByOthers {
+		away.shed.Add(int64(q.info.Work))
+	}
+	if q.choice.reason == reasonBudget {
+		q.kind.prober.refuse(q.decided)
+	}
 	reason := r.reasons.index(q.choice.reason)
 	away.refused[reason].Add(1)
-	retry := wait
-	if q.info.Budget > 0 {
-		retry = max(0, wait+q.info.Predicted-q.info.Slack)
-	}
-	err := r.dropError(q, reason, retry)
+	err := r.dropError(q, reason)
 	if q.event != nil {
 		r.tellRefused(q, err)
 	}
@@ -124,6 +150,7 @@ func (r *Router) shardHere() uint8 {
 //go:noinline
 func (t *Ticket) fill(q *request) {
 	t.ctx, t.cfg, t.job, t.choice = q.ctx, q.cfg, q.info.brief(), q.choice
+	t.job.bound = q.bound
 	t.arrived, t.decided = q.arrived, q.decided
 	if q.event != nil {
 		t.watch = &watch{event: q.event}
@@ -140,15 +167,12 @@ func (r *Router) admit(t *Ticket) error {
 	c.routed[t.choice.lane].Add(1)
 	if charge := t.charge(); charge != 0 {
 		c.admitted.Add(charge)
-		t.kind.demand.spend(charge, t.job.priority)
+		t.kind.demand.owe(t.decided, charge)
 	}
 	if t.job.samples == 0 {
 		t.beginTrial()
 	}
 	t.sampled = t.job.samples < earlyCount || t.kind.model.sample(t.decided)
-	if t.choice.probe {
-		t.kind.demand.probed.Store(t.decided)
-	}
 	if r.phase.Load() != phaseOpen {
 		t.endWithdrawn(ErrClosed)
 		return ErrClosed
@@ -168,7 +192,9 @@ func (r *Router) refuseOffered(t *Ticket, err error) error {
 	t.reimburse()
 	r.nudge()
 	t.ended = t.decided
-	wait := t.choice.wait
+	if t.choice.excess == 0 {
+		t.choice.excess = t.choice.wait // that its strategy is full passes as it does
+	}
 	t.dropChoice(refusalReason(err))
 	q := request{kind: t.kind, info: t.Info(), choice: t.choice, arrived: t.arrived, decided: t.decided}
 	q.info.Work = 0 // just shed
@@ -176,7 +202,7 @@ func (r *Router) refuseOffered(t *Ticket, err error) error {
 		q.event = t.watch.event
 		q.event.refuse(t.Decision())
 	}
-	return r.refuse(&q, wait)
+	return r.refuse(&q)
 }
 
 // show fills in what the event of a decision shows before the job has ended.
@@ -198,12 +224,12 @@ func (r *Router) decision(c *choice) Decision {
 // tick keeps demand and shares up to date.
 func (r *Router) tick(now int64, cfg *RouterConfig) {
 	if r.ledger.due(now) {
-		r.ledger.tick(now, float64(cfg.CPUParallelism), r.pool, *r.kinds.Load())
+		r.ledger.tick(now, cfg, r.pool, *r.kinds.Load())
 	}
 }
 
 // pressure fills in the router's state at a decision about a job of that kind.
-func (r *Router) pressure(p *Pressure, now int64, cfg *RouterConfig, k *kind, priority Priority) {
+func (r *Router) pressure(p *Pressure, now, due int64, cfg *RouterConfig, k *kind, priority Priority) {
 	p.Now = time.Duration(now)
 	load := poolLoad(r.pool.load.Load())
 	p.CPUBusy, p.Slots = int(load.busy()), cfg.CPUParallelism
@@ -211,7 +237,6 @@ func (r *Router) pressure(p *Pressure, now int64, cfg *RouterConfig, k *kind, pr
 	p.Queued, p.QueueCap = int(r.pool.queued.Load()), cfg.CPUQueueCap
 	p.Work = load.work()
 	p.Demand, p.Share = r.ledger.total.Load(), k.demand.share.Load()
-	p.Probe = k.demand.probe(now)
 	p.Trial = k.trials.Load() > 0
 	p.Spawned, p.SpawnLimit = int(r.spawn.running.Load()), cfg.SpawnLimit
 	if l := r.lanes[laneSpawn]; l.custom {
@@ -220,7 +245,19 @@ func (r *Router) pressure(p *Pressure, now int64, cfg *RouterConfig, k *kind, pr
 	p.InlineThreshold, p.SpawnThreshold = cfg.InlineThreshold, cfg.SpawnThreshold
 	p.BusyThreshold, p.UnitTime = cfg.BackpressureBusyThreshold, cfg.UnitTime
 	p.Wait = k.waits.predict(r.pool.ahead())
-	p.Limited, p.ShareLeft = k.demand.left(now, priority)
+	p.Turn = k.demand.queue.wait(now)
+	if due > 0 && p.CPUBusy >= p.Slots {
+		jobs, work := r.pool.waiting.before(due - now)
+		p.Soonest = time.Duration(float64(r.pool.runs.soonest(now, p.Slots, jobs, work)) / (1 - k.demand.overtaken.Load()))
+	}
+	if p.Room = p.QueueCap - p.Queued; p.Room <= 0 && r.pool.mayDisplace(k, priority, p.QueueCap) {
+		p.Room = 1
+	}
+	p.Part = 1
+	if p.Limited = k.demand.limited.Load(); p.Limited {
+		p.Part = tierPart[priority-Low]
+		p.Tightest = time.Duration(k.demand.least.Load())
+	}
 	if b := k.batcher.Load(); b != nil {
 		p.BatchFill = int(b.fill.Load())
 		p.BatchMaxSize, _ = b.limits(cfg)
@@ -305,7 +342,7 @@ func (r *Router) Explain(job Job) Decision {
 	q.decided = r.now()
 	q.arrived = min(r.arrival(job.Arrived), q.decided)
 	var p Pressure
-	r.look(q, &p)
+	r.look(q, &p, false)
 	r.choose(q, &p)
 	r.resolve(q)
 	return r.decision(&q.choice)
@@ -314,14 +351,22 @@ func (r *Router) Explain(job Job) Decision {
 // dropError returns the error for a refused job, the same for jobs alike
 // that are refused within a millisecond, so that refusing a flood allocates
 // nothing.
-func (r *Router) dropError(q *request, reason int, retry time.Duration) error {
+func (r *Router) dropError(q *request, reason int) error {
 	last := &q.kind.dropErrors[reason]
-	if e := last.Load(); e != nil && q.decided-e.at < int64(time.Millisecond) &&
+	e := last.Load()
+	if e != nil && q.decided-e.at < int64(time.Millisecond) &&
 		e.cost == q.info.Cost && e.budget == q.info.Budget && e.priority == q.info.Priority &&
 		(reason < maxReasons-1 || e.Decision.Reason == q.choice.reason) {
+		if q.choice.excess > 0 {
+			e.shared.Add(1)
+		}
 		return e
 	}
-	return r.newDropError(q, last, retry)
+	jobs := int64(1)
+	if e != nil {
+		jobs += e.shared.Load() // as many as before are likely to share this one
+	}
+	return r.newDropError(q, last, q.retryAfter(jobs))
 }
 
 //go:noinline

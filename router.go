@@ -72,6 +72,7 @@ func New(cfg RouterConfig) (*Router, error) {
 	}
 	r.pool = newPool(cfg.CPUParallelism, r.now, r.nudge)
 	r.ledger.capacity = math.Inf(1)
+	r.ledger.memory = float64(leastMemory)
 	r.ledger.procs.Store(int64(runtime.GOMAXPROCS(0)))
 	r.cfg.Store(&cfg)
 	r.kinds.Store(&map[string]*kind{})

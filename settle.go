@@ -43,13 +43,24 @@ func (t *Ticket) refuseLate(reason string) {
 	t.fate = fateNotRun
 	t.ended = t.router().now()
 	t.reimburse()
+	admission, waited := t.Decision(), time.Duration(t.ended-t.decided)
 	t.dropChoice(reason)
-	t.err = &DropError{Decision: t.Decision()}
+	t.err = &DropError{Decision: t.Decision(), Admission: &admission, Waited: waited, RetryAfter: t.retryAfter()}
 	t.kind.cell(t.shard).dropLate(t.router().reasons.index(reason), t.job.budget)
 	if t.watch != nil {
 		t.tell(Dropped)
 	}
 	t.router().nudge()
+}
+
+// retryAfter is in how long a job that was refused after it was admitted is best submitted
+// again: when what waits now has been worked off.
+func (t *Ticket) retryAfter() time.Duration {
+	if t.job.budget > 0 && t.job.predicted > t.job.budget {
+		return 0
+	}
+	pool := t.router().pool
+	return time.Duration(pool.waiting.all()/pool.slots.Load()) + t.job.predicted
 }
 
 // dropChoice makes the choice of an ended ticket a refusal, with the numbers of now: those

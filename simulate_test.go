@@ -41,12 +41,14 @@ type simClass struct {
 
 // simJob waits for a slot, and holds it for its cost.
 type simJob struct {
-	sim   *simulation
-	class *simClass
-	info  JobInfo
-	run   int64
-	left  int64 // of run
-	place waiter
+	sim    *simulation
+	class  *simClass
+	info   JobInfo
+	run    int64
+	left   int64 // of run
+	place  waiter
+	table  int
+	waited bool // was in the queue
 
 	arrived  int64
 	decision Decision
@@ -56,15 +58,18 @@ func (j *simJob) claim() bool { return true }
 
 func (j *simJob) grant() bool {
 	s := j.sim
-	if s.now+2*int64(j.info.Predicted)+int64(startMargin) > int64(j.info.Deadline) {
+	if j.waited {
+		s.router.pool.uncount(j.ticket())
+	}
+	if s.now+int64(j.info.Predicted) > int64(j.info.Deadline) {
 		j.class.lost++
 		j.class.broken++
 		j.reimburse()
 		s.router.pool.takeWork(workLoad(int64(j.info.Work)))
 		return false
 	}
-	j.class.kind.demand.start(s.now)
 	j.class.kind.waits.observe(time.Duration(j.place.ahead), time.Duration(s.now-j.arrived))
+	j.table = s.router.pool.runs.begin(s.now, int64(j.info.Predicted), j.class.yields)
 	s.at(s.now+j.segment(), j.end)
 	return true
 }
@@ -81,6 +86,7 @@ func (j *simJob) segment() int64 {
 type simYielder struct{ *simJob }
 
 func (y simYielder) grant() bool {
+	y.table = y.sim.router.pool.runs.begin(y.sim.now, y.left, true)
 	y.sim.at(y.sim.now+y.segment(), y.end)
 	return true
 }
@@ -94,12 +100,15 @@ func (j *simJob) end() {
 			return
 		}
 		p.mu.Lock()
-		j.place.job = false
+		p.runs.end(j.table)
+		j.place.class = classOf(j.place.due - s.now)
+		p.wait(&j.place, workLoad(j.left))
 		p.push(&j.place, simYielder{j})
 		p.mu.Unlock()
 		p.release(0, j.place.long)
 		return
 	}
+	s.router.pool.runs.end(j.table)
 	w := float64(j.run) / 1e9
 	j.class.ran += w
 	j.class.predictedRun += j.decision.Run.Seconds()
@@ -134,30 +143,30 @@ func (s *simulation) arrive(c *simClass, cost float64, run time.Duration) {
 	c.kind.predict(&j.info, cfg)
 	c.kind.demand.patient(c.budget)
 	if r.ledger.due(s.now) {
-		r.ledger.tick(s.now, float64(cfg.CPUParallelism), r.pool, *r.kinds.Load())
+		r.ledger.tick(s.now, cfg, r.pool, *r.kinds.Load())
 	}
 	var p Pressure
-	r.pressure(&p, s.now, cfg, c.kind, Normal)
+	r.pressure(&p, s.now, int64(j.info.Deadline), cfg, c.kind, Normal)
 	j.arrived, j.decision = s.now, cfg.Policy.Choose(j.info, p)
 	if j.decision.Strategy == Drop {
 		c.lost++
 		c.kind.cells[0].shed.Add(int64(j.info.Work))
 		return
 	}
-	if p.Probe {
-		c.kind.demand.probed.Store(s.now)
-	}
-	c.kind.demand.spend(int64(j.info.Work), j.info.Priority)
+	c.kind.demand.owe(s.now, int64(j.info.Work))
 	c.kind.cells[0].admitted.Add(int64(j.info.Work))
 	work := workLoad(int64(j.info.Work))
-	j.place.due, j.place.job = int64(j.info.Deadline), true
+	t := j.ticket()
+	t.cfg, t.decided = cfg, s.now
+	j.place.due = int64(j.info.Deadline)
 	j.place.long = j.info.Predicted >= longFrom
+	j.waited = true
 	switch {
 	case r.pool.takeFree(work, j.place.long):
-		if !j.grant() {
+		if j.waited = false; !j.grant() {
 			r.pool.release(0, j.place.long)
 		}
-	case r.pool.enqueue(&j.place, j, work, cfg.CPUQueueCap) != nil:
+	case r.pool.enqueue(&j.place, j, t) != nil:
 		c.lost++
 		j.reimburse()
 	}
@@ -318,7 +327,7 @@ func skipIfRace(t *testing.T) {
 }
 
 func TestAdaptivePolicyKeepsPromisesAtAnyLoad(t *testing.T) {
-	const span = 4 * time.Second
+	const span = 8 * time.Second
 	loads := []float64{.5, .9, 1.2, 2, 5, 10}
 	if RaceEnabled {
 		loads = []float64{2}

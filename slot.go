@@ -35,6 +35,8 @@ type slot struct {
 	yielding atomic.Bool  // one Yield at a time
 	away     atomic.Int64 // ns spent in Yield, which are not the job's own
 	kind     *kind
+	place    int   // in pool.runs
+	until    int64 // when it is predicted to end, but for what it is away
 }
 
 // slotKey finds the slot of a certain pool in a ctx, anySlot the nearest.
@@ -68,7 +70,7 @@ func (p *pool) serve(t *Ticket) {
 // longer of use. Ticket.started 0 means now. finish must follow; should the job
 // call runtime.Goexit, nothing can, and it is called here.
 func (p *pool) runClaimed(t *Ticket) {
-	t.slot = &slot{Context: t.ctx, pool: p, due: t.due(), long: t.long(), kind: t.kind}
+	t.slot = &slot{place: noPlace, Context: t.ctx, pool: p, due: t.due(), long: t.long(), kind: t.kind}
 	crowded := t.job.predicted >= yieldFrom && (t.long() || p.busy() >= p.slots.Load())
 	if t.started == 0 || crowded {
 		if t.started = t.router().now(); crowded {
@@ -86,6 +88,8 @@ func (p *pool) runClaimed(t *Ticket) {
 			p.finish(t)
 		}
 	}()
+	t.slot.until = saturate(t.started, int64(t.job.predicted))
+	t.slot.place = p.runs.begin(t.started, int64(t.job.predicted), t.kind.yields.Load())
 	t.exec(t.slot, t.started)
 }
 
@@ -93,6 +97,7 @@ func (p *pool) runClaimed(t *Ticket) {
 // Others may be woken here, which takes much stack: runClaimed has returned.
 func (p *pool) finish(t *Ticket) {
 	t.slot.left.Store(true)
+	p.runs.end(t.slot.place)
 	router := t.router()
 	p.release(workLoad(t.charge()), t.slot.long)
 	router.nudge()
@@ -124,7 +129,7 @@ func (t *Ticket) endIfPointless(now int64) bool {
 	switch {
 	case t.ctx.Err() != nil:
 		t.endWithdrawn(withdrawn(t.ctx))
-	case t.job.budget > 0 && !t.choice.probe && now+2*int64(t.job.predicted)+int64(startMargin) > t.deadline():
+	case t.job.budget > 0 && !t.choice.probe && now+int64(t.job.predicted) > t.deadline():
 		t.refuseLate(reasonNoTime)
 	default:
 		return false

@@ -211,10 +211,14 @@ func (t *Task[In, Out]) describe(q *request, in In, h *Hints) error {
 		}
 		q.arrived = t.router.arrival(h.Arrived)
 		info.Cost = h.Cost
-		if h.Budget > 0 {
-			info.Budget = h.Budget
+		if h.Budget != 0 {
+			info.Budget = max(h.Budget, 0)
 		}
-		if h.Priority != Normal {
+		switch h.Priority {
+		case Normal: // the kind's
+		case PlainNormal:
+			info.Priority = Normal
+		default:
 			info.Priority = h.Priority
 		}
 	}

@@ -60,7 +60,7 @@ type brief struct {
 	predicted, high, work, spread, budget time.Duration
 	samples                               uint64
 	priority                              Priority
-	batchable, waits, async               bool
+	batchable, waits, async, bound        bool // bound: the budget ends with the ctx, which tells the submitter
 }
 
 // watch is what few tickets need: those of which a hook or a watcher wants to know.
@@ -120,6 +120,9 @@ func (t *Ticket) charge() int64 {
 	}
 	return int64(t.job.work)
 }
+
+// expires reports that its submitter is to be told when its budget ends while it waits.
+func (t *Ticket) expires() bool { return t.job.budget > 0 && !t.job.bound }
 
 // deadline is when its budget ends. It must have one.
 func (t *Ticket) deadline() int64 { return deadline(t.arrived, t.job.budget) }
@@ -215,7 +218,7 @@ func (t *Ticket) withdraw(err error) bool {
 func (t *Ticket) exec(ctx context.Context, started int64) {
 	t.started = started
 	t.members = 1
-	t.kind.demand.start(started)
+	t.kind.prober.start(t.choice.probe)
 	t.fate = fateExited // unless it turns out otherwise
 	defer func() {
 		if t.fate == fateExited {

@@ -40,6 +40,9 @@ func (p *pool) handOver(s *slot) {
 	}
 	y := &yielder{resume: make(chan struct{})}
 	y.place.due, y.place.long = s.due, s.long
+	now := p.clock()
+	y.place.class = classOf(s.due - now)
+	p.wait(&y.place, workLoad(max(s.until+s.away.Load()-now, 0)))
 	p.push(&y.place, y)
 	p.mu.Unlock()
 	p.release(0, s.long)

@@ -1,0 +1,158 @@
+package helix
+
+import (
+	"math/bits"
+	"slices"
+	"sync/atomic"
+)
+
+// waiting is the work in the queue by how urgent it is, so that a decision can tell what
+// would go before a job without looking at the queue: an array of classes, each for twice
+// the time until it is due of the one before. It has no lock.
+type waiting struct {
+	classes   [urgencies]atomic.Uint64 // jobs, in the high bits from workBits on, and their work, in units of poolLoad
+	low, high atomic.Int64             // jobs of these priorities
+}
+
+const (
+	// urgencies is how many classes there are: the last is for what is due in more than a
+	// day, or never.
+	urgencies = 32
+	workBits  = 40
+)
+
+// classOf is the class of a job that is due in so many ns.
+func classOf(due int64) uint8 {
+	return uint8(min(bits.Len64(uint64(max(due, 0))>>16), urgencies-1))
+}
+
+// before is the jobs and the work, in ns, that go before one that is due in so many ns:
+// those of its class, which came earlier, and of all that are more urgent.
+func (w *waiting) before(due int64) (jobs int, work int64) {
+	for i := range w.classes[:classOf(due)+1] {
+		if c := w.classes[i].Load(); c != 0 {
+			jobs += int(c >> workBits)
+			work += int64(c & (1<<workBits - 1))
+		}
+	}
+	return jobs, work * workUnit
+}
+
+// all is the work in the queue, in ns.
+func (w *waiting) all() int64 {
+	_, work := w.before(maxDue)
+	return work
+}
+
+// units is the work as waiting and waiter have it.
+func (l poolLoad) units() uint32 { return uint32(l >> slotBits) }
+
+// wait notes that a job of that work waits at w.
+func (p *pool) wait(w *waiter, work poolLoad) {
+	units := work.units()
+	w.work += units
+	p.waiting.classes[w.class].Add(1<<workBits + uint64(units))
+}
+
+// unwait undoes wait for some of the jobs that wait at w.
+func (p *pool) unwait(w *waiter, jobs int, units uint32) {
+	w.work -= units
+	p.waiting.classes[w.class].Add(-(uint64(jobs)<<workBits + uint64(units)))
+}
+
+// runTable knows until when the slots are taken, as far as can be told: of runs that are
+// predicted to be long enough to matter. Its zero value knows none. It has no lock: a run
+// takes a place for itself and gives it back.
+type runTable struct {
+	until [runPlaces]atomic.Int64 // ns since the router was made; 0: the place is free
+}
+
+const (
+	runPlaces = 16
+	// runFrom is the predicted run time from which a run takes a place.
+	runFrom = 50_000 // ns
+	noPlace = -1
+)
+
+// begin notes a run that will hold a slot from now on for that long, and returns its place.
+// One that yields hands its slot over as soon as it is asked for.
+func (r *runTable) begin(now, run int64, yields bool) int {
+	if run < runFrom || yields {
+		return noPlace
+	}
+	until := max(saturate(now, run), 1)
+	for i := range r.until {
+		if r.until[i].Load() == 0 && r.until[i].CompareAndSwap(0, until) {
+			return i
+		}
+	}
+	return noPlace
+}
+
+// end gives the place of a run back.
+func (r *runTable) end(place int) {
+	if place != noPlace {
+		r.until[place].Store(0)
+	}
+}
+
+// saturate is a + b for b of at least 0, or as much as there can be.
+func saturate(a, b int64) int64 {
+	if sum := a + b; sum >= a {
+		return sum
+	}
+	return maxDue
+}
+
+// soonest is in how many ns a slot comes, of that many, all taken, to a job that must let
+// so many others of so much work in all go first. With more slots than there are places
+// what is in them is not known, and one will be free soon.
+func (r *runTable) soonest(now int64, slots, jobs int, work int64) int64 {
+	if slots > runPlaces {
+		return work / int64(slots)
+	}
+	var room [runPlaces]int64
+	free := room[:slots] // when each slot is, sorted
+	n := slots
+	for i := range r.until {
+		if until := r.until[i].Load(); until > now && n > 0 {
+			n--
+			free[n] = until - now
+		}
+	}
+	slices.Sort(free)
+	return startAfter(free, jobs, work)
+}
+
+// exactJobs is up to how many jobs startAfter deals out one by one.
+const exactJobs = 16
+
+// startAfter is when the next job starts on slots that are free at those times, sorted, if so
+// many jobs of so much work in all are dealt out before it, each to the slot that is free
+// first (list scheduling: Graham, 1966). Many jobs are poured out like water instead. It
+// changes free.
+func startAfter(free []int64, jobs int, work int64) int64 {
+	if jobs <= 0 || work <= 0 {
+		return free[0]
+	}
+	if jobs <= exactJobs {
+		for each := work / int64(jobs); jobs > 0; jobs-- {
+			first := free[0] + each
+			i := 1
+			for ; i < len(free) && free[i] < first; i++ {
+				free[i-1] = free[i]
+			}
+			free[i-1] = first
+		}
+		return free[0]
+	}
+	sum := int64(0)
+	for i, f := range free {
+		sum += f
+		level := (sum + work) / int64(i+1)
+		if i+1 == len(free) || level <= free[i+1] {
+			return level
+		}
+	}
+	return 0
+}
