@@ -259,7 +259,7 @@ func (f *batch) withdrawAll(err error) {
 	b.mu.Lock()
 	members := slices.Clone(f.members)
 	members = slices.DeleteFunc(members, func(t *Ticket) bool {
-		return !t.state.CompareAndSwap(stateQueued, stateWithdrawn)
+		return !t.giveUp()
 	})
 	b.mu.Unlock()
 	for _, t := range members {

@@ -110,15 +110,25 @@ func newRouter(t testing.TB, cfg helix.RouterConfig) *helix.Router {
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		require.NoError(t, r.Close())
-		s := r.Stats()
-		requireConserved(t, s)
-		require.Zero(t, s.InFlight, "in flight after Close")
-		require.Zero(t, s.Pressure.CPUBusy, "slots in use after Close")
-		require.Zero(t, s.Pressure.Queued, "queued after Close")
-		require.Zero(t, s.Pressure.Spawned, "spawned after Close")
-		require.Zero(t, s.Pressure.WorkMs, "work left on the ledger after Close")
+		requireIdle(t, r)
 	})
 	return r
+}
+
+// requireIdle checks that every account of a router in which nothing runs or waits is
+// where it was when the router was made.
+func requireIdle(t testing.TB, r *helix.Router) {
+	t.Helper()
+	s := r.Stats()
+	requireConserved(t, s)
+	require.Zero(t, s.InFlight, "in flight")
+	require.Zero(t, s.Pressure.CPUBusy, "slots in use")
+	require.Zero(t, s.Pressure.Queued, "queued")
+	require.Zero(t, s.Pressure.Spawned, "spawned")
+	require.Zero(t, s.Pressure.WorkMs, "work left")
+	for account, sum := range r.Accounts() {
+		require.Zero(t, sum, account)
+	}
 }
 
 func register[In, Out any](t testing.TB, r *helix.Router, k helix.Kind[In, Out]) *helix.Task[In, Out] {

@@ -123,7 +123,7 @@ type counts struct {
 	refused uint64 // by the decision; the rest of dropped were admitted first
 
 	completed, failed, withdrawn, unrouted, promised, kept, late uint64
-	admitted, goroutines                                         int64
+	goroutines                                                   int64
 }
 
 // inFlight is the number of jobs admitted and not ended.
@@ -160,7 +160,6 @@ func (k *kind) count() counts {
 		for s := range c.routed {
 			n.routed[s] += c.routed[s].Load()
 		}
-		n.admitted += c.admitted.Load()
 		n.goroutines += c.goroutines.Load()
 	}
 	for i := range k.away {

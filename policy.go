@@ -50,7 +50,7 @@ type Pressure struct {
 	Queued   int           // jobs waiting for a slot
 	QueueCap int           // RouterConfig.CPUQueueCap
 	Wait     time.Duration // predicted wait for a slot
-	Work     time.Duration // predicted CPU time of all work admitted and not finished
+	Work     time.Duration // predicted CPU time of the jobs that hold a slot or wait for one
 
 	Demand float64 // CPU seconds a second offered by all kinds, refused work included
 	Share  float64 // CPU seconds a second that are this kind's fair share

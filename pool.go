@@ -260,15 +260,16 @@ func (p *pool) pop(w *waiter) granter {
 	return g
 }
 
-// remove takes the ticket of a job that was withdrawn out of the queue, if it
-// is still there.
+// remove takes the ticket of a job that was withdrawn out of the queue, if it is
+// still there, and its work off: a slot that comes for it now finds that it is not
+// wanted, and leaves the work alone.
 func (p *pool) remove(w *waiter, work poolLoad) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if w.queued {
 		p.pop(w)
-		p.takeWork(work)
 	}
+	p.takeWork(work)
 }
 
 // hurry has a batch wait no longer than until due, or ripe while it stands back, which
@@ -391,15 +392,13 @@ func (p *pool) Close(context.Context) error {
 			batches = append(batches, g)
 		}
 	})
-	for _, t := range tickets {
-		p.pop(&t.place)
-		p.takeWork(workLoad(t.charge()))
-	}
 	tickets = slices.DeleteFunc(tickets, func(t *Ticket) bool {
-		return !t.state.CompareAndSwap(stateQueued, stateWithdrawn)
+		p.pop(&t.place)
+		return !t.giveUp() // its submitter has, and takes its work off
 	})
 	p.mu.Unlock()
 	for _, t := range tickets {
+		p.takeWork(workLoad(t.charge()))
 		t.endWithdrawn(ErrClosed)
 		t.deliver()
 	}

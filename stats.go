@@ -105,7 +105,7 @@ type PressureStats struct {
 	Slots      int     `json:"slots"`
 	Queued     int     `json:"queued"` // jobs waiting for a slot, forming batches included
 	QueueCap   int     `json:"queue_cap"`
-	WorkMs     float64 `json:"work_ms"` // predicted CPU time of all work admitted and not finished
+	WorkMs     float64 `json:"work_ms"` // predicted CPU time of the jobs that hold a slot or wait for one, to within 1 µs each
 	WaitMs     float64 `json:"wait_ms"` // predicted wait for a slot
 	Demand     float64 `json:"demand"`  // CPU seconds a second offered lately, refused work included
 	Spawned    int     `json:"spawned"`
@@ -122,7 +122,7 @@ func (r *Router) Stats() Stats {
 	s.Draining = r.phase.Load() != phaseOpen
 	var routed [maxLanes]uint64
 	var dropped [maxReasons]uint64
-	refused, work := uint64(0), int64(0)
+	refused := uint64(0)
 	for _, k := range *r.kinds.Load() {
 		n := k.count()
 		ks := r.kindStats(k, &n, cfg)
@@ -142,7 +142,6 @@ func (r *Router) Stats() Stats {
 			dropped[i] += n.dropped[i]
 		}
 		refused += n.refused
-		work += n.admitted
 	}
 	slices.SortFunc(s.Kinds, func(a, b KindStats) int { return cmp.Compare(a.Name, b.Name) })
 	s.LongRuns = longRuns(s.Kinds)
@@ -162,7 +161,7 @@ func (r *Router) Stats() Stats {
 	r.pressure(&p, now, 0, cfg, &kind{}, Normal)
 	s.Pressure = PressureStats{
 		CPUBusy: p.CPUBusy, Slots: p.Slots, Queued: p.Queued, QueueCap: p.QueueCap,
-		WorkMs: milliseconds(time.Duration(work)), WaitMs: milliseconds(p.Wait), Demand: p.Demand,
+		WorkMs: milliseconds(p.Work), WaitMs: milliseconds(p.Wait), Demand: p.Demand,
 		Spawned: p.Spawned, SpawnLimit: p.SpawnLimit,
 	}
 	return s

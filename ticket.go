@@ -198,18 +198,29 @@ func (t *Ticket) Refuse(reason string) bool {
 // claim makes the caller the owner of a queued ticket.
 func (t *Ticket) claim() bool { return t.state.CompareAndSwap(stateQueued, stateRunning) }
 
+// giveUp makes the caller the owner of a queued ticket that will not run.
+func (t *Ticket) giveUp() bool { return t.state.CompareAndSwap(stateQueued, stateWithdrawn) }
+
 // withdraw ends a queued ticket with err unless somebody has claimed it.
 func (t *Ticket) withdraw(err error) bool {
-	if !t.state.CompareAndSwap(stateQueued, stateWithdrawn) {
+	if !t.giveUp() {
 		return false
 	}
-	if t.choice.lane == laneBatch && !t.custom {
-		t.kind.batcher.Load().leave(t)
-	} else {
-		t.router().pool.remove(&t.place, workLoad(t.charge()))
-	}
+	t.leaveQueue()
 	t.endWithdrawn(err)
 	return true
+}
+
+// leaveQueue takes a ticket that was given up out of where it waits, and what it added
+// to the pool's work off.
+func (t *Ticket) leaveQueue() {
+	switch {
+	case t.custom: // its strategy finds out when it calls Run
+	case t.choice.lane == laneBatch:
+		t.kind.batcher.Load().leave(t)
+	default:
+		t.router().pool.remove(&t.place, workLoad(t.charge()))
+	}
 }
 
 // exec runs the job on this goroutine and settles it. The caller owns the

@@ -78,7 +78,7 @@ var families = []family{
 		func(s *source, m *series) { m.add(float64(s.Pressure.Spawned)) }),
 	gauge("helix_spawned_limit_jobs", "Jobs that may have goroutines of their own.",
 		func(s *source, m *series) { m.add(float64(s.Pressure.SpawnLimit)) }),
-	gauge("helix_pressure_work_seconds", "Predicted CPU time of all work admitted and not finished.",
+	gauge("helix_pressure_work_seconds", "Predicted CPU time of the jobs that hold a slot or wait for one.",
 		func(s *source, m *series) { m.add(s.Pressure.WorkMs / 1e3) }),
 	gauge("helix_pressure_wait_seconds", "Predicted wait for a slot.",
 		func(s *source, m *series) { m.add(s.Pressure.WaitMs / 1e3) }),

@@ -27,7 +27,7 @@ export function makeNow(host) {
         ? `${f.plural(p.queued, 'job')}, starts in ${f.duration(p.wait_ms)}`
         : `nothing waits`,
       now: p.queued, max: p.queue_cap, slot: 'spawn',
-      note: `jobs that wait for a slot, of at most ${f.exact(p.queue_cap)}; ${f.duration(p.work_ms)} of work is admitted and not finished`,
+      note: `jobs that wait for a slot, of at most ${f.exact(p.queue_cap)}; ${f.duration(p.work_ms)} of work is in slots or waits for one`,
     });
     batch.set({
       words: p.batch_fill ? `${p.batch_fill} of ${p.batch_max}` : 'none',

@@ -1,0 +1,73 @@
+package helix
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// onlyPool is a policy that sends everything to cpu_pool.
+type onlyPool struct{}
+
+func (onlyPool) Choose(JobInfo, Pressure) Decision {
+	return Decision{Strategy: CPUPool, Reason: "test"}
+}
+
+// What a job in the pool's queue adds is taken off once, in whatever order its
+// withdrawal, the slot that comes for it, and Close meet.
+func TestWorkIsTakenOffOnce(t *testing.T) {
+	type queued struct {
+		router *Router
+		ticket *Ticket
+		free   func() // makes the slot free
+	}
+	steps := map[string]func(q queued){
+		"slot comes": func(q queued) { q.free() },
+		"given up":   func(q queued) { require.True(t, q.ticket.giveUp()) },
+		"leaves":     func(q queued) { q.ticket.leaveQueue(); q.ticket.endWithdrawn(context.Canceled) },
+		"closed":     func(q queued) { require.NoError(t, q.router.pool.Close(t.Context())) },
+	}
+	for _, order := range [][]string{
+		{"given up", "leaves", "slot comes"},
+		{"given up", "slot comes", "leaves"},
+		{"slot comes"}, // and so runs
+		{"closed", "slot comes"},
+		{"given up", "closed", "leaves", "slot comes"},
+		{"given up", "closed", "slot comes", "leaves"},
+		{"given up", "slot comes", "closed", "leaves"},
+	} {
+		r, err := New(RouterConfig{CPUParallelism: 1, Policy: onlyPool{}, UnitTime: time.Millisecond})
+		require.NoError(t, err)
+		held, started := make(chan struct{}), make(chan struct{})
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_, _ = r.Submit(context.Background(), Job{Cost: 1, Run: func(context.Context) (any, error) {
+				close(started)
+				<-held
+				return nil, nil
+			}})
+		}()
+		<-started
+		f, err := r.Go(t.Context(), Job{Cost: 3, Run: func(context.Context) (any, error) { return nil, nil }})
+		require.NoError(t, err)
+		require.EqualValues(t, 1, r.pool.queued.Load())
+		q := queued{r, f.of.self(), func() { close(held); <-ended }}
+		for _, step := range order {
+			steps[step](q)
+		}
+		for account, sum := range idleAccounts(t, r) {
+			require.Zero(t, sum, "%s after %v", account, order)
+		}
+		require.NoError(t, r.Close())
+	}
+}
+
+// idleAccounts waits until nothing is in flight and returns the accounts.
+func idleAccounts(t *testing.T, r *Router) map[string]int64 {
+	t.Helper()
+	require.NoError(t, r.Drain(t.Context()))
+	return r.Accounts()
+}

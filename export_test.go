@@ -1,0 +1,39 @@
+package helix
+
+// Accounts are all sums that must be zero while a router is idle, by name: every event
+// that adds to one has a counterpart that takes the same off.
+func (r *Router) Accounts() map[string]int64 {
+	p := r.pool
+	accounts := map[string]int64{
+		"slots in use":              p.busy(),
+		"work in the pool, ns":      int64(poolLoad(p.load.Load()).work()),
+		"jobs queued":               p.queued.Load(),
+		"slots held by long runs":   p.longBusy.Load(),
+		"places in the queue":       0,
+		"spawned jobs":              r.spawn.running.Load(),
+		"work charged, ns":          0,
+		"goroutines of the router":  0,
+		"jobs in forming batches":   0,
+		"jobs in running batches":   0,
+		"kinds with a batch formed": 0,
+	}
+	p.mu.Lock()
+	p.queue.all(func(*waiter) { accounts["places in the queue"]++ })
+	p.mu.Unlock()
+	for _, k := range *r.kinds.Load() {
+		for i := range k.cells {
+			accounts["work charged, ns"] += k.cells[i].admitted.Load()
+			accounts["goroutines of the router"] += k.cells[i].goroutines.Load()
+		}
+		if b := k.batcher.Load(); b != nil {
+			accounts["jobs in forming batches"] += b.fill.Load()
+			accounts["jobs in running batches"] += b.running.Load()
+			b.mu.Lock()
+			if b.forming != nil {
+				accounts["kinds with a batch formed"]++
+			}
+			b.mu.Unlock()
+		}
+	}
+	return accounts
+}
