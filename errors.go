@@ -24,6 +24,11 @@ var ErrClosed = fmt.Errorf("%w: router is closed", ErrNotRun)
 // submitting goroutine, whichever strategy ran the job.
 var ErrGoexit = errors.New("helix: job called runtime.Goexit")
 
+// ErrLost is matched by the error for a job that a strategy sent elsewhere, where its
+// outcome got lost: it may have run, or may still run. It does not match ErrNotRun;
+// whether to try again depends on whether the work may be done twice.
+var ErrLost = errors.New("helix: job was sent elsewhere, its outcome is unknown")
+
 // DropError says why a job was refused. It matches ErrDropped and ErrNotRun.
 //
 // Refusing must cost next to nothing when everything is being refused, so jobs

@@ -1,0 +1,385 @@
+package remote
+
+import (
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// What a fleet believes, and for how long.
+const (
+	// goneAfter is how long a worker may be silent until it counts as gone. It tells of
+	// itself once a second.
+	goneAfter = 3500 * time.Millisecond
+	// A report is fresh for an eighth of a run: within it, the other clients have changed
+	// little. (16 clients at 75 % of 6 workers: 94 % in budget with reports every two
+	// runs, 98.6 with five in each run, 99.4 with probes.) Within these bounds:
+	freshLeast = 500 * time.Microsecond
+	freshMost  = 5 * time.Millisecond
+	// A worker that refused is asked again after its RetryAfter, within these bounds.
+	avoidLeast = time.Millisecond
+	avoidMost  = time.Second
+	// rttGain is the weight of the newest round trip in the mean, which never falls below
+	// leastRTT.
+	rttGain  = 0.1
+	leastRTT = time.Microsecond
+	// firstRTT is what a round trip to a worker is taken for that has made none.
+	firstRTT = 500 * time.Microsecond
+	// drawTries is how often two workers are drawn at random until all are looked through.
+	drawTries = 8
+	// forecastMost is how many workers a forecast looks at.
+	forecastMost = 32
+	// forecastEvery is how long a forecast holds.
+	forecastEvery = time.Millisecond
+	// medianOfTwo is the quantile of a population that is the median of the lesser of two
+	// drawn from it: 1-(1-q)² = 1/2.
+	medianOfTwo = 0.293
+)
+
+// fleet is what a client knows of the workers. It is given the time and reads no clock.
+type fleet struct {
+	mu      sync.Mutex
+	workers map[string]*worker // guarded by mu
+	rng     *rand.Rand         // guarded by mu
+	total   WorkerStats        // counters of all workers, those that are gone too; guarded by mu
+
+	kindsMu sync.Mutex // guards replacing kinds
+	kinds   atomic.Pointer[map[string]*kind]
+}
+
+// kind is those that serve one kind of job.
+type kind struct {
+	servers []*server // guarded by fleet.mu
+
+	// What forecast says, for those who decide about jobs: they are many and in a hurry.
+	refreshAt atomic.Int64 // Unix ns from which it is worked out anew
+	wait, run atomic.Int64
+	room      atomic.Int64 // workers that would take a job
+}
+
+// worker is one process that serves jobs. Its fields are guarded by fleet.mu.
+type worker struct {
+	id      string
+	servers map[string]*server
+	heard   time.Time // when it last said something
+	quiet   bool      // it owes an answer for too long: not to be chosen until it says something
+	rtt     time.Duration
+	stats   WorkerStats // its counters
+}
+
+// server is a worker as far as one kind is concerned. Its fields are guarded by fleet.mu.
+type server struct {
+	worker *worker
+	load   Load
+	at     time.Time // of load
+	sent   int       // jobs sent to it since then
+	avoid  time.Time // until when it is not to be asked again, because it refused
+}
+
+func newFleet(seed1, seed2 uint64) *fleet {
+	f := &fleet{workers: map[string]*worker{}, rng: rand.New(rand.NewPCG(seed1, seed2))}
+	f.kinds.Store(&map[string]*kind{})
+	return f
+}
+
+// report takes in what a worker says of itself with regard to a kind. A worker that is
+// not known is made known by its presence, not by late answers of one that has left.
+func (f *fleet) report(id, kindName string, load Load, now time.Time, present bool) {
+	k := f.kind(kindName, present)
+	if k == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	w := f.workers[id]
+	if w == nil {
+		if !present {
+			return
+		}
+		w = &worker{id: id, servers: map[string]*server{}, rtt: firstRTT, stats: WorkerStats{Worker: id}}
+		f.workers[id] = w
+	}
+	w.hear(now)
+	s := w.servers[kindName]
+	if s == nil {
+		if !present {
+			return
+		}
+		s = &server{worker: w}
+		w.servers[kindName] = s
+		k.servers = append(k.servers, s)
+	}
+	s.load, s.at, s.sent = load, now, 0
+	if load.Refuses {
+		s.avoid = now.Add(avoidLeast)
+	}
+	k.refreshAt.Store(0)
+}
+
+// hear notes that the worker has said something. It requires fleet.mu.
+func (w *worker) hear(now time.Time) { w.heard, w.quiet = now, false }
+
+// kind returns those who serve a kind; nil if there are none and it is not to be added.
+func (f *fleet) kind(name string, add bool) *kind {
+	if k := (*f.kinds.Load())[name]; k != nil || !add {
+		return k
+	}
+	f.kindsMu.Lock()
+	defer f.kindsMu.Unlock()
+	old := *f.kinds.Load()
+	if k := old[name]; k != nil {
+		return k
+	}
+	kinds := map[string]*kind{name: {}}
+	for n, k := range old {
+		kinds[n] = k
+	}
+	f.kinds.Store(&kinds)
+	return kinds[name]
+}
+
+// usable reports that the worker may be chosen for a job with that much time left (0:
+// no end). It requires fleet.mu.
+func (s *server) usable(now time.Time, slack time.Duration, cost float64) bool {
+	w := s.worker
+	return !w.quiet && !s.load.Leaves && now.Sub(w.heard) < goneAfter && !now.Before(s.avoid) &&
+		(slack == 0 || s.run(cost)+w.rtt <= slack)
+}
+
+// run predicts the run time of a job of that cost; 0 if it is not known. It requires fleet.mu.
+func (s *server) run(cost float64) time.Duration {
+	if cost > 0 && s.load.Cost > 0 {
+		return scale(s.load.Run, cost/s.load.Cost)
+	}
+	return s.load.Run
+}
+
+// completion predicts how long a job takes that is sent now, from here and back. It
+// requires fleet.mu.
+func (s *server) completion(cost float64) time.Duration {
+	wait, run := s.predict(cost)
+	return wait + run
+}
+
+// predict is completion in its parts: until the job starts, the way there and back
+// included, and its run. It requires fleet.mu.
+func (s *server) predict(cost float64) (wait, run time.Duration) {
+	run = s.run(cost)
+	mine := scale(s.load.Run, float64(s.sent)/float64(max(s.load.Slots, 1))) // of which it had not heard
+	if free := s.load.Slots - s.load.Busy; s.sent < free {
+		mine = 0
+	}
+	return s.load.Wait + mine + s.worker.rtt, run
+}
+
+// fresh reports that what is known of the server can be relied on. It requires fleet.mu.
+func (s *server) fresh(now time.Time) bool {
+	return now.Sub(s.at) <= min(max(s.load.Run/8, freshLeast), freshMost)
+}
+
+// draw takes two different servers at random that may be chosen, or as many as there
+// are. Those that have been tried are not drawn.
+func (f *fleet) draw(k *kind, now time.Time, slack time.Duration, cost float64, tried []string) (a, b *server) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	may := func(s *server) bool {
+		return s != a && s.usable(now, slack, cost) && !slices.Contains(tried, s.worker.id)
+	}
+	n := len(k.servers)
+	if n == 0 {
+		return nil, nil
+	}
+	for range drawTries {
+		if s := k.servers[f.rng.IntN(n)]; may(s) {
+			if a != nil {
+				return a, s
+			}
+			a = s
+		}
+	}
+	at := f.rng.IntN(n) // few may be chosen: look at all, from anywhere
+	for i := range n {
+		if s := k.servers[(at+i)%n]; may(s) {
+			if a != nil {
+				return a, s
+			}
+			a = s
+		}
+	}
+	return a, nil
+}
+
+// better is the one of two, the second of which may be nil, that is predicted to be
+// done first; nil if neither may be chosen, or what is fresh says that it would be late.
+func (f *fleet) better(a, b *server, now time.Time, slack time.Duration, cost float64) (best *server) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range [...]*server{a, b} {
+		if s == nil || slack < 0 || !s.usable(now, slack, cost) ||
+			slack > 0 && s.fresh(now) && s.completion(cost) > slack {
+			continue
+		}
+		if best == nil || s.completion(cost) < best.completion(cost) {
+			best = s
+		}
+	}
+	return best
+}
+
+// known reports that nothing is gained by asking a and b first: there is only one, what
+// is known of both is fresh, or a job with that slack has no time for it. ask is how long answers may take.
+func (f *fleet) known(a, b *server, now time.Time, slack time.Duration, cost float64) (known bool, ask time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if b == nil || a.fresh(now) && b.fresh(now) {
+		return true, 0
+	}
+	rtt, run := max(a.worker.rtt, b.worker.rtt), min(a.run(cost), b.run(cost))
+	ask = min(max(4*rtt, 5*time.Millisecond), 20*time.Millisecond)
+	if slack > 0 {
+		ask = min(ask, (slack-run-rtt)/2)
+	}
+	return ask < rtt, ask
+}
+
+// asked counts a probe.
+func (f *fleet) asked(s *server) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s.worker.stats.Probed++
+	f.total.Probed++
+}
+
+// unanswered notes that a worker has not answered in time what it was asked then. It is
+// not chosen until it says something.
+func (f *fleet) unanswered(s *server, then time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !s.worker.heard.After(then) {
+		s.worker.quiet = true
+	}
+}
+
+// heardAt is when the worker last said something.
+func (f *fleet) heardAt(w *worker) time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return w.heard
+}
+
+// sent notes that a job is on its way, and returns how long that is predicted to take.
+func (f *fleet) sent(s *server, cost float64) time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	predicted := s.completion(cost)
+	s.sent++
+	s.worker.stats.Flying++
+	f.total.Flying++
+	s.worker.stats.Sent++
+	f.total.Sent++
+	return predicted
+}
+
+// landed notes that a job is under way no more, and counts why.
+func (f *fleet) landed(s *server, as landing) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, stats := range [...]*WorkerStats{&s.worker.stats, &f.total} {
+		stats.Flying--
+		stats.count(as)
+	}
+}
+
+// refused notes that a worker took no job, and for how long it is to be left alone.
+func (f *fleet) refused(s *server, now time.Time, retry time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s.avoid = now.Add(min(max(retry, avoidLeast), avoidMost))
+}
+
+// tripped takes in how long a round trip took, less the wait and the run. One that was
+// very long, as the worker stood still meanwhile, counts as four times the mean.
+func (f *fleet) tripped(s *server, rtt time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	w := s.worker
+	w.rtt += time.Duration(rttGain * float64(min(max(rtt, leastRTT), 4*w.rtt)-w.rtt))
+}
+
+// forget removes a worker that is gone, or only what it serves of one kind, if named.
+func (f *fleet) forget(id, kindName string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	w := f.workers[id]
+	if w == nil {
+		return
+	}
+	for name, s := range w.servers {
+		if kindName == "" || name == kindName {
+			delete(w.servers, name)
+			k := f.kind(name, true)
+			k.servers = slices.DeleteFunc(k.servers, func(other *server) bool { return other == s })
+			k.refreshAt.Store(0)
+		}
+	}
+	if len(w.servers) == 0 {
+		delete(f.workers, id)
+	}
+}
+
+// forecast is what a job of the kind may expect, without a lock and without allocating
+// unless a millisecond has passed: the median of what the better of two workers drawn at
+// random promises. ok is false if no worker would take it.
+func (f *fleet) forecast(name string, now time.Time) (wait, run time.Duration, ok bool) {
+	k := (*f.kinds.Load())[name]
+	if k == nil {
+		return 0, 0, false
+	}
+	if at := k.refreshAt.Load(); now.UnixNano() >= at && k.refreshAt.CompareAndSwap(at, now.Add(forecastEvery).UnixNano()) {
+		f.refresh(k, now)
+	}
+	return time.Duration(k.wait.Load()), time.Duration(k.run.Load()), k.room.Load() > 0
+}
+
+// refresh works a forecast out anew, and forgets workers that have been silent for long.
+func (f *fleet) refresh(k *kind, now time.Time) {
+	type promise struct{ wait, run time.Duration }
+	var buf [forecastMost]promise
+	promises := buf[:0]
+	var gone []string
+	f.mu.Lock()
+	n := len(k.servers)
+	for i, at := 0, f.rng.IntN(max(n, 1)); i < n && len(promises) < len(buf); i++ {
+		s := k.servers[(at+i)%n]
+		if s.usable(now, 0, 0) {
+			wait, run := s.predict(0)
+			promises = append(promises, promise{wait, run})
+		} else if now.Sub(s.worker.heard) >= goneAfter && s.worker.stats.Flying == 0 {
+			gone = append(gone, s.worker.id)
+		}
+	}
+	f.mu.Unlock()
+	for _, id := range gone {
+		f.forget(id, "")
+	}
+	if len(promises) > 0 {
+		slices.SortFunc(promises, func(a, b promise) int { return int(a.wait + a.run - b.wait - b.run) })
+		p := promises[0]
+		if len(promises) > 2 {
+			p = promises[int(medianOfTwo*float64(len(promises)))]
+		}
+		k.wait.Store(int64(p.wait))
+		k.run.Store(int64(p.run))
+	}
+	k.room.Store(int64(len(promises)))
+}
+
+// scale is d × f, at most the longest duration.
+func scale(d time.Duration, f float64) time.Duration {
+	if v := float64(d) * f; v < 1<<62 {
+		return time.Duration(v)
+	}
+	return 1 << 62
+}

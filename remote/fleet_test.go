@@ -1,0 +1,103 @@
+package remote
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestForecastIsTheMedianOfTheBetterOfTwo(t *testing.T) {
+	f := newFleet(1, 2)
+	now := time.Unix(1000, 0)
+	_, _, ok := f.forecast("k", now)
+	require.False(t, ok, "nobody is known")
+	for i := range 10 {
+		f.report(fmt.Sprint("w", i), "k", Load{Slots: 1, Busy: 1, Wait: time.Duration(i) * 10 * time.Millisecond, Run: time.Millisecond}, now, true)
+	}
+	wait, run, ok := f.forecast("k", now)
+	require.True(t, ok)
+	require.Equal(t, time.Millisecond, run)
+	require.Equal(t, 20*time.Millisecond+firstRTT, wait, "of ten, the third best")
+
+	_, _, ok = f.forecast("other", now)
+	require.False(t, ok)
+	require.Zero(t, testing.AllocsPerRun(100, func() { f.forecast("k", now) }))
+
+	// What is new is seen at once, what has left not any more.
+	for i := range 10 {
+		f.report(fmt.Sprint("w", i), "k", Load{Slots: 1, Run: time.Millisecond, Leaves: i > 0, Refuses: i > 0}, now, true)
+	}
+	wait, _, ok = f.forecast("k", now)
+	require.True(t, ok)
+	require.Equal(t, firstRTT, wait)
+	f.forget("w0", "")
+	_, _, ok = f.forecast("k", now)
+	require.False(t, ok)
+}
+
+func TestWhoIsSilentIsForgotten(t *testing.T) {
+	f := newFleet(1, 2)
+	now := time.Unix(1000, 0)
+	f.report("w", "k", Load{Slots: 1}, now, true)
+	now = now.Add(goneAfter)
+	_, _, ok := f.forecast("k", now)
+	require.False(t, ok)
+	require.Empty(t, f.workers)
+	f.report("w", "k", Load{Slots: 1}, now, false)
+	require.Empty(t, f.workers, "a late answer does not make it known again")
+	f.report("w", "k", Load{Slots: 1}, now, true)
+	require.Len(t, f.workers, 1)
+}
+
+func TestPredictionScalesWithCostAndCountsWhatWasSent(t *testing.T) {
+	f := newFleet(1, 2)
+	now := time.Unix(1000, 0)
+	f.report("w", "k", Load{Slots: 2, Busy: 1, Run: 10 * time.Millisecond, Cost: 4}, now, true)
+	s := f.workers["w"].servers["k"]
+	require.Equal(t, 5*time.Millisecond+firstRTT, s.completion(2))
+	require.Equal(t, 10*time.Millisecond+firstRTT, s.completion(0))
+	require.Equal(t, 10*time.Millisecond+firstRTT, f.sent(s, 4), "one slot is free")
+	require.Equal(t, 15*time.Millisecond+firstRTT, f.sent(s, 4), "now that one is on its way to it")
+	f.report("w", "k", Load{Slots: 2, Busy: 2, Run: 10 * time.Millisecond, Cost: 4}, now, false)
+	require.Equal(t, 10*time.Millisecond+firstRTT, s.completion(4), "a report has it all")
+}
+
+func TestDrawTakesTwoDifferentOnesThatMayBeChosen(t *testing.T) {
+	f := newFleet(1, 2)
+	now := time.Unix(1000, 0)
+	for i := range 50 { // two in fifty are fast enough
+		run := time.Second
+		if i%25 == 7 {
+			run = time.Millisecond
+		}
+		f.report(fmt.Sprint("w", i), "k", Load{Slots: 1, Run: run}, now, true)
+	}
+	k := f.kind("k", false)
+	for range 100 {
+		a, b := f.draw(k, now, 10*time.Millisecond, 0, nil)
+		require.NotNil(t, b)
+		require.NotSame(t, a, b)
+		require.ElementsMatch(t, []string{"w7", "w32"}, []string{a.worker.id, b.worker.id})
+	}
+	a, b := f.draw(k, now, 10*time.Millisecond, 0, []string{"w7"})
+	require.Equal(t, "w32", a.worker.id)
+	require.Nil(t, b)
+	a, _ = f.draw(k, now, time.Microsecond, 0, nil)
+	require.Nil(t, a)
+}
+
+func BenchmarkForecast(b *testing.B) {
+	f := newFleet(1, 2)
+	now := time.Now()
+	for i := range 6 {
+		f.report(fmt.Sprint("w", i), "k", Load{Slots: 2, Run: time.Millisecond}, now, true)
+	}
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			f.forecast("k", now)
+		}
+	})
+}

@@ -1,0 +1,104 @@
+package remote
+
+import (
+	"cmp"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/helixrouter/helix"
+)
+
+// Stats is a snapshot of a [Client].
+type Stats struct {
+	Total   WorkerStats   // of all workers, those that are gone too; Worker, Alive, RTT and Kinds are not filled in
+	Workers []WorkerStats // those that are known, by name
+
+	RTT       helix.Snapshot // of jobs that ran: the way there and back, without wait and run
+	Took      helix.Snapshot // of jobs that ran: from sending to the answer
+	Predicted time.Duration  // the sum of what they were predicted to take
+	Off       time.Duration  // the sum of how far that was off, either way
+}
+
+// WorkerStats is what a client knows of one worker. In every snapshot
+//
+//	Sent = Answered + Refused + Undelivered + Unsent + Lost + Flying
+type WorkerStats struct {
+	Worker string
+	Alive  bool          // may be sent jobs: not silent for too long and not leaving
+	RTT    time.Duration // a moving mean
+	Heard  time.Time     // when it last said something
+	Kinds  []KindLoad    // by name
+
+	Sent        uint64 // attempts
+	Answered    uint64 // it ran the job, which may have failed
+	Refused     uint64 // it did not take the job
+	Undelivered uint64 // nobody listened there
+	Unsent      uint64 // this side could not send it
+	Lost        uint64 // the outcome is unknown
+	Flying      int    // jobs under way
+	Probed      uint64 // how often it was asked
+}
+
+// KindLoad is what a worker last said with regard to one kind.
+type KindLoad struct {
+	Kind string
+	Load Load
+	Age  time.Duration // of what it said
+}
+
+// landing is how an attempt ended.
+type landing int
+
+const (
+	countAnswered landing = iota
+	countRefused
+	countUndelivered
+	countUnsent
+	countLost
+)
+
+func (s *WorkerStats) count(as landing) {
+	*[...]*uint64{&s.Answered, &s.Refused, &s.Undelivered, &s.Unsent, &s.Lost}[as]++
+}
+
+// meter measures the jobs that ran.
+type meter struct {
+	rtt, took      helix.Histogram
+	predicted, off atomic.Int64
+}
+
+func (m *meter) answered(took, rtt, predicted time.Duration) {
+	m.rtt.Record(rtt)
+	m.took.Record(took)
+	m.predicted.Add(int64(predicted))
+	m.off.Add(int64(max(predicted-took, took-predicted)))
+}
+
+// Stats returns a snapshot.
+func (c *Client) Stats() Stats {
+	s := Stats{
+		RTT: c.meter.rtt.Snapshot(), Took: c.meter.took.Snapshot(),
+		Predicted: time.Duration(c.meter.predicted.Load()), Off: time.Duration(c.meter.off.Load()),
+	}
+	c.fleet.stats(&s, time.Now())
+	return s
+}
+
+func (f *fleet) stats(s *Stats, now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s.Total = f.total
+	for _, w := range f.workers {
+		stats := w.stats
+		stats.RTT, stats.Heard = w.rtt, w.heard
+		stats.Alive = !w.quiet && now.Sub(w.heard) < goneAfter
+		for name, server := range w.servers {
+			stats.Kinds = append(stats.Kinds, KindLoad{name, server.load, now.Sub(server.at)})
+			stats.Alive = stats.Alive && !server.load.Leaves
+		}
+		slices.SortFunc(stats.Kinds, func(a, b KindLoad) int { return cmp.Compare(a.Kind, b.Kind) })
+		s.Workers = append(s.Workers, stats)
+	}
+	slices.SortFunc(s.Workers, func(a, b WorkerStats) int { return cmp.Compare(a.Worker, b.Worker) })
+}

@@ -1,0 +1,265 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/helixrouter/helix"
+)
+
+// Handler does the jobs of a [Worker]. Its methods must be safe for concurrent use.
+type Handler interface {
+	// Kinds are the names of the kinds that it serves.
+	Kinds() []string
+	// Do does one job, or refuses it with an error that matches helix.ErrNotRun. The
+	// budget runs from arrived.
+	Do(ctx context.Context, r *Request, arrived time.Time) ([]byte, error)
+	// Load tells what would become of such a job now. It must be quick.
+	Load(r *Request) Load
+}
+
+// WorkerConfig configures a [Worker]. The zero value is ready for use.
+type WorkerConfig struct {
+	// MaxInFlight is how many requests may be in the worker at the same time; what
+	// comes beyond it is refused without asking the handler. Defaults to 1024.
+	MaxInFlight int
+	// Context makes the ctx of a job, for instance one that carries on with the trace
+	// that the request names. Defaults to passing ctx on.
+	Context func(ctx context.Context, r *Request) context.Context
+}
+
+// Worker answers requests: the end of the wire at which jobs run. It is given frames and
+// where to send the answers, and knows nothing of how they travel.
+type Worker struct {
+	handler Handler
+	cfg     WorkerConfig
+	kinds   map[string]bool
+
+	mu      sync.Mutex
+	jobs    map[uint64]context.CancelFunc // by attempt; guarded by mu
+	leaving bool                          // guarded by mu
+	running sync.WaitGroup                // those in jobs; added to under mu
+}
+
+// NewWorker makes a worker.
+func NewWorker(h Handler, cfg WorkerConfig) *Worker {
+	if cfg.MaxInFlight <= 0 {
+		cfg.MaxInFlight = 1024
+	}
+	w := &Worker{handler: h, cfg: cfg, kinds: map[string]bool{}, jobs: map[uint64]context.CancelFunc{}}
+	for _, kind := range h.Kinds() {
+		w.kinds[kind] = true
+	}
+	return w
+}
+
+// Why a worker refuses a request without asking its handler.
+const (
+	reasonLeaving   = "worker is leaving"
+	reasonCrowded   = "worker has as many requests as may be"
+	reasonNotServed = "worker does not serve this kind"
+	reasonTwice     = "worker has this attempt already"
+)
+
+// Receive takes a frame that was sent to the worker. It does not block, so that it may be
+// called from the goroutine that reads the connection; a job runs on a goroutine of its
+// own. answer is called exactly once for a job or a probe, however broken it is, on any
+// goroutine, and never for a cancel.
+func (w *Worker) Receive(frame []byte, answer func([]byte)) {
+	now := time.Now()
+	if attempt, err := ParseCancel(frame); err == nil {
+		w.cancel(attempt)
+		return
+	}
+	r, probe, err := ParseRequest(frame)
+	refuse := func(reason string) {
+		answer((&Reply{Status: StatusRefused, Reason: reason}).Append(nil))
+	}
+	switch {
+	case err != nil:
+		refuse(reasonMalformed)
+	case !w.kinds[r.Kind]:
+		refuse(reasonNotServed)
+	case probe:
+		answer(w.probed(&r))
+	default:
+		ctx, reason := w.begin(r.Attempt)
+		if reason != "" {
+			refuse(reason)
+			return
+		}
+		go w.do(ctx, &r, now, answer)
+	}
+}
+
+// probed answers a probe.
+func (w *Worker) probed(r *Request) []byte {
+	reply := Reply{Status: StatusProbed, Load: w.load(r)}
+	if r.Attempt != 0 {
+		w.mu.Lock()
+		if w.jobs[r.Attempt] == nil {
+			reply.Status = StatusMissing
+		}
+		w.mu.Unlock()
+	}
+	return reply.Append(nil)
+}
+
+// load is the handler's, and whether the worker is leaving.
+func (w *Worker) load(r *Request) Load {
+	load := w.handler.Load(r)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	load.Leaves = w.leaving
+	load.Refuses = load.Refuses || w.leaving || len(w.jobs) >= w.cfg.MaxInFlight
+	return load
+}
+
+// begin notes that an attempt is in the worker, or returns why it must not be.
+func (w *Worker) begin(attempt uint64) (context.Context, string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.leaving:
+		return nil, reasonLeaving
+	case len(w.jobs) >= w.cfg.MaxInFlight:
+		return nil, reasonCrowded
+	case w.jobs[attempt] != nil:
+		return nil, reasonTwice
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	w.jobs[attempt] = cancel
+	w.running.Add(1)
+	return ctx, ""
+}
+
+// end is called once the answer has been sent: until then a probe must not be told that
+// the worker does not have the job.
+func (w *Worker) end(attempt uint64) {
+	w.mu.Lock()
+	w.jobs[attempt]()
+	delete(w.jobs, attempt)
+	w.mu.Unlock()
+	w.running.Done()
+}
+
+func (w *Worker) cancel(attempt uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if cancel := w.jobs[attempt]; cancel != nil {
+		cancel()
+	}
+}
+
+// do runs a job and answers, whatever the job does.
+func (w *Worker) do(ctx context.Context, r *Request, arrived time.Time, answer func([]byte)) {
+	reply := Reply{Status: StatusExited} // unless it turns out otherwise
+	clock := &clock{begun: arrived}
+	defer func() { // also after runtime.Goexit
+		if v := recover(); v != nil {
+			reply.panicked(v)
+		}
+		ended := time.Now()
+		reply.Wait, reply.Run = clock.split(ended)
+		reply.Load = w.load(r)
+		answer(reply.Append(nil))
+		w.end(r.Attempt)
+	}()
+	if w.cfg.Context != nil {
+		ctx = w.cfg.Context(ctx, r)
+	}
+	ctx = context.WithValue(ctx, clockKey{}, clock)
+	out, err := w.handler.Do(ctx, r, arrived)
+	reply.concluded(ctx, out, err)
+}
+
+// concluded fills in how the job ended.
+func (r *Reply) concluded(ctx context.Context, out []byte, err error) {
+	drop := (*helix.DropError)(nil)
+	switch {
+	case err == nil:
+		r.Status, r.Body = StatusDone, out
+	case errors.As(err, &drop):
+		r.Status, r.Reason, r.RetryAfter = StatusRefused, drop.Decision.Reason, drop.RetryAfter
+	case errors.Is(err, helix.ErrNotRun):
+		r.Status, r.Reason = StatusRefused, err.Error()
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		r.Status, r.Body = StatusCanceled, []byte(err.Error())
+	default:
+		r.Status, r.Body = StatusFailed, []byte(err.Error())
+	}
+}
+
+// panicked fills in a panic.
+func (r *Reply) panicked(v any) {
+	r.Status = StatusPanicked
+	if p, ok := v.(*helix.PanicError); ok {
+		r.Stack, v = p.Stack, p.Value
+	}
+	r.Body = fmt.Appendf(nil, "%v", v)
+}
+
+// clock tells when a job began to run, so that its wait and its run can be told apart.
+type clock struct {
+	begun, started time.Time
+}
+
+type clockKey struct{}
+
+// Started notes that the job with that ctx begins to run now. A [Handler] calls it on the
+// goroutine that Do was called on, or before Do returns.
+func Started(ctx context.Context) {
+	if c, ok := ctx.Value(clockKey{}).(*clock); ok {
+		c.started = time.Now()
+	}
+}
+
+func (c *clock) split(ended time.Time) (wait, run time.Duration) {
+	if c.started.IsZero() {
+		return 0, ended.Sub(c.begun)
+	}
+	return c.started.Sub(c.begun), ended.Sub(c.started)
+}
+
+// Announce tells of the worker, once for each kind.
+func (w *Worker) Announce(id string, tell func(kind string, frame []byte)) {
+	for _, kind := range w.handler.Kinds() {
+		p := Presence{Worker: id, Kind: kind, Load: w.load(&Request{Kind: kind})}
+		tell(kind, p.Append(nil))
+	}
+}
+
+// Leave refuses what comes from now on. Announce then says so.
+func (w *Worker) Leave() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.leaving = true
+}
+
+// Wait waits until all jobs have been answered, which is for good only after Leave, or
+// for ctx, whose cause it then returns.
+func (w *Worker) Wait(ctx context.Context) error {
+	idle := make(chan struct{})
+	go func() {
+		w.running.Wait()
+		close(idle)
+	}()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Cancel cancels the ctx of all jobs.
+func (w *Worker) Cancel() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, cancel := range w.jobs {
+		cancel()
+	}
+}
