@@ -239,24 +239,40 @@ func (f *batch) predicted(members []*Ticket) float64 {
 // pay for a full one, or too few would be let in for batches to fill.
 func (f *batch) learn(members []*Ticket, run time.Duration) {
 	k := members[0].kind
-	units, sampled := 0.0, false
+	units, sampled, succeeded := 0.0, false, 0
 	for _, t := range members {
-		units += k.calls.cost(t.job.cost)
+		units += k.calls.counted(t.job.cost)
 		sampled = sampled || t.sampled
+		if t.succeeded() {
+			succeeded++
+		}
 	}
-	returned := members[0].fate == fateReturned
 	f.each = int64(run) / int64(len(members))
-	if predicted := k.calls.predict(units); predicted > 0 && returned {
-		f.wrong = min(float64(run)/predicted, maxStep)
+	if predicted := k.calls.predict(units); predicted > 0 && members[0].fate == fateReturned {
+		f.wrong = float64(run) / predicted
 	}
-	paid := int64(0)
-	for _, t := range members {
-		paid += f.part(t)
+	paid := f.parts(members)
+	if paid > int64(run) { // they were charged for more than a call can take
+		f.wrong *= float64(run) / float64(paid)
+		paid = f.parts(members)
 	}
 	k.cell(members[0].shard).unfilled.Add(int64(run) - paid)
-	if returned && sampled {
-		k.calls.observe(len(members), units, run)
+	switch {
+	case !sampled:
+	case 2*succeeded > len(members):
+		one := members[int(k.calls.samples.Load())%len(members)]
+		k.calls.observe(len(members), units, one.job.cost, run)
+	default:
+		k.fail(run / time.Duration(len(members)))
 	}
+}
+
+// parts is what the members pay in all.
+func (f *batch) parts(members []*Ticket) (sum int64) {
+	for _, t := range members {
+		sum += f.part(t)
+	}
+	return sum
 }
 
 // part is what a member pays for the call.

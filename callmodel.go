@@ -1,7 +1,9 @@
 package helix
 
 import (
+	"cmp"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -9,37 +11,65 @@ import (
 
 // callModel learns how long calls of a kind's batch function take, as a part that
 // every call has and a part for every unit of cost in it: T = base + slope x units.
-// It is a least-squares fit with exponentially fading weights (as recursive least
-// squares has it: Ljung, "System Identification", 11.2), kept as two means, a
-// variance and a covariance. A job that runs alone is a call of one.
+// A job that runs alone is a call of one.
+//
+// How the two parts compare is told by a line through the latest calls, of middles
+// (Tukey, "Exploratory Data Analysis", 1977: the resistant line), which one in twelve
+// may miss by any factor. How long it all takes is told by a sketch of the times, each
+// divided by what the line makes of a usual job. Costs far from those of most jobs are
+// taken for wrong hints.
 //
 // Its zero value has learned nothing. It is safe for concurrent use and reads no
-// clock. Reading costs about 2 ns; observe about 20 ns, and skips its sample rather
+// clock. Reading costs about 2 ns; observe some 300 ns, and skips its sample rather
 // than wait for another that is being taken in.
 type callModel struct {
-	mu                   sync.Mutex // guards writing, and what has no atomic type
-	units, run           float64    // means, of a call; run in ns
-	variance, covariance float64    // of units; of units and run
+	mu     sync.Mutex
+	latest [48]call // a ring; guarded by mu
+	costs  sketch   // of jobs that have one; guarded by mu
+	times  sketch   // ns, of calls for one usual job; guarded by mu
+	varied float64  // the part of those times that grows with the units; guarded by mu
+	tells  bool     // the latest calls differed enough to tell; guarded by mu
 
-	base, slope atomicFloat // ns, ns per unit
-	unit        atomicFloat // mean cost of a job; 0 = not known
-	deviation   atomicFloat // mean relative deviation of a call from its prediction
-	samples     atomic.Uint64
+	base, slope  atomicFloat // ns, ns per unit
+	unit         atomicFloat // mean cost of a job; 0 = not known
+	least, most  atomicFloat // a job's cost is believed between these
+	spread, high atomicFloat // as parts of a prediction: see forecast
+	samples      atomic.Uint64
 }
 
-// leastVariation is the relative variation of the units in a call from which they
-// tell base and slope apart. With less, slope stays what it was.
-const leastVariation = 0.2
+// call is one point of the line.
+type call struct{ units, ns float32 }
 
-// slopeForget is the part of slope that a call for one forgets, where none for more
-// comes to confirm it. So a kind of which it was learned, by bad luck or long ago, that
-// batches do not pay has its jobs batched again after some hundred that ran alone.
-const slopeForget = 0.001
+const (
+	// fitEvery is at which call the line is drawn anew, after the first earlyCount.
+	fitEvery = 8
+	// fitGain is the weight of a new line that differs little from the one before; that of
+	// one that differs by a half is 1.
+	fitGain = 0.125
+	// muchVaried is a change of callModel.varied from which times told by it are of no use.
+	muchVaried = 0.1
+	// fenceFrom is the number of costs from which some are not believed.
+	fenceFrom = 8
+	// leastVariation is the relative difference of the units in small and large calls
+	// from which they tell base and slope apart. With less, slope stays what it was.
+	leastVariation = 0.4
+	// slopeForget is the part of slope that a call for one forgets, where none for more
+	// comes to confirm it. So a kind of which it was learned, by bad luck or long ago, that
+	// batches do not pay has its jobs batched again after some hundred that ran alone.
+	slopeForget = 0.0003
+	// A cost is believed as far as believeReach beyond the middle half of all, or as far as
+	// that extends (Tukey's fences, as above, a little closer).
+	believeReach = 4 * octave
+)
 
-// cost is the units that a job with that cost counts as: without one, the mean.
+// cost is the units that a job with that cost counts as in a prediction: without one,
+// the mean.
 func (m *callModel) cost(cost float64) float64 {
 	if cost > 0 {
-		return cost
+		if most := m.most.Load(); most > 0 {
+			return min(max(cost, m.least.Load()), most)
+		}
+		return min(cost, mostNumber)
 	}
 	if unit := m.unit.Load(); unit > 0 {
 		return unit
@@ -47,8 +77,19 @@ func (m *callModel) cost(cost float64) float64 {
 	return 1
 }
 
+// counted is the units that a job with that cost counts as in a call to learn from: a
+// usual one, if its cost is not believed.
+func (m *callModel) counted(cost float64) float64 {
+	if believed := m.cost(cost); believed == cost {
+		return cost
+	}
+	return m.cost(0)
+}
+
 // predict returns how long a call with that many units takes, in ns.
-func (m *callModel) predict(units float64) float64 { return m.base.Load() + m.slope.Load()*units }
+func (m *callModel) predict(units float64) float64 {
+	return min(m.base.Load()+m.slope.Load()*units, longestRun)
+}
 
 // gain is the part of the work that a call of that many usual jobs saves, beside
 // one call for each; 1, the best, until something is known.
@@ -61,40 +102,122 @@ func (m *callModel) gain(jobs int) float64 {
 	return 1 - m.predict(float64(jobs)*unit)/alone
 }
 
-// observe learns from a call of that many jobs with that many units in all.
-func (m *callModel) observe(jobs int, units float64, run time.Duration) {
+// observe learns from a call of that many jobs, with that many units in all as counted,
+// of which one has that cost.
+func (m *callModel) observe(jobs int, units, cost float64, run time.Duration) {
 	if !m.mu.TryLock() {
 		return
 	}
 	defer m.mu.Unlock()
-	t := float64(max(run, 1))
-	samples := m.samples.Add(1)
-	g := max(gain, 1/float64(samples))
-	if samples > 1 {
-		predicted := max(m.predict(units), 1)
-		off := min(math.Abs(t-predicted)/predicted, maxStep)
-		m.deviation.Store(m.deviation.Load() + g*(off-m.deviation.Load()))
-		t = min(t, maxStep*predicted)
+	if cost > 0 {
+		m.costs.add(cost, false)
 	}
-	du, dt := units-m.units, t-m.run
-	m.units += g * du
-	m.run += g * dt
-	m.variance = (1 - g) * (m.variance + g*du*du)
-	m.covariance = (1 - g) * (m.covariance + g*du*dt)
-
-	slope := m.slope.Load()
-	if least := leastVariation * m.units; m.variance > least*least {
-		smooth := g // a quotient is noisy
-		if samples < earlyCount {
-			smooth = 1
+	ns := float64(min(max(run, 1), longestRun))
+	n := m.samples.Load()
+	m.latest[n%uint64(len(m.latest))] = call{float32(min(max(units, 1e-30), 1e30)), float32(ns)}
+	m.samples.Store(n + 1)
+	if n < earlyCount || n%fitEvery == 0 || jobs > 1 && !m.tells {
+		unit, varied := m.cost(0), m.varied
+		m.believe()
+		m.fit(int(min(n+1, uint64(len(m.latest)))))
+		if math.Abs(m.varied-varied) > muchVaried || apart(m.cost(0), unit) > octave {
+			m.restate(n)
 		}
-		slope += smooth * (m.covariance/m.variance - slope)
-	} else if jobs == 1 {
-		slope *= 1 - slopeForget
 	}
-	slope = min(max(slope, 0), m.run/m.units) // neither part is negative
-	m.slope.Store(slope)
-	m.base.Store(m.run - slope*m.units)
-	unit := m.unit.Load()
-	m.unit.Store(unit + g*(units/float64(jobs)-unit))
+	if jobs == 1 && !m.tells {
+		m.varied *= 1 - slopeForget
+	}
+	m.times.add(ns/m.shape(units), false)
+	times := m.times.summary()
+	m.base.Store(times.mean * (1 - m.varied))
+	m.slope.Store(times.mean * m.varied / m.cost(0))
+	m.spread.Store(times.spread)
+	m.high.Store(times.high / times.mean)
+}
+
+// shape is how many times longer a call with that many units takes than one for a usual
+// job. It requires m.mu.
+func (m *callModel) shape(units float64) float64 {
+	return 1 - m.varied + m.varied*units/m.cost(0)
+}
+
+// believe brings up to date what a usual job costs, and what cost is believed. It
+// requires m.mu.
+func (m *callModel) believe() {
+	if m.costs.used == 0 {
+		return
+	}
+	lower, upper := m.costs.quantile(.25), m.costs.quantile(.75)
+	reach := max(believeReach, apart(lower, upper))
+	least, most := shift(lower, -reach), shift(upper, reach)
+	m.unit.Store(m.costs.meanWithin(least, most))
+	if m.costs.count >= fenceFrom {
+		m.least.Store(least)
+		m.most.Store(most)
+	}
+}
+
+// restate makes m.times anew of the latest calls before the nth, when what it is to be
+// told by has changed much. It requires m.mu.
+func (m *callModel) restate(n uint64) {
+	m.times = sketch{}
+	size := uint64(len(m.latest))
+	for i := n - min(n, size-1); i < n; i++ {
+		c := m.latest[i%size]
+		m.times.add(float64(c.ns)/m.shape(float64(c.units)), false)
+	}
+}
+
+// fit draws the line through the latest n calls, if they differ enough. It requires m.mu.
+//
+//go:noinline
+func (m *callModel) fit(n int) {
+	var places [len(m.latest)]uint8 // a copy of the calls would be a large frame
+	order := places[:n]
+	for i := range order {
+		order[i] = uint8(i)
+	}
+	sortBy := func(order []uint8, by func(call) float32) {
+		slices.SortFunc(order, func(a, b uint8) int { return cmp.Compare(by(m.latest[a]), by(m.latest[b])) })
+	}
+	units := func(c call) float32 { return c.units }
+	ns := func(c call) float32 { return c.ns }
+	// middle is the mean of the middle quarter, which ignores what is far off.
+	middle := func(order []uint8, by func(call) float32) (sum float64) {
+		sortBy(order, by)
+		cut := len(order) * 3 / 8
+		for _, i := range order[cut : len(order)-cut] {
+			sum += float64(by(m.latest[i]))
+		}
+		return sum / float64(len(order)-2*cut)
+	}
+	sortBy(order, units)
+	third := (n + 2) / 3
+	small, large := order[:third], order[n-third:]
+	x1, x2 := middle(small, units), middle(large, units)
+	if m.tells = x2-x1 > leastVariation*(x1+x2)/2; !m.tells {
+		// Few may be large: of those above the middle of the range two will do.
+		half := (m.latest[order[0]].units + m.latest[order[n-1]].units) / 2
+		above := n - 1
+		for above > 0 && m.latest[order[above-1]].units > half {
+			above--
+		}
+		if min(above, n-above) < 2 {
+			return
+		}
+		small, large = order[:above], order[above:]
+		x1, x2 = middle(small, units), middle(large, units)
+		if m.tells = x2-x1 > leastVariation*(x1+x2)/2; !m.tells {
+			return
+		}
+	}
+	slope := max(0, (middle(large, ns)-middle(small, ns))/(x2-x1))
+	base := max(0, middle(order, func(c call) float32 { return c.ns - float32(slope)*c.units }))
+	if unit := slope * m.cost(0); base+unit > 0 {
+		off := unit/(base+unit) - m.varied
+		if n > earlyCount {
+			off *= min(max(fitGain, 2*math.Abs(off)), 1)
+		}
+		m.varied += off
+	}
 }

@@ -7,21 +7,41 @@ import (
 	"time"
 )
 
-// model learns how long jobs of one kind run. It is an exponentially weighted
-// mean with a mean deviation beside it, as TCP keeps its round-trip time
-// (Jacobson, "Congestion Avoidance and Control", 1988), kept twice: of the run
-// time per unit of cost, and of the run time itself for jobs without a cost.
-// Of the two it predicts with the one that has lately been the better.
+// model learns how long jobs of one kind run, from two sketches: of the run times, and
+// of the run times per unit of cost. It predicts with the one that spreads less, and
+// jobs without a cost from the first. A run whose cost says something else by far than
+// all others do, while it took as long as they, counts for the first only: the hint was
+// wrong.
 //
-// Its zero value has learned nothing. It is safe for concurrent use and reads
-// no clock. predict costs about 5 ns; observe about 15 ns, and skips its sample
-// rather than wait for another that is being taken in.
+// Its zero value has learned nothing. It is safe for concurrent use and reads no
+// clock. predict costs about 5 ns; observe some 30 to 100 ns, and skips its sample rather than
+// wait for another that is being taken in.
 type model struct {
-	mu      sync.Mutex // guards writing
-	perUnit average    // ns per unit of cost
-	plain   average    // ns
-	samples atomic.Uint64
-	sampled atomic.Int64 // when the latest job started whose run is to be learned
+	mu      sync.Mutex
+	runs    sketch // ns; guarded by mu
+	perUnit sketch // ns per unit of cost; guarded by mu
+
+	run, unit forecast
+	// A job's cost is believed up to these run times, in ns.
+	least, most atomicFloat
+	samples     atomic.Uint64
+	sampled     atomic.Int64 // when the latest job started whose run is to be learned
+}
+
+// forecast is what readers want of a sketch. It is written under model.mu and read
+// without it; a reader may see parts of two that follow one another.
+type forecast struct {
+	mean, median atomicFloat
+	spread, high atomicFloat // as parts of mean
+}
+
+func (f *forecast) set(s summary) {
+	f.mean.Store(s.mean)
+	f.median.Store(s.median)
+	f.spread.Store(s.spread)
+	if s.mean > 0 {
+		f.high.Store(s.high / s.mean)
+	}
 }
 
 // estimate is what is known of a job's run time.
@@ -32,21 +52,27 @@ type estimate struct {
 	samples uint64        // runs it rests on
 }
 
-// average is a mean and its mean relative deviation. Both are written under
-// model.mu and read without it; a reader may see one a sample older.
-type average struct {
-	mean, deviation atomicFloat
-	n               uint64 // guarded by model.mu
-}
-
 const (
-	gain       = 0.05 // weight of a sample
-	gainEarly  = 0.2  // of the first earlyCount, so that a cold start passes soon
+	// earlyCount is the number of first runs that are all learned from.
 	earlyCount = 30
-	gainProbe  = 0.5
-	gainWait   = 0.01
-	waitPrior  = 5e6 // ns
-	maxStep    = 4   // one sample counts at most as this multiple of the mean
+	// summaryEvery is at which run the prediction is brought up to date, after those.
+	summaryEvery = 8
+	// A hint is believed as far as it says believeMost times more than the longest run
+	// of late, or less than the shortest.
+	believeMost = 64
+	// longestRun bounds predictions, so that sums of them do not overflow: 417 days.
+	longestRun = 1 << 55
+	// unconfirmedMost is the most work that a hint stands for which no run has confirmed.
+	unconfirmedMost = time.Second
+	// A hint was wrong if it is off by oddFrom, and half as far again as the median is.
+	oddFrom = 4 * octave
+	// oddMost is the part of hints that may be wrong for the others to be of use.
+	oddMost = 0.3
+
+	gain      = 0.05 // weight of a sample
+	gainWait  = 0.01
+	waitPrior = 5e6 // ns
+	maxStep   = 4   // one sample counts at most as this multiple of the mean
 )
 
 // sampleEvery is how often a run of a kind is learned from at the most, after the first
@@ -66,58 +92,69 @@ func (m *model) sample(now int64) bool {
 	return true
 }
 
-// predict returns the run time of a job with that cost.
-// Before the first sample it is cost x unit, and 0, not known, without a cost.
+// predict returns the run time of a job with that cost. Before the first sample it is
+// cost x unit, and 0, not known, without a cost.
 func (m *model) predict(cost float64, unit time.Duration) estimate {
 	samples := m.samples.Load()
 	if samples == 0 {
-		hinted := scaleDuration(unit, cost)
+		hinted := min(scaleDuration(unit, cost), longestRun)
 		return estimate{hinted, hinted, 0, 0}
 	}
-	mean, deviation := m.plain.mean.Load(), m.plain.deviation.Load()
+	f, ns := &m.run, m.run.mean.Load()
 	if cost > 0 {
-		if unitMean := m.perUnit.mean.Load(); unitMean > 0 {
-			if d := m.perUnit.deviation.Load(); d <= deviation || mean == 0 {
-				mean, deviation = unitMean*cost, d
-			}
+		if unit := m.unit.mean.Load(); unit > 0 && m.unit.spread.Load() <= m.run.spread.Load() {
+			f, ns = &m.unit, min(max(unit*cost, m.least.Load()), m.most.Load())
 		}
 	}
-	run := scaleDuration(1, mean)
-	return estimate{run, scaleDuration(run, 1+2*deviation), scaleDuration(run, deviation), samples}
+	run := bounded(ns)
+	return estimate{run, max(bounded(ns*f.high.Load()), run), bounded(ns * f.spread.Load()), samples}
 }
 
+// bounded is a duration of that many ns.
+func bounded(ns float64) time.Duration { return time.Duration(min(ns, longestRun)) }
+
 // observe learns from a run of a job with that cost. A probe, let in because the
-// estimate may be wrong, counts for much more: there will be no other for a while.
+// estimate may be wrong, counts as much as all before it: there will be no other for a
+// while.
 func (m *model) observe(cost float64, run time.Duration, probe bool) {
 	if !m.mu.TryLock() {
 		return
 	}
-	ns := float64(max(run, 1))
-	m.plain.add(ns, probe)
-	if cost > 0 {
-		m.perUnit.add(ns/cost, probe)
+	defer m.mu.Unlock()
+	if probe {
+		m.runs.keep(1)
+		m.perUnit.keep(1)
 	}
-	m.samples.Add(1)
-	m.mu.Unlock()
-}
-
-// add requires model.mu.
-func (a *average) add(v float64, probe bool) {
-	a.n++
-	if a.n == 1 {
-		a.mean.Store(v)
+	ns := float64(min(max(run, 1), longestRun))
+	m.runs.add(ns, false)
+	if cost > 0 {
+		perUnit := ns / cost
+		m.perUnit.add(perUnit, isOdd(perUnit, m.unit.median.Load(), ns, m.run.median.Load()))
+	}
+	if n := m.samples.Add(1); n > earlyCount && n%summaryEvery != 0 && !probe {
 		return
 	}
-	mean := a.mean.Load()
-	g := gain
-	switch {
-	case probe:
-		g = gainProbe
-	case a.n <= earlyCount:
-		g = gainEarly
+	runs := m.runs.summary()
+	m.run.set(runs)
+	m.least.Store(runs.least / believeMost)
+	m.most.Store(runs.most * believeMost)
+	if m.perUnit.used > 0 {
+		units := m.perUnit.summary()
+		if units.odd > oddMost {
+			units.mean = 0
+		}
+		m.unit.set(units)
 	}
-	a.deviation.Store(a.deviation.Load() + g*(min(math.Abs(v-mean)/mean, maxStep)-a.deviation.Load()))
-	a.mean.Store(mean + g*(min(v, maxStep*mean)-mean))
+}
+
+// isOdd reports that a run time per unit is far from the usual one, and much farther than
+// the run time is.
+func isOdd(perUnit, usualPerUnit, run, usual float64) bool {
+	if usualPerUnit == 0 {
+		return false
+	}
+	off := apart(max(perUnit, leastNumber), usualPerUnit)
+	return off > oddFrom && 2*off > 3*apart(run, usual)
 }
 
 // waitModel learns how long jobs of a kind wait for a slot, as a part of the work

@@ -1,6 +1,7 @@
 package helix
 
 import (
+	"encoding/binary"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -35,12 +36,12 @@ func TestModel(t *testing.T) {
 			}
 			return 1, 3 * ms
 		}, 1, 3 * ms, .05},
-		{"one outlier counts at most four times", 301, func(i int) (float64, float64) {
+		{"one outlier counts at most four times", 304, func(i int) (float64, float64) {
 			if i == 300 {
 				return 1, 1e6 * ms
 			}
 			return 1, ms
-		}, 1, 1.15 * ms, .01},
+		}, 1, 1.01 * ms, .005},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var m model
@@ -81,7 +82,7 @@ func TestCallModel(t *testing.T) {
 			for range n {
 				units += cost * (.5 + rng.Float64())
 			}
-			m.observe(n, units, time.Duration(us((base+slope*units)*(.95+.1*rng.Float64()))))
+			m.observe(n, units, cost, time.Duration(us((base+slope*units)*(.95+.1*rng.Float64()))))
 		}
 	}
 	observe(400, 8, 10, 400, 2) // 400 µs a call and 20 µs a usual job
@@ -92,21 +93,262 @@ func TestCallModel(t *testing.T) {
 	require.InDelta(t, 0, m.gain(1), 1e-9)
 
 	for range 200 { // always as many, and twice as slow
-		m.observe(8, 80, time.Duration(us(1120)))
+		m.observe(8, 80, 10, time.Duration(us(1120)))
 	}
 	require.InEpsilon(t, us(1120), m.predict(80), .01)
 	require.Less(t, m.predict(10), us(1120))
 
 	observe(400, 8, 10, 0, 50)
 	require.InDelta(t, 0, m.gain(8), .06, "no saving any more")
-	for range 300 {
-		m.observe(1, 10, time.Duration(us(500)))
+	for range 600 {
+		m.observe(1, 10, 10, time.Duration(us(500)))
 	}
 	require.Greater(t, m.gain(8), batchPays, "it is tried again")
 	observe(40, 8, 10, 0, 50)
-	m.observe(4, 40, time.Hour)
+	m.observe(4, 40, 10, time.Hour)
 	require.LessOrEqual(t, m.predict(40), us(1.2*4*2000), "one outlier counts at most four times")
 	require.GreaterOrEqual(t, m.gain(8), 0.)
 	require.GreaterOrEqual(t, m.base.Load(), 0.)
 	require.GreaterOrEqual(t, m.slope.Load(), 0.)
+}
+
+// learned is a model after n samples.
+func learned(n int, sample func(i int) (cost float64, run time.Duration)) *model {
+	m := &model{}
+	for i := range n {
+		cost, run := sample(i)
+		m.observe(cost, run, false)
+	}
+	return m
+}
+
+func TestModelOfRunsOfTwoKinds(t *testing.T) {
+	for name, cost := range map[string]float64{"no hints": 0, "a hint that is always the same": 3} {
+		t.Run(name, func(t *testing.T) {
+			m := learned(3000, func(i int) (float64, time.Duration) {
+				if i%10 == 0 {
+					return cost, 20 * time.Millisecond
+				}
+				return cost, 2 * time.Microsecond
+			})
+			e := m.predict(cost, 1)
+			require.InEpsilon(t, 2001800, e.mean, .1, "the true mean")
+			require.GreaterOrEqual(t, e.high, e.mean)
+			require.Greater(t, 2*e.spread, e.mean, "which is worth little for one job")
+		})
+	}
+}
+
+func TestModelWithWrongHints(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 8))
+	lies := map[string]func() float64{
+		"too high": func() float64 { return 1000 }, "too low": func() float64 { return .001 },
+		"either": func() float64 { return math.Pow(1000, float64(1-2*rng.IntN(2))) },
+	}
+	costs := map[string]func() float64{
+		"much alike":    func() float64 { return 50 + 100*rng.Float64() },
+		"always 100":    func() float64 { return 100 },
+		"of all orders": func() float64 { return math.Pow(1000, rng.Float64()) },
+	}
+	for lie, factor := range lies {
+		for name, cost := range costs {
+			t.Run(lie+", "+name, func(t *testing.T) {
+				var m model
+				for i := range 2000 {
+					c := cost()
+					run := time.Duration(c * 10_000 * (.9 + .2*rng.Float64()))
+					if rng.IntN(10) == 0 {
+						c *= factor()
+					}
+					m.observe(c, run, false)
+					if i >= 100 {
+						e := m.predict(100, 1)
+						require.InEpsilon(t, time.Millisecond, e.mean, .1, "after %d", i)
+						require.Less(t, e.high, 1500*time.Microsecond)
+					}
+				}
+				require.LessOrEqual(t, m.predict(math.MaxFloat64, 1).mean, 100*time.Second, "64 times what was seen")
+				require.GreaterOrEqual(t, m.predict(5e-324, 1).mean, time.Duration(100))
+			})
+		}
+	}
+}
+
+// A hint is worth something beyond the range in which it was learned.
+func TestModelBelievesHintsBeyondWhatItSaw(t *testing.T) {
+	m := learned(200, func(i int) (float64, time.Duration) {
+		c := 1 + i%3
+		return float64(c), time.Duration(c) * time.Millisecond
+	})
+	require.InEpsilon(t, 100*time.Millisecond, m.predict(100, 1).mean, 1e-6)
+	require.InEpsilon(t, 20*time.Microsecond, m.predict(.02, 1).mean, 1e-6)
+}
+
+func TestModelWithACostOnlyNowAndThen(t *testing.T) {
+	for name, every := range map[string]int{"no cost now and then": 10, "a cost every other time": 2} {
+		m := learned(500, func(i int) (float64, time.Duration) {
+			c := 1 + i%3
+			run := time.Duration(c) * time.Millisecond
+			if i%every == 0 {
+				return 0, run
+			}
+			return float64(c), run
+		})
+		require.InEpsilon(t, 2*time.Millisecond, m.predict(2, 1).mean, .01, name)
+		require.InEpsilon(t, 2*time.Millisecond, m.predict(0, 1).mean, .05, name)
+	}
+}
+
+func TestProbesCountMore(t *testing.T) {
+	slow := func(int) (float64, time.Duration) { return 1, 50 * time.Millisecond }
+	m := learned(500, slow)
+	m.observe(1, time.Millisecond, true)
+	e := m.predict(1, 1)
+	require.Less(t, e.mean, 30*time.Millisecond)
+	require.Greater(t, e.mean, 20*time.Millisecond, "one alone does not decide")
+	for range 6 {
+		m.observe(1, time.Millisecond, true)
+	}
+	require.Less(t, m.predict(1, 1).mean, 2*time.Millisecond)
+
+	m = learned(500, slow)
+	m.observe(1, time.Hour, true)
+	require.LessOrEqual(t, m.predict(1, 1).mean, 150*time.Millisecond, "nor does an absurd one")
+}
+
+func TestUnlearnedHintsSaturate(t *testing.T) {
+	var m model
+	require.EqualValues(t, longestRun, m.predict(math.MaxFloat64, time.Second).mean)
+	require.EqualValues(t, longestRun, m.predict(1e15, time.Second).high)
+	require.Zero(t, m.predict(5e-324, 1).mean)
+}
+
+// sane requires of an estimate what always holds.
+func (e estimate) sane(t *testing.T) {
+	t.Helper()
+	require.GreaterOrEqual(t, e.mean, time.Duration(0))
+	require.LessOrEqual(t, e.mean, time.Duration(longestRun))
+	require.GreaterOrEqual(t, e.high, e.mean)
+	require.LessOrEqual(t, e.high, time.Duration(longestRun))
+	require.GreaterOrEqual(t, e.spread, time.Duration(0))
+	require.LessOrEqual(t, e.spread, time.Duration(longestRun))
+}
+
+// absurd reads samples out of fuzz data: a cost, of any bits, a run time, and flags.
+func absurd(data []byte, each func(cost float64, run time.Duration, flags byte)) {
+	for ; len(data) >= 17; data = data[17:] {
+		cost := math.Float64frombits(binary.BigEndian.Uint64(data))
+		if cost < 0 || math.IsNaN(cost) || math.IsInf(cost, 0) {
+			cost = 0 // Submit refuses others
+		}
+		each(cost, time.Duration(binary.BigEndian.Uint64(data[8:])), data[16])
+	}
+}
+
+// absurdSeed is n samples with that cost and run time.
+func absurdSeed(n int, cost float64, run time.Duration, flags byte) (data []byte) {
+	for range n {
+		data = binary.BigEndian.AppendUint64(data, math.Float64bits(cost))
+		data = append(binary.BigEndian.AppendUint64(data, uint64(run)), flags)
+	}
+	return data
+}
+
+func addAbsurdSeeds(f *testing.F) {
+	for _, cost := range []float64{math.MaxFloat64, 1e200, 1e15, 1e9, 5e-324, 0, 100} {
+		for _, run := range []time.Duration{math.MaxInt64, time.Hour, time.Millisecond, 1, -1} {
+			for _, n := range []int{1, 2, 30, 300} {
+				f.Add(absurdSeed(n, cost, run, byte(n)))
+			}
+		}
+	}
+}
+
+// FuzzModel learns from anything, and then from 100 usual runs: it must know those.
+func FuzzModel(f *testing.F) {
+	addAbsurdSeeds(f)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var m model
+		absurd(data, func(cost float64, run time.Duration, flags byte) {
+			m.observe(cost, run, flags&1 == 1)
+			for _, c := range []float64{cost, 0, 1, math.MaxFloat64, 5e-324} {
+				m.predict(c, time.Second).sane(t)
+			}
+		})
+		for i := range 100 {
+			c := 50 + 50*(i%3)
+			m.observe(float64(c), time.Duration(c)*10*time.Microsecond, false)
+			m.predict(100, 1).sane(t)
+		}
+		require.InEpsilon(t, time.Millisecond, m.predict(100, 1).mean, .1)
+		require.InEpsilon(t, time.Millisecond, m.predict(0, 1).mean, .1)
+		require.Less(t, m.predict(100, 1).high, 2*time.Millisecond)
+	})
+}
+
+// FuzzCallModel does likewise with calls.
+func FuzzCallModel(f *testing.F) {
+	addAbsurdSeeds(f)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var m callModel
+		check := func(cost float64) {
+			for _, v := range []float64{m.predict(m.cost(cost)), m.predict(8 * m.cost(cost)), m.gain(8), m.base.Load(), m.slope.Load(), m.spread.Load(), m.high.Load(), m.cost(cost)} {
+				require.False(t, math.IsNaN(v) || math.IsInf(v, 0) || v < -1e-9, "%v", v)
+			}
+			require.LessOrEqual(t, m.gain(8), 1.)
+		}
+		absurd(data, func(cost float64, run time.Duration, flags byte) {
+			jobs := 1 + int(flags%8)
+			m.observe(jobs, float64(jobs)*m.counted(cost), cost, run)
+			for _, c := range []float64{cost, 0, 1, math.MaxFloat64, 5e-324} {
+				check(c)
+			}
+		})
+		for i := range 100 {
+			jobs, c := 1+i%4, float64(50+50*(i%3))
+			m.observe(jobs, float64(jobs)*m.counted(c), c, time.Duration(1e6+float64(jobs)*c*1e4))
+			check(c)
+		}
+		require.InEpsilon(t, 2*time.Millisecond, m.predict(m.cost(100)), .3)
+		require.InEpsilon(t, 5*time.Millisecond, m.predict(4*m.cost(100)), .3)
+		require.Less(t, m.high.Load(), 2.)
+	})
+}
+
+func TestCallModelOfCallsOfTwoKinds(t *testing.T) {
+	var m callModel
+	for i := range 3000 {
+		run := 2 * time.Microsecond
+		if i%10 == 0 {
+			run = 20 * time.Millisecond
+		}
+		m.observe(1, m.counted(0), 0, run)
+	}
+	require.InEpsilon(t, 2001800, m.predict(m.cost(0)), .1)
+}
+
+func TestCallModelWithWrongHints(t *testing.T) {
+	rng := rand.New(rand.NewPCG(9, 10))
+	for name, factor := range map[string]float64{"too high": 1000, "too low": .001} {
+		t.Run(name, func(t *testing.T) {
+			var m callModel
+			for i := range 3000 {
+				jobs, units, truth, one := 1+rng.IntN(8), 0., 0., 0.
+				for range jobs {
+					c := 50 + 100*rng.Float64()
+					truth += c
+					if one = c; rng.IntN(10) == 0 {
+						one *= factor
+					}
+					units += m.counted(one)
+				}
+				m.observe(jobs, units, one, time.Duration(400e3+2e3*truth))
+				if i >= 200 {
+					require.InEpsilon(t, 600e3, m.predict(m.cost(100)), .1, "after %d", i)
+					require.InEpsilon(t, 2000e3, m.predict(8*m.cost(100)), .1, "after %d", i)
+				}
+			}
+			require.Less(t, m.predict(m.cost(math.MaxFloat64)), 100e6)
+		})
+	}
 }

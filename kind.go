@@ -22,6 +22,7 @@ type kind struct {
 	cells    []cell                  // sharded counters, a power of two of them
 	away     []turnedAway            // likewise
 	yields   atomic.Bool             // a job has called Yield
+	failed   atomicFloat             // mean ns of runs that did not succeed; see kind.guess
 	// trials are the jobs that run outside the slots because of their hints, admitted
 	// before any run of the kind had confirmed what hints say.
 	trials atomic.Int64
@@ -181,28 +182,59 @@ func (k *kind) predict(j *JobInfo, cfg *RouterConfig) {
 	if j.Batchable && !j.Waits {
 		if j.Samples = k.calls.samples.Load(); j.Samples > 0 {
 			units := k.calls.cost(j.Cost)
-			j.Predicted = scaleDuration(1, k.calls.predict(units))
-			j.Spread = scaleDuration(j.Predicted, k.calls.deviation.Load())
-			j.High = scaleDuration(j.Predicted, 1+2*k.calls.deviation.Load())
+			j.Predicted = bounded(k.calls.predict(units))
+			j.High = max(bounded(float64(j.Predicted)*k.calls.high.Load()), j.Predicted)
+			j.Spread = bounded(float64(j.Predicted) * k.calls.spread.Load())
 			// What it adds to a full batch: under overload, when it matters, batches
 			// fill up, but only if enough is let in. What it really took is put right
 			// afterwards.
 			size, _ := k.batcher.Load().limits(cfg)
-			j.Work = scaleDuration(1, k.calls.base.Load()/float64(size)+k.calls.slope.Load()*units)
+			j.Work = bounded(k.calls.base.Load()/float64(size) + k.calls.slope.Load()*units)
 			return
 		}
 	}
 	e := k.model.predict(j.Cost, cfg.UnitTime)
 	j.Predicted, j.High, j.Spread, j.Samples = e.mean, e.high, e.spread, e.samples
-	if j.Work = j.Predicted; j.Waits {
+	j.Work = j.Predicted
+	if j.Samples == 0 {
+		k.guess(j)
+	}
+	if j.Waits {
 		j.Work = 0
 	}
 }
 
+// guess puts right what a hint says that no run has confirmed: it stands for no more than
+// unconfirmedMost of work, and for no less than runs that failed have taken.
+func (k *kind) guess(j *JobInfo) {
+	failed := bounded(k.failed.Load())
+	j.High = max(j.High, failed)
+	j.Work = max(min(j.Work, unconfirmedMost), failed)
+}
+
+// fail takes in a run that did not succeed. It says nothing of those that do, but as long
+// as none did it is all that is known of the work.
+func (k *kind) fail(run time.Duration) {
+	ns := float64(max(run, 1))
+	if mean := k.failed.Load(); mean > 0 {
+		ns = mean + (ns-mean)*gain
+	}
+	k.failed.Store(ns)
+}
+
+// succeeded reports that the job did all that it was to do, so that its run time is one
+// to expect. A job may end early, and well, because its ctx is done.
+func (t *Ticket) succeeded() bool {
+	return t.fate == fateReturned && t.err == nil && t.ctx.Err() == nil
+}
+
+// fewSamples is the number of samples from which an estimate is not doubtful.
+const fewSamples = 16
+
 // doubtful reports that the kind's run times are known from a few runs only, or vary
 // so much that a prediction may well be wrong: what is worth a probe.
 func (k *kind) doubtful(j *JobInfo) bool {
-	return j.Samples < earlyCount || 2*j.Spread > j.Predicted
+	return j.Samples < fewSamples || 2*j.Spread > j.Predicted
 }
 
 // typical is the CPU time that a usual job of the kind adds; 0 = not known.
@@ -219,24 +251,26 @@ func (k *kind) typical(cfg *RouterConfig) time.Duration {
 // learn takes in the run of a job that has ended, and corrects the account by
 // what the prediction was wrong.
 func (k *kind) learn(t *Ticket) {
-	run := t.worked()
+	run, trial := t.worked(), t.trial
 	if t.choice.probe {
 		k.router.ledger.probed(t.ended, run)
 	}
-	if t.trial {
+	if trial {
 		t.endTrial()
 	}
-	if t.sampled && t.fate == fateReturned && t.ctx.Err() == nil {
-		if t.job.batchable && !t.job.waits {
-			k.calls.observe(1, k.calls.cost(t.job.cost), run)
-		} else {
-			k.model.observe(t.job.cost, run, t.choice.probe)
-		}
+	switch {
+	case !t.sampled:
+	case !t.succeeded():
+		k.fail(run)
+	case t.job.batchable && !t.job.waits:
+		k.calls.observe(1, k.calls.counted(t.job.cost), t.job.cost, run)
+	default:
+		k.model.observe(t.job.cost, run, t.choice.probe)
 	}
 	if t.job.waits {
 		return
 	}
-	if t.slot == nil && run >= preemptedFrom && t.job.predicted > 0 {
+	if t.slot == nil && run >= preemptedFrom && t.job.predicted > 0 && !trial {
 		run = min(run, maxStep*t.job.predicted)
 	}
 	t.pay(int64(run))

@@ -214,14 +214,14 @@ func (r *Router) kindStats(k *kind, n *counts, cfg *RouterConfig) KindStats {
 	}
 	s.Submitted = s.Completed + s.Failed + s.Dropped + s.Withdrawn + s.InFlight
 	s.Samples = k.model.samples.Load()
-	s.RunMs = k.model.plain.mean.Load() / float64(time.Millisecond)
-	s.SpreadMs = s.RunMs * k.model.plain.deviation.Load()
-	s.NsPerUnit = k.model.perUnit.mean.Load()
+	s.RunMs = k.model.run.mean.Load() / float64(time.Millisecond)
+	s.SpreadMs = s.RunMs * k.model.run.spread.Load()
+	s.NsPerUnit = k.model.unit.mean.Load()
 	if samples := k.calls.samples.Load(); samples > 0 {
 		unit := k.calls.cost(0)
 		s.Samples = samples
 		s.RunMs = k.calls.predict(unit) / float64(time.Millisecond)
-		s.SpreadMs = s.RunMs * k.calls.deviation.Load()
+		s.SpreadMs = s.RunMs * k.calls.spread.Load()
 		s.NsPerUnit = k.calls.slope.Load()
 	}
 	if b := k.batcher.Load(); b != nil {

@@ -1,0 +1,310 @@
+package helix
+
+import "math"
+
+// sketch is a fading histogram of positive numbers on a logarithmic scale, whose
+// buckets follow the data (Ben-Haim and Tom-Tov, "A Streaming Parallel Decision Tree
+// Algorithm", JMLR 2010): a number that is like none before gets a bucket of its own,
+// and once there are too many the two closest become one. So it is exact where numbers
+// repeat, and takes numbers of any size.
+//
+// Three rules tell what is rare from what is absurd or past:
+//   - What lies beyond all of the last lively numbers does not count. So one in ten
+//     that is 10,000 times the others has its full weight in the mean, and nothing is
+//     left of any sequence of absurd numbers soon after it has ended.
+//   - The largest, if it came only once, counts as oneOffMost times the next.
+//   - If the latest numbers rank too high or too low among all, what they describe has
+//     changed, and those before count for little from then on.
+//
+// Its zero value is empty. It is not safe for concurrent use.
+type sketch struct {
+	buckets [sketchSize]bucket // in ascending order, as many as are used
+	used    int
+	count   uint32  // of numbers; wraps around
+	weight  float32 // of the latest number; it grows, instead of all others shrinking
+	total   float32 // weight of all buckets
+	drift   float32 // moving mean of the latest numbers' rank, from -1/2 to 1/2
+}
+
+// bucket is a set of numbers that are near to one another.
+type bucket struct {
+	mean   float64
+	weight float32
+	seen   uint32 // sketch.count at the latest of them
+	hits   uint8  // how many there were; stays at 255
+	odd    bool   // as the latest of them was: see add
+}
+
+const (
+	sketchSize = 16
+	// memory is how many numbers the weights of buckets rest on. What is rare needs
+	// many: for one in ten that is far above the others to move the mean by no more
+	// than a tenth when chance has it.
+	memory = 512
+	// bucketMemory is how many the mean of a bucket rests on, to follow small changes.
+	bucketMemory = 16
+	// lively is for how many numbers a part of the range that no longer occurs counts.
+	// It misses what occurs once in ten one time in 10,000.
+	lively = 88
+	// driftMost is how far the mean rank of some driftMemory numbers is from the middle
+	// if they are of another kind than those before, which then count as driftKeeps. It
+	// is almost five times what chance makes. What differs by less than similar is the same.
+	driftMemory = 24
+	driftMost   = 0.2
+	driftKeeps  = 4
+	similar     = 0.1
+	// oneOffMost bounds the largest number, if it came once, to a multiple of the next.
+	oneOffMost = 4
+	// highPart is the part of all numbers that summary.high is no less than.
+	highPart = 0.9
+	// leastNumber and mostNumber stand in for what is beyond them: no sum overflows.
+	leastNumber, mostNumber = 1e-200, 1e200
+)
+
+// octave is how far apart the bits of a positive float and of its double are. Between,
+// the bits are in the order of the floats, on a scale that is close to a logarithm.
+const octave = 1 << 52
+
+var leastBits, mostBits = int64(math.Float64bits(leastNumber)), int64(math.Float64bits(mostNumber))
+
+// sameWithin is how far apart numbers are that share a bucket, three to five per cent, as
+// long as there is room for another; then it is coarseWithin.
+const (
+	sameWithin   = octave / 20
+	coarseWithin = octave / 8
+)
+
+// apart is the distance of two positive floats; octave is a factor of two.
+func apart(a, b float64) int64 {
+	d := int64(math.Float64bits(a)) - int64(math.Float64bits(b))
+	return max(d, -d)
+}
+
+// shift is the positive float at that distance from v, within bounds.
+func shift(v float64, by int64) float64 {
+	bits := int64(math.Float64bits(v))
+	return math.Float64frombits(uint64(bits + min(max(by, leastBits-bits), mostBits-bits)))
+}
+
+// add takes in a number. An odd one is not to be counted in the summary's moments.
+func (s *sketch) add(v float64, odd bool) {
+	v = min(max(v, leastNumber), mostNumber)
+	if s.count++; s.used == 0 {
+		s.weight = 1
+		s.insert(0, v, odd)
+		return
+	}
+	if s.weight *= 1 + 1./memory; s.weight > 1<<30 {
+		s.scale(1 / s.weight)
+		s.weight = 1
+	}
+	// at is the first bucket that is not below v. In v's rank those count half that hardly
+	// differ from it: small changes are followed by the means of buckets.
+	at, rank := 0, float32(0)
+	for ; at < s.used && s.buckets[at].mean < v; at++ {
+		b := &s.buckets[at]
+		if rank += b.weight; b.mean > v*(1-similar) {
+			rank -= b.weight / 2
+		}
+	}
+	for i := at; i < s.used && s.buckets[i].mean < v*(1+similar); i++ {
+		rank += s.buckets[i].weight / 2
+	}
+	rank = rank/s.total - .5
+	near, distance := at, int64(math.MaxInt64)
+	if at < s.used {
+		distance = apart(s.buckets[at].mean, v)
+	}
+	if at > 0 {
+		if d := apart(s.buckets[at-1].mean, v); d < distance {
+			near, distance = at-1, d
+		}
+	}
+	if distance > sameWithin && s.makeRoom(distance, &at) {
+		s.insert(at, v, odd)
+	} else {
+		b := &s.buckets[near]
+		b.weight += s.weight
+		s.total += s.weight
+		b.mean += max(float64(s.weight/b.weight), 1./bucketMemory) * (v - b.mean)
+		b.seen, b.odd = s.count, odd
+		b.hits += min(1, math.MaxUint8-b.hits)
+	}
+	s.drift += (rank - s.drift) / driftMemory
+	if max(s.drift, -s.drift) > driftMost {
+		s.keep(driftKeeps)
+		s.drift = 0
+	}
+}
+
+// insert makes a bucket for v at that place. There must be room.
+func (s *sketch) insert(at int, v float64, odd bool) {
+	copy(s.buckets[at+1:s.used+1], s.buckets[at:s.used])
+	s.buckets[at] = bucket{v, s.weight, s.count, 1, odd}
+	s.used++
+	s.total += s.weight
+}
+
+// makeRoom sees to it that there is room for another bucket, which is to be inserted at
+// a place that it puts right. If all buckets are farther apart than distance it does
+// nothing and reports false.
+func (s *sketch) makeRoom(distance int64, at *int) bool {
+	if s.used < sketchSize {
+		return true
+	}
+	if distance <= coarseWithin {
+		return false
+	}
+	// The last bucket cannot go into the next, but be forgotten.
+	closest, gap := -1, distance
+	for i := range s.buckets {
+		b := &s.buckets[i]
+		if b.weight < s.weight/4 && !s.live(b) {
+			s.total -= b.weight
+			b.weight = 0
+			closest, gap = i, 0
+			break
+		}
+		if i+1 < sketchSize {
+			if d := apart(s.buckets[i+1].mean, b.mean); d < gap {
+				closest, gap = i, d
+			}
+		}
+	}
+	if closest < 0 {
+		return false
+	}
+	if b := s.buckets[closest]; b.weight > 0 {
+		into := &s.buckets[closest+1]
+		into.mean += float64(b.weight/(b.weight+into.weight)) * (b.mean - into.mean)
+		into.weight += b.weight
+		if s.count-b.seen < s.count-into.seen {
+			into.seen, into.odd = b.seen, b.odd
+		}
+		into.hits += min(b.hits, math.MaxUint8-into.hits)
+	}
+	copy(s.buckets[closest:], s.buckets[closest+1:])
+	s.used--
+	if closest < *at {
+		*at--
+	}
+	return true
+}
+
+// live reports that one of the latest numbers is in b.
+func (s *sketch) live(b *bucket) bool { return s.count-b.seen < lively }
+
+// keep has all numbers so far count as that many at the most.
+func (s *sketch) keep(numbers float32) {
+	if most := numbers * s.weight; s.total > most {
+		s.scale(most / s.total)
+	}
+}
+
+func (s *sketch) scale(by float32) {
+	s.total = 0
+	for i := range s.buckets[:s.used] {
+		s.buckets[i].weight *= by
+		s.total += s.buckets[i].weight
+	}
+}
+
+// quantile is the number that so much of what counts is within; 0 for an empty sketch.
+func (s *sketch) quantile(part float32) float64 {
+	first, last := s.counting()
+	all, seen := float32(0), float32(0)
+	for i := first; i <= last; i++ {
+		all += s.buckets[i].weight
+	}
+	for i := first; i <= last; i++ {
+		if seen += s.buckets[i].weight; seen >= part*all {
+			return s.buckets[i].mean
+		}
+	}
+	return 0
+}
+
+// meanWithin is the mean of what counts and is not outside those bounds. The sketch must
+// not be empty.
+func (s *sketch) meanWithin(least, most float64) float64 {
+	first, last := s.counting()
+	sum, weight := 0., 0.
+	for _, b := range s.buckets[first : last+1] {
+		if b.mean >= least && b.mean <= most {
+			sum += b.mean * float64(b.weight)
+			weight += float64(b.weight)
+		}
+	}
+	return sum / weight
+}
+
+// counting is the first and the last bucket that count.
+func (s *sketch) counting() (first, last int) {
+	first, last = 0, s.used-1
+	for first <= last && !s.live(&s.buckets[first]) {
+		first++
+	}
+	for first <= last && !s.live(&s.buckets[last]) {
+		last--
+	}
+	return first, last
+}
+
+// summary is what is to be known of a sketch.
+type summary struct {
+	mean   float64
+	spread float64 // mean deviation, as a part of mean
+	high   float64 // what highPart of the numbers are within, or mean if that is more
+	median float64 // odd ones included
+	least  float64
+	most   float64
+	odd    float64 // the part of all that is odd
+}
+
+// summary sums up what counts, the odd apart. It is zero for an empty sketch.
+func (s *sketch) summary() (sum summary) {
+	first, last := s.counting()
+	live := s.buckets[first : last+1]
+	plain, odd, value := 0., 0., 0.
+	for i := range live {
+		b := &live[i]
+		if b.odd {
+			odd += float64(b.weight)
+			continue
+		}
+		v := b.mean
+		if b.hits == 1 && i == len(live)-1 && value > 0 {
+			v = min(v, oneOffMost*value)
+		}
+		if value = v; plain == 0 {
+			sum.least = v
+		}
+		plain += float64(b.weight)
+		sum.mean += float64(b.weight) * v
+	}
+	if plain == 0 {
+		return summary{odd: min(odd, 1)}
+	}
+	sum.most = value
+	sum.mean /= plain
+	sum.odd = odd / (plain + odd)
+	all, seen := 0., 0.
+	for i := range live {
+		b := &live[i]
+		w := float64(b.weight)
+		if all += w; sum.median == 0 && all >= (plain+odd)/2 {
+			sum.median = b.mean
+		}
+		if b.odd {
+			continue
+		}
+		v := min(b.mean, sum.most)
+		sum.spread += w * math.Abs(v-sum.mean)
+		if seen += w; sum.high == 0 && seen >= highPart*plain {
+			sum.high = v
+		}
+	}
+	sum.spread /= plain * sum.mean
+	sum.high = max(sum.high, sum.mean)
+	return sum
+}
