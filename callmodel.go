@@ -1,7 +1,6 @@
 package helix
 
 import (
-	"cmp"
 	"math"
 	"slices"
 	"sync"
@@ -14,13 +13,13 @@ import (
 // A job that runs alone is a call of one.
 //
 // How the two parts compare is told by a line through the latest calls, of middles
-// (Tukey, "Exploratory Data Analysis", 1977: the resistant line), which one in twelve
-// may miss by any factor. How long it all takes is told by a sketch of the times, each
+// (Tukey, "Exploratory Data Analysis", 1977: the resistant line), of which one in eight
+// may be off by any factor. How long it all takes is told by a sketch of the times, each
 // divided by what the line makes of a usual job. Costs far from those of most jobs are
 // taken for wrong hints.
 //
 // Its zero value has learned nothing. It is safe for concurrent use and reads no
-// clock. Reading costs about 2 ns; observe some 300 ns, and skips its sample rather
+// clock. Reading costs about 3 ns; observe some 700 ns, and skips its sample rather
 // than wait for another that is being taken in.
 type callModel struct {
 	mu     sync.Mutex
@@ -172,47 +171,30 @@ func (m *callModel) restate(n uint64) {
 //
 //go:noinline
 func (m *callModel) fit(n int) {
-	var places [len(m.latest)]uint8 // a copy of the calls would be a large frame
-	order := places[:n]
-	for i := range order {
-		order[i] = uint8(i)
+	// A call in one word: in the order of words calls are in the order of their units.
+	var words [len(m.latest)]uint64
+	calls := words[:n]
+	for i, c := range m.latest[:n] {
+		calls[i] = uint64(math.Float32bits(c.units))<<32 | uint64(math.Float32bits(c.ns))
 	}
-	sortBy := func(order []uint8, by func(call) float32) {
-		slices.SortFunc(order, func(a, b uint8) int { return cmp.Compare(by(m.latest[a]), by(m.latest[b])) })
-	}
-	units := func(c call) float32 { return c.units }
-	ns := func(c call) float32 { return c.ns }
-	// middle is the mean of the middle quarter, which ignores what is far off.
-	middle := func(order []uint8, by func(call) float32) (sum float64) {
-		sortBy(order, by)
-		cut := len(order) * 3 / 8
-		for _, i := range order[cut : len(order)-cut] {
-			sum += float64(by(m.latest[i]))
-		}
-		return sum / float64(len(order)-2*cut)
-	}
-	sortBy(order, units)
+	slices.Sort(calls)
 	third := (n + 2) / 3
-	small, large := order[:third], order[n-third:]
-	x1, x2 := middle(small, units), middle(large, units)
-	if m.tells = x2-x1 > leastVariation*(x1+x2)/2; !m.tells {
+	slope, tells := slopeBetween(calls[:third], calls[n-third:])
+	if !tells {
 		// Few may be large: of those above the middle of the range two will do.
-		half := (m.latest[order[0]].units + m.latest[order[n-1]].units) / 2
+		half := (unpack(calls[0]).units + unpack(calls[n-1]).units) / 2
 		above := n - 1
-		for above > 0 && m.latest[order[above-1]].units > half {
+		for above > 0 && unpack(calls[above-1]).units > half {
 			above--
 		}
-		if min(above, n-above) < 2 {
-			return
-		}
-		small, large = order[:above], order[above:]
-		x1, x2 = middle(small, units), middle(large, units)
-		if m.tells = x2-x1 > leastVariation*(x1+x2)/2; !m.tells {
-			return
+		if min(above, n-above) >= 2 {
+			slope, tells = slopeBetween(calls[:above], calls[above:])
 		}
 	}
-	slope := max(0, (middle(large, ns)-middle(small, ns))/(x2-x1))
-	base := max(0, middle(order, func(c call) float32 { return c.ns - float32(slope)*c.units }))
+	if m.tells = tells; !tells {
+		return
+	}
+	base := max(0, middle(calls, func(c call) float32 { return c.ns - float32(slope)*c.units }))
 	if unit := slope * m.cost(0); base+unit > 0 {
 		off := unit/(base+unit) - m.varied
 		if n > earlyCount {
@@ -220,4 +202,35 @@ func (m *callModel) fit(n int) {
 		}
 		m.varied += off
 	}
+}
+
+// slopeBetween is the slope of the line through the middles of calls with few units and
+// of calls with many, and whether they differ enough to tell.
+func slopeBetween(few, many []uint64) (slope float64, tells bool) {
+	units := func(c call) float32 { return c.units }
+	ns := func(c call) float32 { return c.ns }
+	x1, x2 := middle(few, units), middle(many, units)
+	if x2-x1 <= leastVariation*(x1+x2)/2 {
+		return 0, false
+	}
+	return max(0, (middle(many, ns)-middle(few, ns))/(x2-x1)), true
+}
+
+func unpack(word uint64) call {
+	return call{math.Float32frombits(uint32(word >> 32)), math.Float32frombits(uint32(word))}
+}
+
+// middle is the mean of the middle quarter of what of tells of some calls.
+func middle(calls []uint64, of func(call) float32) (sum float64) {
+	var room [len(callModel{}.latest)]float32
+	values := room[:len(calls)]
+	for i, word := range calls {
+		values[i] = of(unpack(word))
+	}
+	slices.Sort(values)
+	cut := len(values) * 3 / 8
+	for _, v := range values[cut : len(values)-cut] {
+		sum += float64(v)
+	}
+	return sum / float64(len(values)-2*cut)
 }

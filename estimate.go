@@ -14,7 +14,8 @@ import (
 // wrong.
 //
 // Its zero value has learned nothing. It is safe for concurrent use and reads no
-// clock. predict costs about 5 ns; observe some 30 to 100 ns, and skips its sample rather than
+// clock. predict costs about 5 ns; observe 30 ns where run times
+// repeat and up to 200 where they are all over the place, and skips its sample rather than
 // wait for another that is being taken in.
 type model struct {
 	mu      sync.Mutex
