@@ -263,3 +263,27 @@ func TestEventsOfJobsRefusedAfterAdmission(t *testing.T) {
 		})
 	}
 }
+
+func TestFewDecisionsAreAllShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter(t, helix.RouterConfig{})
+		events, stop := r.Watch(1000)
+		defer stop()
+		submit := func(n int) {
+			for range n {
+				_, err := r.Submit(t.Context(), helix.Job{Cost: 1, Run: nothing})
+				require.NoError(t, err)
+			}
+		}
+		time.Sleep(time.Second)
+		submit(200)
+		require.Len(t, events, 200, "after a quiet spell")
+		submit(200)
+		require.Len(t, events, 256)
+		for range 5 { // never quiet
+			time.Sleep(20 * time.Millisecond)
+			submit(200)
+		}
+		require.Len(t, events, 256+64, "a flood is sampled")
+	})
+}

@@ -68,8 +68,8 @@ func (e *Event) refuse(d Decision) {
 // Watch returns a feed of sampled decisions, each sent when its job has ended,
 // and a function that ends the feed and closes the channel. A watcher whose
 // buffer (at least 1) is full loses events and blocks nobody. Of all decisions
-// at most 64 in 100 ms are sampled, the first ones, and as many drops besides.
-// Close ends all feeds.
+// at most 64 in 100 ms are sampled, the first ones (256 after 50 ms without any, so
+// that a few are all shown), and as many drops besides. Close ends all feeds.
 //
 // A decision that is not sampled costs about 1 ns, a sampled one under 1 µs.
 func (r *Router) Watch(buffer int) (<-chan Event, func()) {
@@ -80,13 +80,18 @@ func (r *Router) Watch(buffer int) (<-chan Event, func()) {
 const (
 	sampleWindow = 100 * time.Millisecond
 	sampleMost   = 64 // in a window
+
+	// The same when there were no decisions for two whole slices.
+	sampleSlice     = 25 * time.Millisecond
+	sampleMostFirst = 256
 )
 
 // watchers are those who watch decisions.
 type watchers struct {
 	any    atomic.Bool     // there are some; written under mu
+	slice  atomic.Int64    // number of the latest slice of time with a decision
 	window atomic.Int64    // number of the current window
-	taken  [2]atomic.Int64 // samples taken in it, of jobs to run and of drops
+	room   [2]atomic.Int64 // samples still to be taken in it, of jobs to run and of drops
 	seq    atomic.Uint64
 
 	mu     sync.Mutex
@@ -101,6 +106,9 @@ func (w *watchers) add(buffer int) (<-chan Event, func()) {
 	if w.closed {
 		close(feed)
 		return feed, func() {}
+	}
+	if len(w.feeds) == 0 {
+		w.fill(w.window.Load(), sampleMost)
 	}
 	w.feeds = append(w.feeds, feed)
 	w.any.Store(true)
@@ -133,19 +141,36 @@ func (w *watchers) sample(now int64, drop bool) *Event {
 	if !w.any.Load() {
 		return nil
 	}
-	if window := now / int64(sampleWindow); w.window.Load() != window {
-		w.window.Store(window)
-		w.taken[0].Store(0)
-		w.taken[1].Store(0)
+	if slice := now / int64(sampleSlice); w.slice.Load() != slice {
+		w.turn(slice)
 	}
-	taken := &w.taken[0]
+	room := &w.room[0]
 	if drop {
-		taken = &w.taken[1]
+		room = &w.room[1]
 	}
-	if taken.Load() >= sampleMost || taken.Add(1) > sampleMost {
+	if room.Load() <= 0 || room.Add(-1) < 0 {
 		return nil
 	}
 	return &Event{}
+}
+
+// turn goes on to another slice, and to another window if it is of one.
+func (w *watchers) turn(slice int64) {
+	quiet := slice-w.slice.Swap(slice) > 2
+	window := slice / int64(sampleWindow/sampleSlice)
+	switch {
+	case quiet:
+		w.fill(window, sampleMostFirst)
+	case w.window.Load() != window:
+		w.fill(window, sampleMost)
+	}
+}
+
+// fill makes room for so many samples in a window.
+func (w *watchers) fill(window, most int64) {
+	w.window.Store(window)
+	w.room[0].Store(most)
+	w.room[1].Store(most)
 }
 
 // send gives the event to all who watch.

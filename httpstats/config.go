@@ -1,6 +1,7 @@
 package httpstats
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,7 +9,9 @@ import (
 	"maps"
 	"mime"
 	"net/http"
+	"os"
 	"slices"
+	"time"
 
 	"github.com/helixrouter/helix"
 )
@@ -26,11 +29,17 @@ func (h *Handler) patchConfig(w http.ResponseWriter, r *http.Request) {
 		fail(w, true, http.StatusUnsupportedMediaType, failure{Error: "the body must be application/json"})
 		return
 	}
+	// A body that never ends would hold the connection. Without deadlines, as in a
+	// middleware of somebody's own, the server's ReadTimeout has to do.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.options.bodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPatch))
 	if err != nil {
 		code, bad := http.StatusBadRequest, failure{Error: "the body could not be read"}
 		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
 			code, bad.Error = http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is longer than %d bytes", tooLarge.Limit)
+		} else if errors.Is(err, os.ErrDeadlineExceeded) {
+			code, bad.Error = http.StatusRequestTimeout, fmt.Sprintf("the body did not come within %v", h.options.bodyTimeout)
+			w.Header().Set("Connection", "close")
 		}
 		fail(w, true, code, bad)
 		return
@@ -44,18 +53,14 @@ func (h *Handler) patchConfig(w http.ResponseWriter, r *http.Request) {
 
 // applyPatch updates r's configuration with a JSON object of fields.
 func applyPatch(r *helix.Router, body []byte) *failure {
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(body, &fields); err != nil || fields == nil {
-		reason := "null"
-		if err != nil {
-			reason = err.Error()
-		}
-		return &failure{Error: "the body must be one JSON object: " + reason}
+	fields, bad := parseFields(body)
+	if bad != nil {
+		return bad
 	}
 	var parse error
 	change := func(c *helix.RouterConfig) {
 		// c comes back as it was where this fails.
-		parse = json.Unmarshal(body, c)
+		parse = setFields(c, fields)
 	}
 	if bad := checkFields(r.Config(), fields); bad != nil {
 		return bad
@@ -68,6 +73,61 @@ func applyPatch(r *helix.Router, body []byte) *failure {
 		return nil
 	}
 	return patchFailure(err, fields)
+}
+
+// parseFields reads one JSON object whose names differ and whose values are not null:
+// encoding/json would take the last of two, and leave alone what is null.
+func parseFields(body []byte) (map[string]json.RawMessage, *failure) {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(body, &fields); err != nil {
+		return nil, &failure{Error: "the body must be one JSON object: " + err.Error()}
+	}
+	if fields == nil {
+		return nil, &failure{Error: "the body must be one JSON object: null"}
+	}
+	seen := make(map[string]bool, len(fields))
+	dec := json.NewDecoder(bytes.NewReader(body)) // the body is valid
+	_, _ = dec.Token()
+	for dec.More() {
+		name, _ := dec.Token()
+		var value json.RawMessage
+		if err := dec.Decode(&value); err != nil {
+			return nil, &failure{Error: err.Error()}
+		}
+		field := name.(string)
+		switch {
+		case seen[field]:
+			return nil, &failure{Error: fmt.Sprintf("the body has the field %.100q twice", field), Field: shorten(field), Value: shown(value)}
+		case string(value) == "null":
+			return nil, &failure{Error: fmt.Sprintf("%.100s: must not be null; leave it out to keep its value", field), Field: shorten(field)}
+		}
+		seen[field] = true
+	}
+	return fields, nil
+}
+
+// setFields sets those fields of c, or none. The policy in force may be one of the user's,
+// which no name can set; it stays where it is named all the same.
+func setFields(c *helix.RouterConfig, fields map[string]json.RawMessage) error {
+	known, err := configFields(*c)
+	if err != nil {
+		return err
+	}
+	changed := maps.Clone(fields)
+	maps.DeleteFunc(changed, func(name string, value json.RawMessage) bool {
+		return name == "policy" && sameText(value, known[name])
+	})
+	text, err := json.Marshal(changed)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(text, c)
+}
+
+// sameText reports that two JSON values are the same string, however it is escaped.
+func sameText(a, b json.RawMessage) bool {
+	var x, y *string
+	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && x != nil && y != nil && *x == *y
 }
 
 // checkFields refuses names that the configuration does not have. Its own

@@ -2,11 +2,15 @@ package httpstats
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -51,6 +55,10 @@ func TestPatchConfigRefuses(t *testing.T) {
 		`{"max_kinds":7}`:                               {Field: "max_kinds", Value: 7.0},
 		`{"color":"red"}`:                               {Field: "color", Value: "red"},
 		`{"CPU_QUEUE_CAP":7}`:                           {Field: "CPU_QUEUE_CAP", Value: 7.0},
+		`{"cpu_queue_cap":null}`:                        {Field: "cpu_queue_cap"},
+		`{"batch_max_size":7,"cpu_queue_cap":null}`:     {Field: "cpu_queue_cap"},
+		`{"cpu_queue_cap":7,"cpu_queue_cap":8}`:         {Field: "cpu_queue_cap", Value: 8.0},
+		`{"cpu_queue_cap":7,"cpu\u005fqueue_cap":7}`:    {Field: "cpu_queue_cap", Value: 7.0},
 		`{"unit_time_ns":1e999}`:                        {Field: "unit_time_ns", Value: "1e999"},
 		`{"policy":"` + strings.Repeat("x", 500) + `"}`: {Field: "policy", Value: `"` + strings.Repeat("x", 255) + "…"},
 	} {
@@ -76,6 +84,60 @@ func TestPatchConfigRefuses(t *testing.T) {
 		require.Equal(t, http.StatusForbidden, w.Code, header)
 	}
 	require.Equal(t, before, ask(h, http.MethodGet, "/api/config", "").Body.String(), "nothing may have changed")
+}
+
+// TestOwnConfigIsAccepted sends back what was served, of a router with a policy that no
+// name can set.
+func TestOwnConfigIsAccepted(t *testing.T) {
+	r := newRouter(t, helix.RouterConfig{Policy: ownPolicy{}})
+	h := newHandler(t, r, WithConfigWrites())
+	whole := ask(h, http.MethodGet, "/api/config", "").Body.String()
+	require.Contains(t, whole, `"policy":"httpstats.ownPolicy"`)
+	w := patch(h, whole)
+	require.Equal(t, http.StatusOK, w.Code, w.Body)
+	require.Equal(t, ownPolicy{}, r.Config().Policy)
+	w = patch(h, strings.Replace(whole, `"cpu_queue_cap":512`, `"cpu_queue_cap":7`, 1))
+	require.Equal(t, http.StatusOK, w.Code, w.Body)
+	require.Equal(t, 7, r.Config().CPUQueueCap)
+	require.Equal(t, ownPolicy{}, r.Config().Policy)
+	require.Equal(t, http.StatusBadRequest, patch(h, `{"policy":"httpstats.otherPolicy"}`).Code)
+	require.Equal(t, http.StatusOK, patch(h, `{"policy":"threshold"}`).Code)
+	require.Equal(t, helix.ThresholdPolicy{}, r.Config().Policy)
+}
+
+type ownPolicy struct{ helix.ThresholdPolicy }
+
+func (ownPolicy) String() string { return "httpstats.ownPolicy" }
+
+// TestPatchThatNeverEnds trickles a body for as long as it may.
+func TestPatchThatNeverEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHandler(t, newRouter(t, helix.RouterConfig{}), WithConfigWrites())
+		server := newPipeServer(t, h)
+		body, trickle := io.Pipe()
+		var client sync.WaitGroup
+		client.Go(func() {
+			for {
+				time.Sleep(time.Second)
+				if _, err := io.WriteString(trickle, " "); err != nil {
+					return
+				}
+			}
+		})
+		defer client.Wait()
+		defer body.Close()
+		req, err := http.NewRequest(http.MethodPatch, "http://helix/api/config", body)
+		require.NoError(t, err)
+		req.Header.Set("Content-Type", "application/json")
+		start := time.Now()
+		res, err := server.client.Do(req)
+		require.NoError(t, err)
+		answer, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusRequestTimeout, res.StatusCode)
+		require.Contains(t, decode[failure](t, string(answer)).Error, "10s")
+		require.Equal(t, 10*time.Second, time.Since(start))
+	})
 }
 
 // TestJSONFieldsAreComplete fails when the configuration gets a field whose

@@ -26,7 +26,7 @@ type decision struct {
 	Samples         uint64  `json:"samples"`
 
 	TookMs  *number `json:"took_ms"` // null if it did not run
-	WaitMs  *number `json:"wait_ms"`
+	WaitMs  *number `json:"wait_ms"` // until it started, was refused after admission or withdrawn
 	RunMs   *number `json:"run_ms"`
 	Members int     `json:"members"`
 
@@ -44,7 +44,32 @@ type decision struct {
 	Slots    int            `json:"slots"`
 	Queued   int            `json:"queued"`
 	Rejected []alternative  `json:"rejected"`
-	Error    *string        `json:"error"` // what the job returned, for one that failed
+	Admitted *admission     `json:"admitted"` // null unless it was refused after it had been admitted
+	Error    *string        `json:"error"`    // what the job returned, for one that failed
+}
+
+// admission is the decision that admitted a job which was refused after all. What the
+// rest says is then of the refusal.
+type admission struct {
+	Strategy        string  `json:"strategy"`
+	Reason          string  `json:"reason"`
+	PredictedMs     *number `json:"predicted_ms"`
+	PredictedWaitMs *number `json:"predicted_wait_ms"`
+	SlackMs         *number `json:"slack_ms"`
+}
+
+func newAdmission(e *helix.Event) *admission {
+	a := e.Admission
+	if a == nil {
+		return nil
+	}
+	return &admission{
+		Strategy:        a.Strategy,
+		Reason:          a.Reason,
+		PredictedMs:     known(milliseconds(a.Wait+a.Run), a.Run > 0),
+		PredictedWaitMs: known(milliseconds(a.Wait), a.Run > 0 || a.Wait > 0),
+		SlackMs:         known(milliseconds(a.Slack), e.Info.Budget > 0),
+	}
 }
 
 type alternative struct {
@@ -57,6 +82,10 @@ func newDecision(e *helix.Event) decision {
 	run := e.Decision.Run
 	if run == 0 {
 		run = e.Info.Predicted // a policy of the user's need not fill it in
+	}
+	slack := e.Info.Slack
+	if e.Admission != nil {
+		slack = e.Decision.Slack // what was left when it was refused
 	}
 	d := decision{
 		Seq:      e.Seq,
@@ -73,12 +102,12 @@ func newDecision(e *helix.Event) decision {
 		Samples:         e.Info.Samples,
 
 		TookMs:  known(milliseconds(e.Outcome.Latency), ran),
-		WaitMs:  known(milliseconds(e.Outcome.Wait), ran),
+		WaitMs:  known(milliseconds(e.Outcome.Wait), ran || e.Admission != nil || e.Outcome.Status == helix.Withdrawn),
 		RunMs:   known(milliseconds(e.Outcome.Run), ran),
 		Members: e.Outcome.Members,
 
 		BudgetMs: known(milliseconds(e.Info.Budget), budgeted),
-		SlackMs:  known(milliseconds(e.Info.Slack), budgeted),
+		SlackMs:  known(milliseconds(slack), budgeted),
 
 		Cost:     known(number(e.Info.Cost), e.Info.Cost > 0),
 		Scaling:  number(e.Info.Scaling),
@@ -90,6 +119,7 @@ func newDecision(e *helix.Event) decision {
 		Slots:    e.Pressure.Slots,
 		Queued:   e.Pressure.Queued,
 		Rejected: alternatives(e.Decision),
+		Admitted: newAdmission(e),
 	}
 	if ran && budgeted {
 		inBudget := e.Outcome.InBudget

@@ -50,14 +50,19 @@ func isAPI(name string) bool { return name == "api" || strings.HasPrefix(name, "
 const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; " +
 	"img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
+// isPublic reports whether a path is answered under any host name. Sidecars and
+// scrapers use names of their own, and what is there is no secret: a rebound page
+// could read figures, but neither jobs nor the configuration.
+func isPublic(name string) bool { return name == "healthz" || name == "metrics" }
+
 // admit sets the headers that every answer carries and refuses requests that
-// reached a loopback address under a foreign name.
-func (h *Handler) admit(w http.ResponseWriter, r *http.Request, api bool) bool {
+// reached a loopback address under a foreign name, unless public.
+func (h *Handler) admit(w http.ResponseWriter, r *http.Request, api, public bool) bool {
 	header := w.Header()
 	header.Set("Content-Security-Policy", contentSecurityPolicy)
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Referrer-Policy", "no-referrer")
-	if h.hosts.allows(r) {
+	if public || h.hosts.allows(r) {
 		return true
 	}
 	fail(w, api, http.StatusForbidden, failure{

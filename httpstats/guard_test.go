@@ -17,8 +17,9 @@ func TestHostGuard(t *testing.T) {
 	plain := newHandler(t, router)
 	named := newHandler(t, router, WithAllowedHosts("Helix.Example.com", "other:8080"))
 	all := newHandler(t, router, WithAllowedHosts("*"))
+	at := "/api/stats"
 	code := func(h http.Handler, local net.Addr, host string) int {
-		req := httptest.NewRequest(http.MethodGet, "/healthz", nil)
+		req := httptest.NewRequest(http.MethodGet, at, nil)
 		req.Host = host
 		if local != nil {
 			req = req.WithContext(context.WithValue(req.Context(), http.LocalAddrContextKey, local))
@@ -50,6 +51,15 @@ func TestHostGuard(t *testing.T) {
 		require.Equal(t, 403, code(named, local, "sub.helix.example.com"))
 		require.Equal(t, 200, code(all, local, "anything.example"))
 	}
+	// A sidecar that probes or scrapes comes under the name that it knows.
+	for path, want := range map[string]int{"/healthz": 200, "/metrics": 200, "/": 403, "/api/config": 403, "/api/stream": 403, "/healthz/": 403, "/nope": 403} {
+		at = path
+		require.Equal(t, want, code(plain, loopbacks[0], "pod-7.cluster.local:8080"), path)
+	}
+	at = "/any/path"
+	require.Equal(t, 200, code(plain.Metrics(), loopbacks[0], "pod-7.cluster.local:8080"))
+	require.Equal(t, 403, code(plain.Stats(), loopbacks[0], "pod-7.cluster.local:8080"))
+	at = "/api/stats"
 	// Where everybody may come in anyway, and behind a socket file, there is
 	// nothing to check.
 	for _, local := range []net.Addr{nil, &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1)}, &net.UnixAddr{Name: "/run/x"}} {

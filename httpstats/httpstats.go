@@ -113,9 +113,16 @@ func Mount(mux *http.ServeMux, prefix string, r *helix.Router, opts ...Option) (
 		return nil, err
 	}
 	prefix = strings.TrimSuffix(prefix, "/")
-	if err := register(mux, prefix+"/", http.StripPrefix(prefix, h)); err != nil {
+	below := http.StripPrefix(prefix, h)
+	if err := register(mux, prefix+"/", below); err != nil {
 		h.Close()
 		return nil, err
+	}
+	if prefix != "" {
+		// Of itself the mux redirects to prefix/, an absolute path, which leads elsewhere if
+		// a proxy has stripped what was before the prefix; the Handler's redirect is
+		// relative. Where the path is taken already, whoever has it answers.
+		_ = register(mux, prefix, below)
 	}
 	return h, nil
 }
@@ -155,15 +162,15 @@ func (h *Handler) UI() http.Handler {
 }
 
 // Stats serves what api/stats does, whatever the path.
-func (h *Handler) Stats() http.Handler { return h.single(true, h.serveStats) }
+func (h *Handler) Stats() http.Handler { return h.single(true, false, h.serveStats) }
 
 // Metrics serves what metrics does, whatever the path.
-func (h *Handler) Metrics() http.Handler { return h.single(false, h.metrics.ServeHTTP) }
+func (h *Handler) Metrics() http.Handler { return h.single(false, true, h.metrics.ServeHTTP) }
 
-func (h *Handler) single(api bool, serve http.HandlerFunc) http.Handler {
+func (h *Handler) single(api, public bool, serve http.HandlerFunc) http.Handler {
 	e := endpoint{http.MethodGet: serve}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if h.admit(w, r, api) {
+		if h.admit(w, r, api, public) {
 			e.serve(w, r, api)
 		}
 	})
@@ -190,7 +197,7 @@ func (h *Handler) endpoints() map[string]endpoint {
 
 func (h *Handler) serveTree(w http.ResponseWriter, r *http.Request, tree map[string]endpoint) {
 	name := strings.TrimPrefix(r.URL.Path, "/")
-	if !h.admit(w, r, isAPI(name)) {
+	if !h.admit(w, r, isAPI(name), isPublic(name)) {
 		return
 	}
 	if location := missingSlash(r); location != "" {

@@ -109,6 +109,37 @@ func TestMissingSlash(t *testing.T) {
 	}
 }
 
+// TestMountBehindAProxy asks for the page without its final slash, through a proxy that
+// has stripped what was before the prefix.
+func TestMountBehindAProxy(t *testing.T) {
+	mux := http.NewServeMux()
+	h, err := Mount(mux, "/debug/helix/", newRouter(t, helix.RouterConfig{}))
+	require.NoError(t, err)
+	defer h.Close()
+	w := ask(mux, http.MethodGet, "/debug/helix?theme=dark", "")
+	require.Equal(t, http.StatusTemporaryRedirect, w.Code)
+	location, err := url.Parse(w.Header().Get("Location"))
+	require.NoError(t, err)
+	for asked, want := range map[string]string{
+		"https://example.com/debug/helix?theme=dark":         "https://example.com/debug/helix/?theme=dark",
+		"https://example.com/tools/a/debug/helix?theme=dark": "https://example.com/tools/a/debug/helix/?theme=dark",
+	} {
+		base, err := url.Parse(asked)
+		require.NoError(t, err)
+		require.Equal(t, want, base.ResolveReference(location).String())
+	}
+	require.Equal(t, http.StatusOK, ask(mux, http.MethodGet, "/debug/helix/", "").Code)
+
+	// The path without the slash may be taken already.
+	mux = http.NewServeMux()
+	mux.HandleFunc("/helix", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
+	h, err = Mount(mux, "/helix/", newRouter(t, helix.RouterConfig{}))
+	require.NoError(t, err)
+	defer h.Close()
+	require.Equal(t, http.StatusTeapot, ask(mux, http.MethodGet, "/helix", "").Code)
+	require.Equal(t, http.StatusOK, ask(mux, http.MethodGet, "/helix/", "").Code)
+}
+
 func TestBadRequests(t *testing.T) {
 	h := newHandler(t, newRouter(t, helix.RouterConfig{}), WithConfigWrites(),
 		WithBurst(func(context.Context) error { return nil }))

@@ -22,6 +22,7 @@ type options struct {
 	step         time.Duration // between points
 	flush        time.Duration // between looks at new decisions
 	frameTimeout time.Duration // for a stream to take what is written to it
+	bodyTimeout  time.Duration // for the body of a request to come
 }
 
 func defaultOptions() options {
@@ -32,6 +33,7 @@ func defaultOptions() options {
 		step:         time.Second,
 		flush:        250 * time.Millisecond,
 		frameTimeout: 5 * time.Second,
+		bodyTimeout:  10 * time.Second,
 	}
 }
 
@@ -82,6 +84,8 @@ func WithBurst(send func(context.Context) error) Option {
 }
 
 // WithStreamLimit sets how many streams may be open at the same time, that is
-// one for every open page; further ones get 503 and the page polls instead.
-// Defaults to 32.
+// one for every page that can be seen, and at most half of them, rounded up, from one
+// client address (a proxy counts as one client). Beyond that a new stream takes the
+// place of the one that has been open for longest, if that is ten seconds or more,
+// and else gets 503 and the page polls meanwhile. Defaults to 32.
 func WithStreamLimit(n int) Option { return func(o *options) { o.streamLimit = n } }

@@ -13,17 +13,24 @@ import (
 const (
 	historyPoints = 900 // a quarter of an hour of seconds
 
-	// A look at the decisions every quarter of a second, 20 shown a second. The
-	// buffer holds all that the router samples meanwhile, for of a flood only
-	// the first ones would tell nothing of the rare.
-	decisionBuffer  = 192
+	// A look at the decisions every quarter of a second, 20 shown a second, and all
+	// while there are few: what is not used up is saved. The buffer holds all that
+	// the router samples meanwhile, for of a flood only the first ones would tell
+	// nothing of the rare.
+	decisionBuffer  = 768
 	decisionsShown  = 5
-	recentDecisions = 20 // kept for pages yet to be opened
+	decisionsSaved  = 256
+	recentDecisions = 256 // kept for pages yet to be opened
 
 	// Frames that may wait for a stream which takes none. They are shared
 	// among all streams. Decisions stop well before ticks do.
 	streamBuffer          = 32
 	streamBufferDecisions = 8
+
+	// streamTurn is how long a stream keeps its place when others want it. Who reads
+	// comes back and goes on where it was; who does not, as a reader that is stalled
+	// behind full socket buffers, is gone.
+	streamTurn = 10 * time.Second
 )
 
 // sampler is the one goroutine of a Handler. Once a step it reads the router,
@@ -47,6 +54,8 @@ type sampler struct {
 
 // stream is what one open api/stream gets.
 type stream struct {
+	client string        // address, "" if not known
+	since  time.Time     // when it was opened
 	frames chan []byte   // whole SSE events, not to be written to
 	gone   chan struct{} // closed by the sampler: the stream is to end
 }
@@ -79,6 +88,7 @@ func (s *sampler) run(before reading, events <-chan helix.Event, stopWatching fu
 	step, flush := time.NewTicker(s.options.step), time.NewTicker(s.options.flush)
 	defer step.Stop()
 	defer flush.Stop()
+	show := decisionsSaved
 	for turn := 0; ; turn++ {
 		select {
 		case <-s.quit:
@@ -89,8 +99,11 @@ func (s *sampler) run(before reading, events <-chan helix.Event, stopWatching fu
 			before = now
 		case <-flush.C:
 			var seen []helix.Event
+			show = min(show+decisionsShown, decisionsSaved)
 			if seen, events = drain(events); len(seen) > 0 {
-				s.decisions(sample(seen, decisionsShown, turn))
+				seen = sample(seen, show, turn)
+				show -= len(seen)
+				s.decisions(seen)
 			}
 		}
 	}
@@ -192,33 +205,68 @@ func (s *sampler) evict(st *stream) {
 // backlog is what a stream gets first.
 type backlog struct {
 	points [][]byte
-	recent [][]byte // empty where the points go on from those the page has
+	recent [][]byte // decisions; a page may have some of them
 }
 
-// subscribe adds a stream and returns, as of the same moment, the points after
-// the one with id last; an id that was never given out counts as none. It
+// subscribe adds a stream for a client and returns, as of the same moment, the points
+// after the one with id last; an id that was never given out counts as none. It
 // returns nil, and why, if there can be no further stream.
-func (s *sampler) subscribe(last uint64) (*stream, backlog, string) {
+func (s *sampler) subscribe(last uint64, client string) (*stream, backlog, string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case s.closed:
+	if s.closed {
 		return nil, backlog{}, "closed"
-	case len(s.streams) >= s.options.streamLimit:
-		return nil, backlog{}, "too many open streams"
 	}
-	st := &stream{frames: make(chan []byte, streamBuffer), gone: make(chan struct{})}
+	now := time.Now()
+	if refused := s.makeRoom(now, client); refused != "" {
+		return nil, backlog{}, refused
+	}
+	st := &stream{client: client, since: now, frames: make(chan []byte, streamBuffer), gone: make(chan struct{})}
 	s.streams[st] = struct{}{}
 	b := backlog{recent: s.recent}
 	from := s.first
 	if last >= s.first && last < s.next {
-		from, b.recent = last+1, nil
+		from = last + 1
 	}
 	b.points = make([][]byte, 0, s.next-from)
 	for id := from; id < s.next; id++ {
 		b.points = append(b.points, s.ring[id%historyPoints])
 	}
 	return st, b, ""
+}
+
+// makeRoom ends the stream that has been open for longest, if the client, or all
+// together, have as many as there may be and that one has had its turn. It returns why
+// there is no room. It requires s.mu.
+func (s *sampler) makeRoom(now time.Time, client string) string {
+	var own, all *stream // the oldest
+	n := 0
+	for st := range s.streams {
+		if all == nil || st.since.Before(all.since) {
+			all = st
+		}
+		if st.client != client || client == "" {
+			continue
+		}
+		n++
+		if own == nil || st.since.Before(own.since) {
+			own = st
+		}
+	}
+	var oldest *stream
+	switch {
+	case n >= (s.options.streamLimit+1)/2:
+		oldest = own
+	case len(s.streams) >= s.options.streamLimit:
+		oldest = all
+	default:
+		return ""
+	}
+	if now.Sub(oldest.since) < streamTurn {
+		return "too many open streams"
+	}
+	s.evict(oldest)
+	return ""
 }
 
 func (s *sampler) unsubscribe(st *stream) {

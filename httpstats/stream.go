@@ -3,6 +3,7 @@ package httpstats
 import (
 	"bytes"
 	"encoding/json"
+	"net"
 	"net/http"
 	"strconv"
 	"time"
@@ -59,7 +60,7 @@ func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	st, b, refused := h.sampler.subscribe(last)
+	st, b, refused := h.sampler.subscribe(last, clientAddress(r))
 	if st == nil {
 		w.Header().Set("Retry-After", "5")
 		fail(w, true, http.StatusServiceUnavailable, failure{Error: "no stream: " + refused})
@@ -84,11 +85,21 @@ func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// clientAddress is the address that a request came from, without its port; "" where there
+// is none to tell clients apart by, as behind a socket file.
+func clientAddress(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return ""
+	}
+	return host
+}
+
 func streamHeaders(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("Content-Type", "text/event-stream")
-	header.Set("Cache-Control", "no-store")
-	header.Set("X-Accel-Buffering", "no") // nginx would hold events back
+	header.Set("Cache-Control", "no-store, no-transform") // a proxy that compressed would hold events back
+	header.Set("X-Accel-Buffering", "no")                 // nginx would hold events back
 	if r.ProtoMajor == 1 {
 		// The connection's write deadline outlives the stream.
 		header.Set("Connection", "close")

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -155,14 +156,14 @@ func TestDecisionsOnTheStream(t *testing.T) {
 		server := newPipeServer(t, h)
 		page := server.open(t, "")
 		page.until("history")
-		for range 30 { // more than is shown
+		for range 30 { // more than is shown of a flood
 			submit(t, r, helix.Job{Kind: "<script>", Cost: 1, Budget: time.Second, Priority: helix.High})
 		}
 		submit(t, r, helix.Job{Kind: "late", Cost: 1e9, Budget: time.Millisecond})
 		submit(t, r, helix.Job{Kind: "bad", Waits: true, Run: func(context.Context) (any, error) { return nil, errJob }})
 		var got []decision
 		require.NoError(t, jsonUnmarshal(page.until("decisions").data, &got))
-		require.Len(t, got, decisionsShown)
+		require.Len(t, got, 32, "all, while there are few")
 		byKind := map[string]decision{}
 		for i, d := range got {
 			byKind[d.Kind] = d
@@ -227,6 +228,181 @@ func TestStreamLimit(t *testing.T) {
 	})
 }
 
+// TestFloodIsSampled has more decisions than can be read for longer than what was saved
+// lasts.
+func TestFloodIsSampled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter(t, helix.RouterConfig{Policy: helix.ThresholdPolicy{}})
+		h := newHandler(t, r)
+		st, _, refused := h.sampler.subscribe(0, "")
+		require.Empty(t, refused)
+		shown, frames := 0, 0
+		for range 40 { // 10 s
+			for range 5 {
+				time.Sleep(50 * time.Millisecond)
+				for range 40 {
+					submit(t, r, helix.Job{Cost: 1})
+				}
+			}
+			synctest.Wait()
+			for range len(st.frames) {
+				frame := string(<-st.frames)
+				if data, ok := strings.CutPrefix(frame, "event: decisions\ndata: "); ok {
+					shown += len(decode[[]decision](t, data))
+					frames++
+				}
+			}
+		}
+		require.Greater(t, frames, 30)
+		require.Greater(t, shown, decisionsSaved)
+		require.LessOrEqual(t, shown, decisionsSaved+40*decisionsShown, "20 a second, after what was saved")
+	})
+}
+
+// TestStreamsPerClient has one client take all it can get, and others come after it.
+func TestStreamsPerClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHandler(t, newRouter(t, helix.RouterConfig{}), WithStreamLimit(5))
+		open := func(client string) (*stream, bool) {
+			time.Sleep(time.Millisecond)
+			st, _, refused := h.sampler.subscribe(0, client)
+			return st, refused == ""
+		}
+		var greedy []*stream
+		for i := range 5 {
+			st, ok := open("10.0.0.1")
+			require.Equal(t, i < 3, ok, "half of all, rounded up")
+			greedy = append(greedy, st)
+		}
+		for _, other := range []string{"10.0.0.2", "10.0.0.3"} {
+			_, ok := open(other)
+			require.True(t, ok, other)
+		}
+		_, ok := open("10.0.0.4")
+		require.False(t, ok, "all places are taken")
+
+		// None of them reads. After ten seconds the oldest have to go.
+		time.Sleep(streamTurn)
+		for i := range 2 {
+			_, ok = open("10.0.0.4")
+			require.True(t, ok)
+			requireGone(t, greedy[i])
+		}
+		_, ok = open("10.0.0.1")
+		require.True(t, ok)
+		requireGone(t, greedy[2])
+		require.Equal(t, 5, h.sampler.open())
+	})
+}
+
+func requireGone(t *testing.T, st *stream) {
+	t.Helper()
+	select {
+	case <-st.gone:
+	default:
+		require.Fail(t, "the stream has kept its place")
+	}
+}
+
+// TestReadersThatReadNothing is the attack itself, over the network.
+func TestReadersThatReadNothing(t *testing.T) {
+	h := newHandler(t, newRouter(t, helix.RouterConfig{}))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if from := r.Header.Get("From"); from != "" {
+			r.RemoteAddr = from
+		}
+		h.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	for range 33 {
+		conn, err := net.Dial("tcp", server.Listener.Addr().String())
+		require.NoError(t, err)
+		defer conn.Close()
+		_, err = io.WriteString(conn, "GET /api/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		require.NoError(t, err)
+		status, err := newScan(conn).ReadString('\n') // a line, and no more
+		require.NoError(t, err)
+		require.NotEmpty(t, status)
+	}
+	ask := func(from string) int {
+		req, err := http.NewRequest(http.MethodGet, server.URL+"/api/stream", nil)
+		require.NoError(t, err)
+		req.Header.Set("From", from)
+		res, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+		return res.StatusCode
+	}
+	require.Equal(t, http.StatusOK, ask("192.0.2.7:1234"), "somebody else is locked out")
+	require.Equal(t, http.StatusServiceUnavailable, ask(""))
+}
+
+func TestStreamHeaders(t *testing.T) {
+	h := newHandler(t, newRouter(t, helix.RouterConfig{}))
+	require.Equal(t, "no-store, no-transform", ask(h, http.MethodHead, "/api/stream", "").Header().Get("Cache-Control"))
+}
+
+// TestResumedPageGetsDecisions has a page that was hidden for a while come back.
+func TestResumedPageGetsDecisions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter(t, helix.RouterConfig{})
+		h := newHandler(t, r)
+		server := newPipeServer(t, h)
+		page := server.open(t, "")
+		id := page.until("tick").id
+		page.close()
+		submit(t, r, helix.Job{Kind: "meanwhile", Cost: 1})
+		time.Sleep(3 * time.Second)
+		page = server.open(t, id)
+		require.Len(t, decode[historyData](t, page.until("history").data).Points, 3)
+		require.Contains(t, page.until("decisions").data, "meanwhile")
+		page.close()
+	})
+}
+
+// TestDecisionRefusedAfterAdmission shows why the job did not run, and why it was let in.
+func TestDecisionRefusedAfterAdmission(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter(t, helix.RouterConfig{Policy: helix.ThresholdPolicy{}, CPUParallelism: 1, BackpressureBusyThreshold: 9})
+		h := newHandler(t, r)
+		st, _, refused := h.sampler.subscribe(0, "")
+		require.Empty(t, refused)
+		var running sync.WaitGroup
+		running.Go(func() {
+			submit(t, r, helix.Job{Kind: "long", Run: func(context.Context) (any, error) {
+				time.Sleep(2 * time.Second)
+				return nil, nil
+			}})
+		})
+		synctest.Wait()
+		submit(t, r, helix.Job{Kind: "short", Budget: time.Second})
+		running.Wait()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		var d decision
+		for range len(st.frames) {
+			if data, ok := strings.CutPrefix(string(<-st.frames), "event: decisions\ndata: "); ok {
+				for _, seen := range decode[[]decision](t, data) {
+					if seen.Kind == "short" {
+						d = seen
+					}
+				}
+			}
+		}
+		require.Len(t, r.Stats().DroppedByReason, 1)
+		require.Equal(t, r.Stats().DroppedByReason[0].Reason, d.Reason)
+		require.Equal(t, helix.Drop, d.Strategy)
+		require.Equal(t, helix.Dropped, d.Status)
+		require.NotNil(t, d.Admitted)
+		require.Equal(t, helix.CPUPool, d.Admitted.Strategy)
+		require.NotEqual(t, d.Reason, d.Admitted.Reason)
+		require.EqualValues(t, 1000, *d.Admitted.SlackMs)
+		require.GreaterOrEqual(t, float64(*d.WaitMs), 1000., "it waited in vain")
+		require.LessOrEqual(t, float64(*d.SlackMs), 0.)
+		require.Nil(t, d.TookMs)
+	})
+}
+
 // TestStalledReaderIsEvicted opens a stream that nobody reads: net.Pipe has no
 // buffers, so the first write stalls, and its deadline must end it.
 func TestStalledReaderIsEvicted(t *testing.T) {
@@ -263,7 +439,7 @@ func TestSlowStreamLosesDecisionsThenItsPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRouter(t, helix.RouterConfig{})
 		h := newHandler(t, r)
-		st, _, refused := h.sampler.subscribe(0)
+		st, _, refused := h.sampler.subscribe(0, "")
 		require.Empty(t, refused)
 		for range streamBuffer {
 			submit(t, r, helix.Job{Cost: 1})
