@@ -352,7 +352,7 @@ func TestResumedPageGetsDecisions(t *testing.T) {
 		id := page.until("tick").id
 		page.close()
 		submit(t, r, helix.Job{Kind: "meanwhile", Cost: 1})
-		time.Sleep(3 * time.Second)
+		time.Sleep(3500 * time.Millisecond)
 		page = server.open(t, id)
 		require.Len(t, decode[historyData](t, page.until("history").data).Points, 3)
 		require.Contains(t, page.until("decisions").data, "meanwhile")
