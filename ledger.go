@@ -86,6 +86,13 @@ func (l *ledger) measure(cores float64, worked, elapsed int64, saturated bool) f
 	return l.capacity
 }
 
+// measured is the capacity.
+func (l *ledger) measured() float64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.capacity
+}
+
 // toGive is what is to be given away of a capacity while so much more work waits
 // than may: less, so that it is done within drainTime. If it waited on, it would be
 // late soon, and earliest deadline first makes those with the longest budgets pay.

@@ -287,3 +287,28 @@ func TestFewDecisionsAreAllShown(t *testing.T) {
 		require.Len(t, events, 256+64, "a flood is sampled")
 	})
 }
+
+func TestDemandFadesToNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter(t, helix.RouterConfig{CPUParallelism: 2})
+		for range 20 {
+			_, err := r.Submit(t.Context(), helix.Job{Kind: "sleep", Budget: time.Minute, Run: func(context.Context) (any, error) {
+				time.Sleep(50 * time.Millisecond)
+				return nil, nil
+			}})
+			require.NoError(t, err)
+		}
+		s := r.Stats()
+		require.Positive(t, s.Pressure.Demand)
+		require.Positive(t, s.Kinds[0].Demand)
+		require.Positive(t, s.Pressure.Capacity)
+		require.LessOrEqual(t, s.Pressure.Capacity, 2.)
+		for range 30 {
+			time.Sleep(time.Second)
+			s = r.Stats()
+		}
+		require.Zero(t, s.Pressure.Demand)
+		require.Zero(t, s.Kinds[0].Demand)
+		require.Zero(t, s.Kinds[0].TurnMs)
+	})
+}

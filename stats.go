@@ -2,6 +2,7 @@ package helix
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"time"
 )
@@ -86,6 +87,9 @@ type KindStats struct {
 	Demand float64 `json:"demand"` // CPU seconds a second offered lately, refused work included
 	Share  float64 `json:"share"`  // CPU seconds a second that are its fair share now
 
+	Limited bool    `json:"limited"` // more is asked for than there is, and by this kind more than its share
+	TurnMs  float64 `json:"turn_ms"` // how long its guaranteed rate takes for what was admitted of it
+
 	Batch *BatchStats `json:"batch,omitempty"` // nil without a batch function
 }
 
@@ -105,9 +109,10 @@ type PressureStats struct {
 	Slots      int     `json:"slots"`
 	Queued     int     `json:"queued"` // jobs waiting for a slot, forming batches included
 	QueueCap   int     `json:"queue_cap"`
-	WorkMs     float64 `json:"work_ms"` // predicted CPU time of the jobs that hold a slot or wait for one, to within 1 µs each
-	WaitMs     float64 `json:"wait_ms"` // predicted wait for a slot
-	Demand     float64 `json:"demand"`  // CPU seconds a second offered lately, refused work included
+	WorkMs     float64 `json:"work_ms"`  // predicted CPU time of the jobs that hold a slot or wait for one, to within 1 µs each
+	WaitMs     float64 `json:"wait_ms"`  // predicted wait for a slot
+	Demand     float64 `json:"demand"`   // CPU seconds a second offered lately, refused work included
+	Capacity   float64 `json:"capacity"` // CPU seconds a second that jobs get when they want more, as measured
 	Spawned    int     `json:"spawned"`
 	SpawnLimit int     `json:"spawn_limit"`
 }
@@ -125,7 +130,7 @@ func (r *Router) Stats() Stats {
 	refused := uint64(0)
 	for _, k := range *r.kinds.Load() {
 		n := k.count()
-		ks := r.kindStats(k, &n, cfg)
+		ks := r.kindStats(k, &n, now, cfg)
 		s.Kinds = append(s.Kinds, ks)
 		s.Submitted += ks.Submitted
 		s.Completed += ks.Completed
@@ -161,11 +166,16 @@ func (r *Router) Stats() Stats {
 	r.pressure(&p, now, 0, cfg, &kind{}, Normal)
 	s.Pressure = PressureStats{
 		CPUBusy: p.CPUBusy, Slots: p.Slots, Queued: p.Queued, QueueCap: p.QueueCap,
-		WorkMs: milliseconds(p.Work), WaitMs: milliseconds(p.Wait), Demand: p.Demand,
+		WorkMs: milliseconds(p.Work), WaitMs: milliseconds(p.Wait),
+		Demand: rounded(p.Demand), Capacity: rounded(min(r.ledger.measured(), float64(p.Slots))), // at first it knows no bound
 		Spawned: p.Spawned, SpawnLimit: p.SpawnLimit,
 	}
 	return s
 }
+
+// rounded is a number of cores to the millionth: a mean that fades never gets to 0, but
+// what is left of it says nothing.
+func rounded(cores float64) float64 { return math.Round(cores*1e6) / 1e6 }
 
 // Latency returns the latencies of the jobs that a strategy ran since the
 // router was made; the difference of two snapshots is that of the time between.
@@ -197,12 +207,13 @@ func (r *Router) strategyCounts(routed *[maxLanes]uint64, refused uint64) []Stra
 }
 
 // kindStats describes one kind, of which n is the count.
-func (r *Router) kindStats(k *kind, n *counts, cfg *RouterConfig) KindStats {
+func (r *Router) kindStats(k *kind, n *counts, now int64, cfg *RouterConfig) KindStats {
 	s := KindStats{
 		Name: k.name, Completed: n.completed, Failed: n.failed, Withdrawn: n.withdrawn,
 		InFlight: n.inFlight(), Promised: n.promised, Kept: n.kept,
 		RoutedByStrategy: r.strategyCounts(&n.routed, n.refused),
-		Weight:           k.weight.Load(), Demand: k.demand.asked.Load(), Share: k.demand.share.Load(),
+		Weight:           k.weight.Load(), Demand: rounded(k.demand.asked.Load()), Share: rounded(k.demand.share.Load()),
+		Limited: k.demand.limited.Load(), TurnMs: milliseconds(k.demand.queue.wait(now)),
 	}
 	for _, dropped := range n.dropped {
 		s.Dropped += dropped

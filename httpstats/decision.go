@@ -30,6 +30,11 @@ type decision struct {
 	RunMs   *number `json:"run_ms"`
 	Members int     `json:"members"`
 
+	SoonestMs *number `json:"soonest_ms"` // the soonest that a slot could come
+	TurnMs    *number `json:"turn_ms"`    // what the kind has before it, at its guaranteed rate
+	ExcessMs  *number `json:"excess_ms"`  // by how much what was before it was too much; only of a refusal
+	RetryMs   *number `json:"retry_ms"`   // as its DropError says; only of a refusal
+
 	BudgetMs *number `json:"budget_ms"`
 	SlackMs  *number `json:"slack_ms"`
 	InBudget *bool   `json:"in_budget"` // null if it had no budget or did not run
@@ -106,6 +111,10 @@ func newDecision(e *helix.Event) decision {
 		RunMs:   known(milliseconds(e.Outcome.Run), ran),
 		Members: e.Outcome.Members,
 
+		SoonestMs: known(milliseconds(e.Pressure.Soonest), !e.Info.Waits),
+		TurnMs:    known(milliseconds(e.Pressure.Turn), !e.Info.Waits),
+		ExcessMs:  known(milliseconds(e.Decision.Excess), e.Decision.Excess > 0),
+
 		BudgetMs: known(milliseconds(e.Info.Budget), budgeted),
 		SlackMs:  known(milliseconds(slack), budgeted),
 
@@ -124,6 +133,9 @@ func newDecision(e *helix.Event) decision {
 	if ran && budgeted {
 		inBudget := e.Outcome.InBudget
 		d.InBudget = &inBudget
+	}
+	if drop := new(helix.DropError); errors.As(e.Outcome.Err, &drop) {
+		d.RetryMs = known(milliseconds(drop.RetryAfter), drop.RetryAfter > 0)
 	}
 	if e.Outcome.Status == helix.Failed && e.Outcome.Err != nil {
 		text := errorText(e.Outcome.Err)

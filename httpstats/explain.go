@@ -22,6 +22,7 @@ type explanation struct {
 	PredictedRunMs  *number       `json:"predicted_run_ms"` // null if not known
 	PredictedMs     *number       `json:"predicted_ms"`     // wait and run
 	SlackMs         *number       `json:"slack_ms"`         // null without a budget
+	ExcessMs        *number       `json:"excess_ms"`        // by how much what is before it is too much; null unless that is why it is refused
 	Demand          number        `json:"demand"`
 	Share           number        `json:"share"`
 	Rejected        []alternative `json:"rejected"`
@@ -42,6 +43,7 @@ func (h *Handler) serveExplain(w http.ResponseWriter, r *http.Request) {
 		PredictedRunMs:  known(milliseconds(d.Run), d.Run > 0),
 		PredictedMs:     known(milliseconds(d.Completion()), d.Run > 0),
 		SlackMs:         known(milliseconds(d.Slack), job.Budget > 0 || d.Slack != 0), // the kind may have one
+		ExcessMs:        known(milliseconds(d.Excess), d.Excess > 0),
 		Demand:          number(d.Demand),
 		Share:           number(d.Share),
 		Rejected:        alternatives(d),

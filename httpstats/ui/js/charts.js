@@ -11,7 +11,6 @@ import { perSecond } from './store.js';
 const QUANTILES = ['p50', 'p95', 'p99'];
 const DASH = { p50: [], p95: [6, 4], p99: [1.5, 3.5] };
 const GAP = 3.5; // steps without a point that leave a gap
-const SHORT = 5; // seconds without a job that a line goes straight across
 
 /** stepFor is how many seconds a column stands for: what is narrower than a pixel or two is noise. */
 const stepFor = (minutes) => (minutes >= 15 ? 10 : minutes >= 5 ? 3 : 1);
@@ -91,6 +90,7 @@ export function makeCharts(routedHost, latencyHost) {
         });
       });
       const bands = order.slice(1).map((_, i) => ({ series: [i + 1, i + 2] }));
+      series.push({ stroke: theme.fail, width: 2, dash: [2, 3], points: { show: true, size: 4, width: 0, fill: theme.fail, filter: isolated } });
       return {
         series, bands, padding: [10, 8, 0, 0],
         scales: { y: { range: () => [0, top] } },
@@ -111,7 +111,8 @@ export function makeCharts(routedHost, latencyHost) {
         tipHead(column.t / 1000, now, meanOf(column)),
         el('table', {}, el('tbody', {}, [...shown()].reverse().map((n) => el('tr', {},
           el('th', {}, swatch(slot(n)), n), el('td', {}, f.rate(rates(n)), el('small', {}, ' /s')))),
-        el('tr', { class: 'sum' }, el('th', {}, 'all shown'), el('td', {}, f.rate(total), el('small', {}, ' /s'))))),
+        el('tr', { class: 'sum' }, el('th', {}, 'all shown'), el('td', {}, f.rate(total), el('small', {}, ' /s'))),
+        failedOf(column) > 0 ? el('tr', {}, el('th', {}, swatch('-fail'), 'failed'), el('td', {}, f.rate(failedOf(column)), el('small', {}, ' /s'))) : null)),
       ];
     },
   });
@@ -119,6 +120,12 @@ export function makeCharts(routedHost, latencyHost) {
   const ratesOf = (column) => {
     const dt = column.points.reduce((s, p) => s + p.dt_s, 0);
     return (name) => (dt > 0 ? column.points.reduce((s, p) => s + (p.routed[name] || 0), 0) / dt : 0);
+  };
+
+  /** failedOf is how many jobs failed a second, null where that is not known. */
+  const failedOf = (column) => {
+    const dt = column.points.reduce((s, p) => s + p.dt_s, 0);
+    return dt > 0 ? column.points.reduce((s, p) => s + p.failed, 0) / dt : null;
   };
 
   const timed = () => shown().filter((n) => n !== DROP);
@@ -166,14 +173,9 @@ export function makeCharts(routedHost, latencyHost) {
     const ys = u.data[series];
     const list = [];
     for (let i = 0; i < ys.length; i++) {
-      if (ys[i] > 0 && !(joined(ys, i, -1) || joined(ys, i, 1))) list.push(i);
+      if (ys[i] > 0 && !(ys[i - 1] > 0 || ys[i + 1] > 0)) list.push(i);
     }
     return list;
-  }
-  function joined(ys, i, step) {
-    let j = i + step;
-    while (j >= 0 && j < ys.length && ys[j] === undefined) j += step;
-    return ys[j] > 0;
   }
 
   /** nameLines writes each strategy at the end of its median, apart from the others. */
@@ -237,33 +239,27 @@ export function makeCharts(routedHost, latencyHost) {
       });
       most = Math.max(most, sum);
     });
+    const failed = cols.map((column) => failedOf(column) || null); // a line only where some did
+    most = Math.max(most, ...failed);
     // It grows at once and shrinks only when much too high, lest it flicker.
     const fitting = niceMax(most);
     if (fitting > top || fitting < top * 0.7) top = fitting;
-    routed.set([...data, ...stack.reverse()], range, view.marks);
+    routed.set([...data, ...stack.reverse(), failed], range, view.marks);
     describe(routedHost, `Routed per second by strategy, last ${view.minutes} minutes. Now: ${
-      list.map((n) => `${n} ${f.rate(perSecond(view.last, view.last.routed[n] || 0))}`).join(', ')}.`);
+      list.map((n) => `${n} ${f.rate(perSecond(view.last, view.last.routed[n] || 0))}`).join(', ')}; failed ${f.rate(perSecond(view.last, view.last.failed))}.`);
   }
 
   function drawLatency(view, range) {
     const xs = cols.map((c) => c.t / 1000);
-    const short = Math.max(SHORT, 2 * step);
     let least = Infinity;
     let most = 0;
-    const data = lines().map(([name, q]) => {
-      let since = 0; // start of the run of unknown values
-      return cols.map((column, i) => {
-        const v = meanLatency(column, name, `${q}_ms`);
-        if (v > 0) {
-          least = Math.min(least, v);
-          most = Math.max(most, v);
-          since = i + 1;
-          return v;
-        }
-        // undefined is passed over by the line, null breaks it
-        return column.points.length && since > 0 && xs[i] - xs[since - 1] <= short ? undefined : null;
-      });
-    });
+    const data = lines().map(([name, q]) => cols.map((column) => {
+      const v = meanLatency(column, name, `${q}_ms`);
+      if (!(v > 0)) return null; // nothing ran: no line either
+      least = Math.min(least, v);
+      most = Math.max(most, v);
+      return v;
+    }));
     const low = least < Infinity ? 10 ** Math.floor(Math.log10(least) + 1e-9) : 0.001;
     const high = most > 0 ? 10 ** Math.ceil(Math.log10(most) - 1e-9) : 100;
     decades = [low, Math.max(high, low * 100)];

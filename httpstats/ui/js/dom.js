@@ -47,10 +47,39 @@ export function show(node, visible) {
   if (node.hidden === visible) node.hidden = !visible;
 }
 
+// What cannot be seen, or would move what is beside it: spaces at either end and in a
+// row, other spaces, control and format characters (those that turn the direction too).
+const unseen = /^ +| +$| {2,}|[^\S ]+|[\p{Cc}\p{Cf}\p{Co}\p{Cn}\u115f\u1160\u2800\u3164\uffa0]+/gu;
+
+const spelt = (c) => (c === ' ' ? '␣' : `U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, '0')} `);
+
+/**
+ * nameParts makes text of which every character can be seen: names that differ look
+ * different. What is not seen is spelt out by the style sheet, so that copies are true.
+ */
+export function nameParts(name) {
+  const parts = [];
+  let from = 0;
+  for (const m of name.matchAll(unseen)) {
+    if (m.index > from) parts.push(el('bdi', {}, name.slice(from, m.index)));
+    for (const c of m[0]) parts.push(el('span', { class: 'unseen', data: { c: spelt(c) } }, c));
+    from = m.index + m[0].length;
+  }
+  if (parts.length === 0) return [name];
+  if (from < name.length) parts.push(el('bdi', {}, name.slice(from)));
+  return parts;
+}
+
+/** readable is nameParts as text, for tooltips. */
+export const readable = (name) => name.replace(unseen, (m) => [...m].map(spelt).join(''));
+
 /** kindName shows the name of a kind: any text, any length, any direction. */
 export function kindName(name) {
-  return el('bdi', { class: 'kind', title: name }, name);
+  return el('bdi', { class: 'kind', title: readable(name) }, nameParts(name));
 }
+
+/** rounded has four significant digits, which is more than a screen can show. */
+export const rounded = (x) => (Number.isFinite(x) && Math.abs(x) >= 1e-9 ? Number(x.toPrecision(4)) : 0);
 
 /** press marks the one button of a group that is chosen. */
 export function press(buttons, chosen) {
@@ -75,8 +104,8 @@ export function meter(label) {
     if (name.title !== (named || '')) name.title = named || '';
     text(value, words);
     attr(node, 'aria-label', named || label);
-    attr(node, 'aria-valuenow', Math.min(now, max));
-    attr(node, 'aria-valuemax', max);
+    attr(node, 'aria-valuenow', rounded(Math.min(now, max)));
+    attr(node, 'aria-valuemax', rounded(max));
     attr(node, 'aria-valuetext', words);
     if (slot) attr(node, 'data-s', slot);
     if (note) node.title = note;

@@ -6,7 +6,17 @@ import * as f from './format.js';
 import { strategyTag, slot, ordered, DROP } from './strategies.js';
 import { facts, late, story, rejectedList } from './words.js';
 
-const ROWS = 60;
+// What the names of some figures stand for.
+const meanings = {
+  'soonest slot': 'when a slot could come at the soonest: what is in the slots, and what is queued and due before it, must be done first',
+  'its kind’s turn': 'how long the kind’s guaranteed rate takes for what was admitted of it',
+  'too much ahead': 'by how much the time that stands before the job is more than it may be',
+  'worth a retry in': 'when such a job could be admitted, as predicted: what DropError.RetryAfter says',
+  'left at the decision': 'what was left of its budget when it was decided on',
+  'left when refused': 'what was left of its budget when it was refused after all',
+};
+
+const ROWS = 256;
 
 export function makeFeed() {
   const table = $('feed');
@@ -44,7 +54,7 @@ export function makeFeed() {
     },
     cell('c-time mono', f.clock(d.t_ms, true)),
     cell('c-kind', kindName(d.kind)),
-    cell('c-strategy', strategyTag(d.strategy)),
+    cell('c-strategy', strategyTag(d.strategy), d.admitted ? el('span', { class: 'sr' }, ` after it was admitted to ${d.admitted.strategy}`) : null),
     el('td', { class: 'c-why', role: 'gridcell', title: why }, d.reason, aside ? el('span', { class: 'dim' }, ` · ${aside}`) : null),
     cell('c-num num c-predicted', f.duration(d.predicted_ms)),
     cell(`c-num num c-took${tookLate ? ' late' : ''}`, f.duration(d.took_ms)),
@@ -85,6 +95,8 @@ export function makeFeed() {
   function makeDetail(d) {
     const figures = [
       ['status', d.status],
+      d.admitted && ['was admitted to', d.admitted.strategy],
+      d.admitted && ['predicted then', f.duration(d.admitted.predicted_ms)],
       ['predicted wait', f.duration(d.predicted_wait_ms)],
       ['predicted run', d.predicted_run_ms === null ? f.NONE : f.spread(d.predicted_run_ms, d.spread_ms)],
       ['learned from', f.plural(d.samples, 'run')],
@@ -92,7 +104,11 @@ export function makeFeed() {
       ['ran', f.duration(d.run_ms)],
       ['took in all', f.duration(d.took_ms)],
       ['budget', d.budget_ms === null ? 'none' : f.given(d.budget_ms)],
-      ['left at the decision', f.duration(d.slack_ms)],
+      [d.admitted ? 'left when refused' : 'left at the decision', f.duration(d.slack_ms)],
+      ['soonest slot', f.duration(d.soonest_ms)],
+      ['its kind’s turn', f.duration(d.turn_ms)],
+      d.excess_ms && ['too much ahead', f.duration(d.excess_ms)],
+      d.retry_ms && ['worth a retry in', f.duration(d.retry_ms)],
       ['jobs in the call', d.members ? f.exact(d.members) : f.NONE],
       ['cost', d.cost === null ? 'not known' : f.plain(d.cost)],
       ['scaling', f.plain(d.scaling)],
@@ -102,13 +118,13 @@ export function makeFeed() {
       ['queued before it', f.exact(d.queued)],
       ['demand', `${f.cores(d.demand)} cores`],
       ['fair share of the kind', `${f.cores(d.share)} cores`],
-    ];
+    ].filter(Boolean);
     const cell = el('td', { role: 'gridcell', colSpan: 7 },
       el('p', { class: 'story' }, el('b', {}, kindName(d.kind)), ` · ${story(d)}`),
       d.error ? el('p', { class: 'error' }, d.error) : null,
       el('div', { class: 'detail-grid' },
         el('div', {}, rejectedList(d.rejected), timeline(d)),
-        el('dl', {}, figures.map(([name, value]) => el('div', {}, el('dt', {}, name), el('dd', {}, value))))));
+        el('dl', {}, figures.map(([name, value]) => el('div', { title: meanings[name] || '' }, el('dt', {}, name), el('dd', {}, value))))));
     return el('tr', { role: 'row', class: 'detail', 'aria-level': 2, data: { s: slot(d.strategy) } }, cell);
   }
 
@@ -203,9 +219,9 @@ export function makeFeed() {
     for (let i = view.decisions.length - 1; i >= 0 && list.length < ROWS; i--) {
       if (ok(view.decisions[i])) list.push(view.decisions[i]);
     }
-    const keep = new Set(list.map((d) => d.seq));
+    const keep = new Map(list.map((d) => [d.seq, d]));
     for (const [seq, entry] of rows) {
-      if (keep.has(seq) && entry.decision === list.find((d) => d.seq === seq)) continue;
+      if (keep.get(seq) === entry.decision) continue;
       entry.row.remove();
       entry.detail?.remove();
       rows.delete(seq);

@@ -31,6 +31,7 @@ function derive(k, snapshots) {
     name: k.name,
     rate: ten ? (k.submitted - ten.kind.submitted) / ten.dt : null,
     drops: ten ? (k.dropped - ten.kind.dropped) / ten.dt : null,
+    failed: ten ? (k.failed - ten.kind.failed) / ten.dt : null,
     mostly: mostly ? mostly.strategy : null,
     budget: k.promised ? k.kept / k.promised : null,
     demand,
@@ -45,6 +46,7 @@ const columns = [
   { id: 'samples', name: 'samples', num: true, by: (r) => r.k.samples, title: 'finished runs that it was learned from' },
   { id: 'mostly', name: 'mostly', by: (r) => r.mostly || '', up: true, title: 'where most of them went in the last minute' },
   { id: 'budget', name: 'in budget', num: true, by: (r) => r.budget ?? 2, title: 'of the jobs admitted with a budget, since start' },
+  { id: 'failed', name: 'failed', num: true, by: (r) => r.k.failed, title: 'ran and returned an error or panicked, since start; and per second, mean of the last 10 s' },
   { id: 'drops', name: 'drops', num: true, by: (r) => r.k.dropped, title: 'since start; and per second, mean of the last 10 s' },
   { id: 'share', name: 'CPU asked for', by: (r) => r.demand, title: 'CPU seconds a second asked for, refused work included, mean of the last 10 s; the line is its fair share under overload' },
 ];
@@ -83,11 +85,16 @@ export function makeKinds() {
     const limit = el('b', { class: 'limit' });
     const words = el('span', { class: 'num' });
     cells.share.append(el('div', { class: 'bar' }, fill, limit), words);
-    const drops = { all: el('span'), rate: el('span', { class: 'dim' }) };
-    cells.drops.append(drops.all, drops.rate);
+    const counted = (cell) => {
+      const parts = { cell, all: el('span'), rate: el('span', { class: 'dim' }) };
+      cell.append(parts.all, parts.rate);
+      return parts;
+    };
+    const drops = counted(cells.drops);
+    const failed = counted(cells.failed);
     const row = el('tr', { data: { kind: name } }, columns.map((c) => cells[c.id]));
     cells.name.append(kindName(name));
-    return { row, cells, fill, limit, words, drops, mostly: '' };
+    return { row, cells, fill, limit, words, drops, failed, mostly: '' };
   }
 
   function fillRow(e, r, slots) {
@@ -102,9 +109,11 @@ export function makeKinds() {
     }
     text(e.cells.budget, k.promised ? `${f.share(k.kept, k.promised)} %` : 'no budget');
     e.cells.budget.classList.toggle('dim', !k.promised);
-    text(e.drops.all, k.dropped ? f.count(k.dropped) : '0');
-    text(e.drops.rate, r.drops > 0 ? `${f.rate(r.drops)} /s` : '');
-    e.cells.drops.classList.toggle('alarm', r.drops > 0);
+    for (const [parts, all, rate] of [[e.drops, k.dropped, r.drops], [e.failed, k.failed, r.failed]]) {
+      text(parts.all, f.count(all));
+      text(parts.rate, rate > 0 ? `${f.rate(rate)} /s` : '');
+      parts.cell.classList.toggle('alarm', rate > 0);
+    }
     const part = slots > 0 ? r.demand / slots : 0;
     e.fill.style.width = `${Math.min(1, part) * 100}%`;
     const limited = k.share > 0 && k.share < slots * 0.995;
@@ -149,7 +158,10 @@ export function makeKinds() {
     for (const th of heads) {
       attr(th, 'aria-sort', th.dataset.id === sort.id ? (sort.up ? 'ascending' : 'descending') : null);
     }
-    text($('kinds-count'), maxKinds ? `${list.length} of ${f.exact(maxKinds)}` : f.plural(list.length, 'kind'));
+    // Beyond the most there may be, all others are one more, "other".
+    text($('kinds-count'), !maxKinds ? f.plural(list.length, 'kind')
+      : list.length > maxKinds ? `${f.exact(maxKinds)} of ${f.exact(maxKinds)}, and all others as “other”`
+      : `${list.length} of ${f.exact(maxKinds)}`);
     show(all, order.length > FEW);
     text(all, everything ? 'show fewer' : `show all ${order.length}`);
     names(list.map((r) => r.name));

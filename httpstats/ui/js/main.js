@@ -1,6 +1,6 @@
 // The page: puts the parts together and decides when what is drawn.
 
-import { $, el, text, show, press, attr } from './dom.js';
+import { $, el, text, show, press, attr, readable } from './dom.js';
 import * as f from './format.js';
 import { Store, within } from './store.js';
 import { connect } from './stream.js';
@@ -100,8 +100,8 @@ function drawHead(v) {
   const [long] = s?.long_runs || [];
   const notice = s?.draining ? 'The router drains: new jobs are refused, those it has are finished.'
     : state === 'polling' ? 'The stream does not come through, so the page asks every 2 s: no decisions, no latencies by the second.'
-    : long ? `${long.kind} runs ${f.duration(long.run_ms)} at a time, and ${f.share(long.late_pct, 100)} % of ${long.endangers}, with a budget of ${f.given(long.budget_ms)}, come too late: `
-      + `call helix.Yield in ${long.kind}, or set GOMAXPROCS to one more than the slots.` : '';
+    : long ? `${readable(long.kind)} runs ${f.duration(long.run_ms)} at a time, and ${f.share(long.late_pct, 100)} % of ${readable(long.endangers)}, with a budget of ${f.given(long.budget_ms)}, come too late: `
+      + `call helix.Yield in ${readable(long.kind)}, or set GOMAXPROCS to one more than the slots.` : '';
   show($('notice'), notice !== '');
   text($('notice'), notice);
 }

@@ -1,6 +1,6 @@
 // The state at this moment, as meters.
 
-import { el, meter } from './dom.js';
+import { el, meter, readable } from './dom.js';
 import * as f from './format.js';
 
 export function makeNow(host) {
@@ -31,9 +31,9 @@ export function makeNow(host) {
     });
     batch.set({
       words: p.batch_fill ? `${p.batch_fill} of ${p.batch_max}` : 'none',
-      named: p.batch_fill ? `Batch forming: ${p.batch_kind}` : '',
+      named: p.batch_fill ? `Batch forming: ${readable(p.batch_kind)}` : '',
       now: p.batch_fill, max: p.batch_max || 1, slot: 'batch',
-      note: p.batch_fill ? `the fullest of the batches that are forming: ${p.batch_kind}` : 'no batch is forming at this moment',
+      note: p.batch_fill ? `the fullest of the batches that are forming: ${readable(p.batch_kind)}` : 'no batch is forming at this moment',
     });
     demand.set({
       words: `${f.cores(p.demand)} of ${f.cores(p.slots)} cores`, now: p.demand, max: p.slots, slot: 'inline',

@@ -70,7 +70,7 @@ export function colours(names) {
     map.set(name, style.color);
   }
   const theme = {};
-  for (const part of ['grid', 'axis', 'ink', 'panel']) {
+  for (const part of ['grid', 'axis', 'ink', 'panel', 'fail']) {
     probe.dataset.s = `-${part}`;
     theme[part] = style.color;
   }

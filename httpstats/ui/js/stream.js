@@ -1,6 +1,8 @@
 // The connection: one EventSource, and polling where streams do not come
-// through. It is closed when the page is left, also into the back/forward
-// cache, and opened again when the page comes back.
+// through. It is closed while the page cannot be seen, or has been left, also
+// into the back/forward cache: over HTTP/1.1 a browser has six connections to
+// an origin, and each open stream takes one. When the page comes back it goes
+// on where it was.
 
 const RETRY_LEAST = 1000; // ms
 const RETRY_MOST = 8000;
@@ -22,6 +24,7 @@ export function connect(store, on) {
   let poller = 0;
   let polling = false; // the latest poll was answered
   let left = false;
+  let asleep = document.hidden;
   let state = '';
 
   const setState = (next) => {
@@ -33,7 +36,7 @@ export function connect(store, on) {
   function open() {
     clearTimeout(retry);
     close();
-    if (left) return;
+    if (left || asleep) return;
     greeted = false;
     heard = Date.now();
     const es = new EventSource(store.lastId ? `api/stream?last_id=${store.lastId}` : 'api/stream');
@@ -84,7 +87,7 @@ export function connect(store, on) {
   /** lost tries again, ever more slowly, by itself: the browser would give up at a 503. */
   function lost() {
     close();
-    if (left) return;
+    if (left || asleep) return;
     failures++;
     if (!polling) setState('reconnecting');
     if (failures >= FAILURES_TO_POLL) startPolling();
@@ -113,7 +116,7 @@ export function connect(store, on) {
   }
 
   async function poll() {
-    if (left || document.hidden) return;
+    if (left || asleep) return;
     let stats;
     try {
       const answer = await fetch('api/stats', { cache: 'no-store', signal: AbortSignal.timeout(4000) });
@@ -143,11 +146,21 @@ export function connect(store, on) {
   }
 
   const ticking = setInterval(watchdog, 1000);
-  window.addEventListener('pagehide', () => {
-    left = true;
+  const rest = () => {
     clearTimeout(retry);
     stopPolling();
     close();
+  };
+  document.addEventListener('visibilitychange', () => {
+    if (asleep === document.hidden) return;
+    asleep = document.hidden;
+    if (asleep) return rest();
+    failures = 0;
+    open();
+  });
+  window.addEventListener('pagehide', () => {
+    left = true;
+    rest();
   });
   window.addEventListener('pageshow', (event) => {
     if (!event.persisted) return;

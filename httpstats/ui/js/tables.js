@@ -29,8 +29,8 @@ export function makeTables(routedHost, latencyHost) {
     const points = spread(view.window, ROWS);
     routedHost.replaceChildren(table(
       `Jobs routed per second, by strategy, at ${points.length} moments of the last ${view.minutes} minutes`,
-      ['time', ...names],
-      points.map((p) => [f.clock(p.t_ms), ...names.map((n) => f.rate(perSecond(p, p.routed[n] || 0)))])));
+      ['time', ...names, 'failed'],
+      points.map((p) => [f.clock(p.t_ms), ...names.map((n) => f.rate(perSecond(p, p.routed[n] || 0))), f.rate(perSecond(p, p.failed))])));
     const timed = names.filter((n) => n !== 'drop');
     const quantiles = ['p50', 'p95', 'p99'];
     latencyHost.replaceChildren(table(

@@ -1,4 +1,4 @@
-// The six figures on top, each with the course of the chosen minutes.
+// The figures on top, each with the course of the chosen minutes.
 
 import { el, svg, text, attr } from './dom.js';
 import * as f from './format.js';
@@ -7,7 +7,7 @@ import { perSecond } from './store.js';
 const WIDTH = 120;
 const HEIGHT = 28;
 
-/** sparkline draws values (null: not known) at times from 0 to 1. */
+/** sparkline draws values (null: there is none; undefined: no point says) at times from 0 to 1. */
 function sparkline() {
   const area = svg('path', { class: 'area' });
   const line = svg('path', { class: 'stroke', 'vector-effect': 'non-scaling-stroke' });
@@ -25,11 +25,8 @@ function sparkline() {
       start = null;
     };
     values.forEach((v, i) => {
-      if (v === null || !Number.isFinite(v)) {
-        // One empty step is a matter of rounding, more are a gap.
-        if (values[i - 1] === null || values[i + 1] === null || i === values.length - 1) end();
-        return;
-      }
+      if (v === undefined && values[i - 1] !== undefined && i < values.length - 1) return; // one without a point is a matter of rounding
+      if (v === undefined || v === null || !Number.isFinite(v)) return end();
       x = times[i] * WIDTH;
       const y = HEIGHT - 1.5 - (Math.min(Math.max(v, low), high) - low) / span * (HEIGHT - 3);
       const to = `${start === null ? 'M' : 'L'}${x.toFixed(1)} ${y.toFixed(1)}`;
@@ -50,20 +47,23 @@ function thin(points, value, minutes, worst) {
   const end = points[points.length - 1].t_ms;
   const width = (minutes * 60_000) / buckets;
   const offset = Math.floor(end / width); // so that buckets do not move with time
-  const sum = new Array(buckets).fill(null);
+  const sum = new Array(buckets).fill(undefined);
   const n = new Array(buckets).fill(0);
   for (const p of points) {
     const v = value(p);
-    if (v === null || v === undefined) continue;
     const b = buckets - 1 - (offset - Math.floor(p.t_ms / width));
     if (b < 0 || b >= buckets) continue;
+    if (v === null || v === undefined) {
+      sum[b] ??= null;
+      continue;
+    }
     if (worst === 'max') sum[b] = Math.max(sum[b] ?? v, v);
     else if (worst === 'min') sum[b] = Math.min(sum[b] ?? v, v);
     else sum[b] = (sum[b] ?? 0) + v;
     n[b]++;
   }
   const times = sum.map((_, i) => i / (buckets - 1));
-  return [times, sum.map((v, i) => (v === null ? null : worst ? v : v / n[i]))];
+  return [times, sum.map((v, i) => (v === null || v === undefined || worst ? v : v / n[i]))];
 }
 
 const sumOf = (points, key) => points.reduce((s, p) => s + p[key], 0);
@@ -86,7 +86,14 @@ const figures = [
     id: 'completed', name: 'Completed', slot: 'inline',
     value: (p) => perSecond(p, p.completed),
     words: (v) => [f.rate(perSecond(v.last, v.last.completed)), '/s'],
-    below: (v) => (v.stats ? `${f.count(v.stats.completed)} since start${v.stats.failed ? `, ${f.count(v.stats.failed)} failed` : ''}` : ''),
+    below: (v) => (v.stats ? `${f.count(v.stats.completed)} since start` : ''),
+  },
+  {
+    id: 'failed', name: 'Failed', slot: '-fail', worst: 'max',
+    value: (p) => perSecond(p, p.failed),
+    words: (v) => [f.rate(perSecond(v.last, v.last.failed)), '/s'],
+    below: (v) => (v.stats?.failed ? `${f.count(v.stats.failed)} since start` : 'none since start'),
+    alarm: (v) => v.last.failed > 0,
   },
   {
     id: 'dropped', name: 'Dropped', slot: 'drop', worst: 'max',
@@ -115,8 +122,7 @@ const figures = [
   {
     id: 'kept', name: 'Promises kept', slot: 'spawn', worst: 'min',
     value: (p) => (p.promised > 0 ? (p.kept / p.promised) * 100 : null),
-    low: (v, least) => Math.min(least, 95),
-    high: () => 100,
+    high: () => 100, // and from 0: a part of that would make little look like much
     words: (v) => [f.share(sumOf(v.window, 'kept'), sumOf(v.window, 'promised')), `% in ${v.minutes} min`],
     below: (v) => {
       const promised = sumOf(v.window, 'promised');
@@ -152,7 +158,7 @@ export function makeTiles(host) {
       t.below.title = below;
       t.node.classList.toggle('alarm', Boolean(t.figure.alarm?.(view)));
       const [times, values] = thin(view.window, t.figure.value, view.minutes, t.figure.worst);
-      const known = values.filter((v) => v !== null);
+      const known = values.filter((v) => v !== null && v !== undefined);
       let high = Math.max(...known, 0);
       let low = Math.min(...known, high);
       high = t.figure.high ? t.figure.high(view, high) : high;

@@ -9,9 +9,14 @@ export function facts(d) {
   const list = [];
   const dropped = d.strategy === DROP || d.status === 'dropped';
   if (dropped) {
+    if (d.admitted && d.wait_ms > 0) list.push(`waited ${f.duration(d.wait_ms)}`);
     if (d.slack_ms !== null && d.slack_ms <= 0) list.push(`${f.duration(-d.slack_ms)} over`);
     else if (d.slack_ms !== null && d.predicted_ms !== null && d.predicted_ms > d.slack_ms) {
       list.push(`needs ${f.duration(d.predicted_ms)}, has ${f.duration(d.slack_ms)}`);
+    } else if (d.excess_ms > 0) {
+      list.push(`${f.duration(d.excess_ms)} too much ahead of it`);
+    } else if (d.admitted) {
+      list.push(`was in ${d.admitted.strategy}`);
     } else if (d.demand > d.share && d.share > 0 && d.demand > d.slots) {
       list.push(`share ${f.cores(d.share)} cores`);
     } else if (d.cpu_busy !== undefined) list.push(`${d.cpu_busy} of ${d.slots} slots busy`);
@@ -36,13 +41,21 @@ const margin = (left) => (left >= 0
 export function story(d) {
   if (d.status === 'dropped' || d.strategy === DROP) {
     let s = `Refused: ${d.reason}.`;
+    if (d.admitted) {
+      s = `Admitted to ${d.admitted.strategy}: ${d.admitted.reason}. Refused ${d.wait_ms > 0 ? `${f.duration(d.wait_ms)} later` : 'at once'}: ${d.reason}.`;
+      if (d.slack_ms !== null) s += d.slack_ms > 0 ? ` It had ${f.duration(d.slack_ms)} left.` : ` It was ${f.duration(-d.slack_ms)} late by then.`;
+      return s;
+    }
     if (d.predicted_ms !== null) s += ` It would have needed ${f.duration(d.predicted_ms)}`;
     if (d.predicted_ms !== null && d.slack_ms !== null) {
       s += d.slack_ms > 0 ? ` and had ${f.duration(d.slack_ms)} left` : ` and was ${f.duration(-d.slack_ms)} late already`;
     }
-    return d.predicted_ms !== null ? `${s}.` : s;
+    if (d.predicted_ms !== null) s += '.';
+    if (d.excess_ms > 0) s += ` What stood before it was ${f.duration(d.excess_ms)} too much.`;
+    if (d.retry_ms > 0) s += ` Worth a retry in ${f.duration(d.retry_ms)}.`;
+    return s;
   }
-  if (d.status === 'withdrawn') return `Withdrawn by its caller before it started. It was meant for ${d.strategy}: ${d.reason}.`;
+  if (d.status === 'withdrawn') return `Withdrawn by its caller${d.wait_ms > 0 ? ` after ${f.duration(d.wait_ms)}` : ''}, before it started. It was meant for ${d.strategy}: ${d.reason}.`;
   let s = `Went to ${d.strategy}: ${d.reason}.`;
   if (d.took_ms !== null) {
     const wait = d.wait_ms > 0 ? `Started after ${f.duration(d.wait_ms)}` : 'Started at once';
@@ -63,12 +76,13 @@ export function rejectedList(rejected) {
 
 /** forecast tells what api/explain answered. */
 export function forecast(e) {
+  const ahead = e.excess_ms > 0 ? ` What stands before it is ${f.duration(e.excess_ms)} too much.` : '';
   const needs = e.predicted_ms;
   if (e.strategy === DROP) {
     let s = `${e.reason}.`;
     if (needs !== null) s += ` It needs ${f.duration(needs)}${e.predicted_wait_ms > 0 ? `, of which ${f.duration(e.predicted_wait_ms)} waiting` : ''}`;
     if (needs !== null) s += e.slack_ms !== null ? `, and has ${f.duration(e.slack_ms)}.` : '.';
-    return s;
+    return s + ahead;
   }
   let s = `${e.reason}. `;
   if (needs === null) return `${s}How long it takes is not known yet.`;
