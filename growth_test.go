@@ -6,7 +6,9 @@ import (
 	"log/slog"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/helixrouter/helix"
@@ -53,6 +55,36 @@ func TestSubmitFitsIntoANewStack(t *testing.T) {
 		}
 		require.Less(t, moved, 500, "%s: but for the first, and the 64 in 100 ms that a watcher is shown", strategy)
 	}
+}
+
+// A refusal by a busy machine is what must be cheap: it looks at what stands before the job.
+func TestARefusalUnderLoadFitsIntoANewStack(t *testing.T) {
+	if helix.RaceEnabled || testing.CoverMode() != "" || runtime.GOARCH != "amd64" || !strings.HasPrefix(runtime.Version(), "go1.26") {
+		t.Skip("frames depend on the compiler: known for this one")
+	}
+	r := newRouter(t, helix.RouterConfig{CPUParallelism: 2})
+	free := make(chan struct{})
+	task := register(t, r, helix.Kind[bool, int]{Name: "k", Budget: time.Hour, Cost: func(bool) float64 { return 1e9 },
+		Run: func(context.Context, bool) (int, error) { <-free; return 0, nil }})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer close(free)
+	for range 2 + 20 {
+		wg.Go(func() { _, _ = task.Submit(t.Context(), true) })
+	}
+	require.Eventually(t, func() bool { return r.Stats().Pressure.Queued == 20 }, 10*time.Second, time.Millisecond, "they wait: %+v", r.Stats())
+	ctx, done, moved := t.Context(), make(chan struct{}), 0
+	for range 1000 {
+		go func() {
+			if stackMoves(func() { _, _ = task.SubmitWith(ctx, true, helix.Hints{Budget: 1500 * time.Millisecond}) }) {
+				moved++
+			}
+			done <- struct{}{}
+		}()
+		<-done
+	}
+	require.Positive(t, droppedFor(r.Stats(), "budget would end while it waits for a slot"))
+	require.Less(t, moved, 500)
 }
 
 //go:noinline

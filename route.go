@@ -85,7 +85,10 @@ func (q *request) heedDeadline(r *Router) {
 func (r *Router) look(q *request, p *Pressure, probe bool) {
 	q.kind.predict(&q.info, q.cfg)
 	q.info.meet(q.arrived, q.decided)
-	r.pressure(p, q.decided, int64(q.info.Deadline), q.cfg, q.kind, q.info.Priority)
+	r.pressure(p, q.decided, q.cfg, q.kind, q.info.Priority)
+	if q.info.Budget > 0 && p.CPUBusy >= p.Slots {
+		p.Soonest = r.soonest(q, p.Slots)
+	}
 	if q.hopeless() {
 		p.Probe = q.info.Slack > 0 && r.probe(q, probe)
 	} else {
@@ -228,8 +231,18 @@ func (r *Router) tick(now int64, cfg *RouterConfig) {
 	}
 }
 
+// soonest is the soonest that a slot comes to a job with a budget; all are taken. While it
+// waits, those of much tighter budgets that come later overtake it.
+//
+//go:noinline
+func (r *Router) soonest(q *request, slots int) time.Duration {
+	jobs, work := r.pool.waiting.before(int64(q.info.Slack))
+	wait := r.pool.runs.soonest(q.decided, slots, jobs, work)
+	return time.Duration(float64(wait) / (1 - q.kind.demand.overtaken.Load()))
+}
+
 // pressure fills in the router's state at a decision about a job of that kind.
-func (r *Router) pressure(p *Pressure, now, due int64, cfg *RouterConfig, k *kind, priority Priority) {
+func (r *Router) pressure(p *Pressure, now int64, cfg *RouterConfig, k *kind, priority Priority) {
 	p.Now = time.Duration(now)
 	load := poolLoad(r.pool.load.Load())
 	p.CPUBusy, p.Slots = int(load.busy()), cfg.CPUParallelism
@@ -246,10 +259,6 @@ func (r *Router) pressure(p *Pressure, now, due int64, cfg *RouterConfig, k *kin
 	p.BusyThreshold, p.UnitTime = cfg.BackpressureBusyThreshold, cfg.UnitTime
 	p.Wait = k.waits.predict(r.pool.ahead())
 	p.Turn = k.demand.queue.wait(now)
-	if due > 0 && p.CPUBusy >= p.Slots {
-		jobs, work := r.pool.waiting.before(due - now)
-		p.Soonest = time.Duration(float64(r.pool.runs.soonest(now, p.Slots, jobs, work)) / (1 - k.demand.overtaken.Load()))
-	}
 	if p.Room = p.QueueCap - p.Queued; p.Room <= 0 && r.pool.mayDisplace(k, priority, p.QueueCap) {
 		p.Room = 1
 	}

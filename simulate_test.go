@@ -146,7 +146,10 @@ func (s *simulation) arrive(c *simClass, cost float64, run time.Duration) {
 		r.ledger.tick(s.now, cfg, r.pool, *r.kinds.Load())
 	}
 	var p Pressure
-	r.pressure(&p, s.now, int64(j.info.Deadline), cfg, c.kind, Normal)
+	r.pressure(&p, s.now, cfg, c.kind, Normal)
+	if p.CPUBusy >= p.Slots {
+		p.Soonest = r.soonest(&request{kind: c.kind, info: j.info, decided: s.now}, p.Slots)
+	}
 	j.arrived, j.decision = s.now, cfg.Policy.Choose(j.info, p)
 	if j.decision.Strategy == Drop {
 		c.lost++

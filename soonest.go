@@ -2,7 +2,6 @@ package helix
 
 import (
 	"math/bits"
-	"slices"
 	"sync/atomic"
 )
 
@@ -106,22 +105,30 @@ func saturate(a, b int64) int64 {
 
 // soonest is in how many ns a slot comes, of that many, all taken, to a job that must let
 // so many others of so much work in all go first. With more slots than there are places
-// what is in them is not known, and one will be free soon.
+// what is in them is not known, and one will be free soon. Its frame is small: it runs on
+// the stack of a submitter that may be new.
+//
+//go:noinline
 func (r *runTable) soonest(now int64, slots, jobs int, work int64) int64 {
 	if slots > runPlaces {
 		return work / int64(slots)
 	}
-	var room [runPlaces]int64
-	free := room[:slots] // when each slot is, sorted
-	n := slots
+	var free [runPlaces]uint32 // when each slot is, in units of poolLoad, sorted
+	n := 0
 	for i := range r.until {
-		if until := r.until[i].Load(); until > now && n > 0 {
-			n--
-			free[n] = until - now
+		until := r.until[i].Load()
+		if until <= now || n == slots {
+			continue
 		}
+		n++
+		left := uint32(min((until-now)/workUnit, 1<<31))
+		at := slots - n // those from here on are sorted, and the others 0
+		for ; at < slots-1 && free[at+1] < left; at++ {
+			free[at] = free[at+1]
+		}
+		free[at] = left
 	}
-	slices.Sort(free)
-	return startAfter(free, jobs, work)
+	return startAfter(free[:slots], jobs, work/workUnit) * workUnit
 }
 
 // exactJobs is up to how many jobs startAfter deals out one by one.
@@ -129,30 +136,30 @@ const exactJobs = 16
 
 // startAfter is when the next job starts on slots that are free at those times, sorted, if so
 // many jobs of so much work in all are dealt out before it, each to the slot that is free
-// first (list scheduling: Graham, 1966). Many jobs are poured out like water instead. It
-// changes free.
-func startAfter(free []int64, jobs int, work int64) int64 {
+// first (list scheduling: Graham, "Bounds for certain multiprocessing anomalies", 1966).
+// Many jobs are poured out like water instead. It changes free.
+func startAfter(free []uint32, jobs int, work int64) int64 {
 	if jobs <= 0 || work <= 0 {
-		return free[0]
+		return int64(free[0])
 	}
 	if jobs <= exactJobs {
 		for each := work / int64(jobs); jobs > 0; jobs-- {
-			first := free[0] + each
+			first := uint32(min(int64(free[0])+each, 1<<31))
 			i := 1
 			for ; i < len(free) && free[i] < first; i++ {
 				free[i-1] = free[i]
 			}
 			free[i-1] = first
 		}
-		return free[0]
+		return int64(free[0])
 	}
 	sum := int64(0)
-	for i, f := range free {
-		sum += f
+	for i := range free {
+		sum += int64(free[i])
 		level := (sum + work) / int64(i+1)
-		if i+1 == len(free) || level <= free[i+1] {
+		if i+1 == len(free) || level <= int64(free[i+1]) {
 			return level
 		}
 	}
-	return 0
+	return 0 // not reached: the last slot has a level
 }

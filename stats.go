@@ -163,7 +163,7 @@ func (r *Router) Stats() Stats {
 	}
 
 	var p Pressure
-	r.pressure(&p, now, 0, cfg, &kind{}, Normal)
+	r.pressure(&p, now, cfg, &kind{}, Normal)
 	s.Pressure = PressureStats{
 		CPUBusy: p.CPUBusy, Slots: p.Slots, Queued: p.Queued, QueueCap: p.QueueCap,
 		WorkMs: milliseconds(p.Work), WaitMs: milliseconds(p.Wait),
