@@ -40,6 +40,10 @@ type Job struct {
 	// caller's values but lives until the job ends, Future.Cancel or
 	// Router.Close.
 	Run func(ctx context.Context) (any, error)
+	// Started, if not nil, is called on the goroutine of Run, just before it, with the
+	// decision and how long the job waited since. A job that never starts does not
+	// call it. A panic in it is one of the job's. Defaults to nil.
+	Started func(d Decision, wait time.Duration)
 }
 
 // Result is what became of a [Job] that ran.
@@ -103,8 +107,9 @@ func (p *Priority) UnmarshalText(text []byte) error {
 	return fmt.Errorf("helix: priority %q: must be low, normal or high", text)
 }
 
-// validate reports the first field of j that cannot be used.
-func (j *Job) validate() error {
+// Validate returns a *FieldError for the first field of j that cannot be used, or nil. It
+// does not look at Run, so that a job can be checked before there is anything to run.
+func (j *Job) Validate() error {
 	if err := validCost("Job.Cost", j.Cost); err != nil {
 		return err
 	}

@@ -329,7 +329,7 @@ func (r *Router) offer(t *Ticket) (err error) {
 // Task, whose values stand in for fields that are zero. An invalid job is a
 // Drop with the error as its reason.
 func (r *Router) Explain(job Job) Decision {
-	if err := job.validate(); err != nil {
+	if err := job.Validate(); err != nil {
 		return Decision{Strategy: Drop, Reason: err.Error()}
 	}
 	if r.phase.Load() != phaseOpen {

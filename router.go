@@ -147,7 +147,7 @@ func (r *Router) Submit(ctx context.Context, job Job) (result Result, err error)
 	fate := item.fate
 	if !item.custom {
 		item.reset()
-		item.do, item.value = nil, nil
+		item.do, item.tell, item.value = nil, nil, nil
 		r.jobs.Put(item)
 	}
 	fate.pass(err)
@@ -173,7 +173,7 @@ func (r *Router) decided(ctx context.Context, job *Job) (*jobItem, error) {
 		r.newTicket(&item.Ticket, q.kind)
 		item.wake = make(chan struct{}, 1)
 	}
-	item.kind, item.work, item.do = q.kind, item, job.Run
+	item.kind, item.work, item.do, item.tell = q.kind, item, job.Run, job.Started
 	item.fill(&q)
 	return item, nil
 }
@@ -194,7 +194,7 @@ func (r *Router) Go(ctx context.Context, job Job) (*Future[Result], error) {
 	}
 	item := &goJob{}
 	r.newTicket(&item.Ticket, q.kind)
-	item.work, item.do, item.future.of = item, job.Run, item
+	item.work, item.do, item.tell, item.future.of = item, job.Run, job.Started, item
 	if err := r.start(&item.Ticket, &item.own, &q); err != nil {
 		return nil, err
 	}
@@ -205,6 +205,7 @@ func (r *Router) Go(ctx context.Context, job Job) (*Future[Result], error) {
 type jobItem struct {
 	Ticket
 	do    func(context.Context) (any, error)
+	tell  func(Decision, time.Duration) // Job.Started
 	value any
 }
 
@@ -220,7 +221,7 @@ func (r *Router) describe(q *request, job *Job, async bool) error {
 	if job.Run == nil {
 		return fieldError("Job.Run", "nil", "a function")
 	}
-	if err := job.validate(); err != nil {
+	if err := job.Validate(); err != nil {
 		return err
 	}
 	q.kind, q.arrived = r.kindNamed(job.Kind), r.arrival(job.Arrived)
@@ -235,8 +236,18 @@ func (j *Job) info(kind string) JobInfo {
 }
 
 func (i *jobItem) run(ctx context.Context) (err error) {
+	if i.tell != nil {
+		i.tellStarted()
+	}
 	i.value, err = i.do(ctx)
 	return err
+}
+
+// tellStarted calls Job.Started. Its frame is large, and is gone when the job runs.
+//
+//go:noinline
+func (i *jobItem) tellStarted() {
+	i.tell(i.Decision(), time.Duration(i.started-i.decided))
 }
 
 // conclude fills in what became of the job; result is zero. It is not for the stack on which it runs.

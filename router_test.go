@@ -380,3 +380,51 @@ func TestResultTellsWaitAndRun(t *testing.T) {
 		require.Equal(t, helix.CPUPool, res.Decision.Strategy)
 	})
 }
+
+func TestStartedTellsTheDecisionBeforeTheJobRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter(t, helix.RouterConfig{CPUParallelism: 1, Policy: always(helix.CPUPool)})
+		release := make(chan struct{})
+		first, err := r.Go(t.Context(), helix.Job{Run: func(context.Context) (any, error) { <-release; return nil, nil }})
+		require.NoError(t, err)
+		synctest.Wait()
+
+		var order []string
+		job := helix.Job{
+			Started: func(d helix.Decision, wait time.Duration) {
+				require.Equal(t, helix.CPUPool, d.Strategy)
+				require.Equal(t, 5*time.Millisecond, wait)
+				order = append(order, "started")
+			},
+			Run: func(context.Context) (any, error) { order = append(order, "run"); return nil, nil },
+		}
+		go func() {
+			time.Sleep(5 * time.Millisecond)
+			close(release)
+		}()
+		res, err := r.Submit(t.Context(), job)
+		require.NoError(t, err)
+		require.Equal(t, 5*time.Millisecond, res.Wait)
+		require.Equal(t, []string{"started", "run"}, order)
+		_, err = first.Wait(t.Context())
+		require.NoError(t, err)
+
+		order = nil
+		f, err := r.Go(t.Context(), helix.Job{
+			Started: func(d helix.Decision, _ time.Duration) { order = append(order, d.Strategy) },
+			Run:     func(context.Context) (any, error) { order = append(order, "run"); return nil, nil },
+		})
+		require.NoError(t, err)
+		_, err = f.Wait(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, []string{helix.CPUPool, "run"}, order)
+
+		require.Panics(t, func() {
+			_, _ = r.Submit(t.Context(), helix.Job{
+				Started: func(helix.Decision, time.Duration) { panic("in Started") },
+				Run:     nothing,
+			})
+		})
+		require.EqualValues(t, 1, r.Stats().Failed, "a panic in Started is the job's")
+	})
+}

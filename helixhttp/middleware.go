@@ -1,0 +1,247 @@
+package helixhttp
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/helixrouter/helix"
+)
+
+// Config says which job a request becomes. The zero value is ready for use.
+type Config struct {
+	// Default is the job of a request whose pattern Routes does not name. Its Run and
+	// Started are ignored. Defaults to a job without a budget.
+	Default helix.Job
+	// Routes are the jobs by pattern, spelled as for http.ServeMux: "POST /thumbnails".
+	// A Kind that is empty means the pattern. Defaults to nil.
+	Routes map[string]helix.Job
+	// Pattern tells the pattern of a request. Defaults to what http.ServeMux has matched,
+	// or would match if the handler that is wrapped is one. Requests without a pattern
+	// share the kind "http".
+	Pattern func(*http.Request) string
+	// Job edits the job of one request: its cost from the content length, its priority
+	// from who asks. It must be fast. Defaults to nil.
+	Job func(*http.Request, *helix.Job)
+	// Skip reports that a request goes past the router. Defaults to requests that ask to
+	// leave HTTP: CONNECT, and an upgrade such as to WebSocket. Where no route upgrades,
+	// return false always, because any client can ask for an upgrade.
+	Skip func(*http.Request) bool
+	// Trust reports that the client's wishes count: grpc-timeout and BudgetHeader may make
+	// the budget less, and Priority (RFC 9218) sets the priority. Defaults to never.
+	Trust func(*http.Request) bool
+	// BudgetHeader is the name of a header with the time that the client gives, from
+	// the arrival on: milliseconds ("250"), or a duration as Go writes it ("250ms").
+	// Defaults to none.
+	BudgetHeader string
+	// Refused writes the body of a request that was not run; header and status are set
+	// then, but not sent: it may change the header and must call WriteHeader(status).
+	// Defaults to one line of text with the reason.
+	Refused func(w http.ResponseWriter, r *http.Request, status int, err error)
+	// HideTiming leaves out the Server-Timing header, by which clients see how long a
+	// request waited and which strategy ran it. Defaults to false.
+	HideTiming bool
+}
+
+// Middleware makes requests jobs of a router. It is safe for concurrent use.
+type Middleware struct {
+	router *helix.Router
+	cfg    Config
+}
+
+// New makes a middleware. It fails, with a *helix.FieldError, if a job in cfg has a value
+// that cannot be used.
+func New(router *helix.Router, cfg Config) (*Middleware, error) {
+	if router == nil {
+		return nil, &helix.FieldError{Field: "router", Value: "nil", Allowed: "a router"}
+	}
+	if err := validIn("Default", &cfg.Default); err != nil {
+		return nil, err
+	}
+	routes := make(map[string]helix.Job, len(cfg.Routes))
+	for pattern, job := range cfg.Routes {
+		if err := validIn("Routes["+pattern+"]", &job); err != nil {
+			return nil, err
+		}
+		if job.Kind == "" {
+			job.Kind = pattern
+		}
+		routes[pattern] = job
+	}
+	cfg.Routes = routes
+	if cfg.Skip == nil {
+		cfg.Skip = leavesHTTP
+	}
+	return &Middleware{router, cfg}, nil
+}
+
+// validIn is job.Validate, told as of a field of Config.
+func validIn(field string, job *helix.Job) error {
+	err := job.Validate()
+	if bad := (*helix.FieldError)(nil); errors.As(err, &bad) {
+		return &helix.FieldError{Field: "Config." + field + strings.TrimPrefix(bad.Field, "Job"), Value: bad.Value, Allowed: bad.Allowed}
+	}
+	return err
+}
+
+// Wrap returns a handler that runs next as a job. Around an http.ServeMux, one call
+// serves all its routes.
+//
+// next gets the ResponseWriter as it is, so flushing, hijacking and trailers work, and
+// Yield and nested jobs work by the request's ctx. It may run on another goroutine than
+// ServeHTTP's, which waits for it. If it panics, ServeHTTP panics: with http.ErrAbortHandler
+// where that was the value, with a *helix.PanicError otherwise.
+//
+// A request that is not run gets 503, with Retry-After unless waiting cannot help; 503 and
+// Connection: close while the router drains; 504 if its budget has passed already. If its client has gone, ServeHTTP
+// panics with http.ErrAbortHandler, by which net/http answers nothing. If Config.Job makes
+// a job that cannot be used, the request gets 500 and the router's Logger an error.
+func (m *Middleware) Wrap(next http.Handler) http.Handler {
+	pattern := m.cfg.Pattern
+	if pattern == nil {
+		pattern = patternOf(next)
+	}
+	return &handler{m, next, pattern}
+}
+
+// patternOf returns a function that tells the pattern of requests for h.
+func patternOf(h http.Handler) func(*http.Request) string {
+	mux, ok := h.(interface {
+		Handler(*http.Request) (http.Handler, string)
+	})
+	return func(r *http.Request) string {
+		if r.Pattern == "" && ok {
+			_, pattern := mux.Handler(r)
+			return pattern
+		}
+		return r.Pattern
+	}
+}
+
+// leavesHTTP reports that a request asks for a connection that is no longer HTTP.
+func leavesHTTP(r *http.Request) bool {
+	if r.Method == http.MethodConnect {
+		return true
+	}
+	if r.Header.Get("Upgrade") == "" {
+		return false
+	}
+	for _, line := range r.Header["Connection"] {
+		for token := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(token), "upgrade") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// handler is a Middleware around a handler.
+type handler struct {
+	*Middleware
+	next    http.Handler
+	pattern func(*http.Request) string
+}
+
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h.cfg.Skip(r) {
+		h.next.ServeHTTP(w, r)
+		return
+	}
+	job := h.describe(r)
+	if err := h.submit(w, r, &job); err != nil {
+		h.refuse(w, r, &job, err)
+	}
+}
+
+// describe returns the job of a request, but for its Run and Started.
+func (h *handler) describe(r *http.Request) helix.Job {
+	pattern := h.pattern(r)
+	job, ok := h.cfg.Routes[pattern]
+	if !ok {
+		if job = h.cfg.Default; job.Kind == "" {
+			job.Kind = pattern
+		}
+		if job.Kind == "" {
+			job.Kind = "http"
+		}
+	}
+	job.Arrived = Arrived(r)
+	if h.cfg.Job != nil {
+		h.cfg.Job(r, &job)
+	}
+	if h.cfg.Trust != nil && h.cfg.Trust(r) {
+		h.heed(r, &job)
+	}
+	if job.Arrived.IsZero() {
+		job.Arrived = time.Now()
+	}
+	return job
+}
+
+// submit runs the handler as a job. The error is of a request that was not run.
+func (h *handler) submit(w http.ResponseWriter, r *http.Request, job *helix.Job) error {
+	defer func() {
+		switch v := recover().(type) {
+		case nil:
+		case *helix.PanicError:
+			if v.Value == http.ErrAbortHandler {
+				panic(http.ErrAbortHandler) // net/http compares
+			}
+			panic(v)
+		default:
+			panic(v)
+		}
+	}()
+	admission := &Admission{}
+	ctx := context.WithValue(r.Context(), admissionKey{}, admission)
+	run := *job
+	run.Started = func(d helix.Decision, wait time.Duration) {
+		admission.Decision, admission.Wait = d, wait
+		admission.Age = max(time.Since(job.Arrived)-wait, 0)
+		if !h.cfg.HideTiming {
+			setTiming(w.Header(), admission)
+		}
+	}
+	run.Run = func(ctx context.Context) (any, error) {
+		h.next.ServeHTTP(w, r.WithContext(ctx))
+		return nil, nil
+	}
+	_, err := h.router.Submit(ctx, run)
+	return err
+}
+
+// refuse answers a request that was not run.
+func (h *handler) refuse(w http.ResponseWriter, r *http.Request, job *helix.Job, err error) {
+	status := http.StatusServiceUnavailable
+	header := w.Header()
+	var drop *helix.DropError
+	switch {
+	case !errors.Is(err, helix.ErrNotRun):
+		h.router.Config().Logger.LogAttrs(r.Context(), slog.LevelError, "helixhttp: Config.Job made a job that cannot be used",
+			slog.String("kind", job.Kind), slog.String("error", err.Error()))
+		status = http.StatusInternalServerError
+	case errors.Is(r.Context().Err(), context.Canceled):
+		panic(http.ErrAbortHandler)
+	case errors.Is(err, context.DeadlineExceeded), job.Budget > 0 && time.Since(job.Arrived) >= job.Budget:
+		status = http.StatusGatewayTimeout
+	case errors.Is(err, helix.ErrClosed):
+		header["Retry-After"] = retryAfter(time.Second)
+		header["Connection"] = closeConnection
+	case errors.As(err, &drop):
+		if retry := retryAfter(drop.RetryAfter); retry != nil {
+			header["Retry-After"] = retry
+		}
+	}
+	if errors.As(err, &drop) && !h.cfg.HideTiming {
+		setTiming(header, &Admission{Decision: drop.Decision, Wait: drop.Waited, Age: time.Since(job.Arrived) - drop.Waited})
+	}
+	if h.cfg.Refused != nil {
+		h.cfg.Refused(w, r, status, err)
+		return
+	}
+	writeRefusal(w, status, err)
+}

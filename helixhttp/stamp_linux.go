@@ -1,0 +1,112 @@
+package helixhttp
+
+import (
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+// askForStamps has the kernel tell, with data, when it received it.
+func askForStamps(c syscall.Conn) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) { // where it cannot, the time of the read counts
+		_ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_TIMESTAMPNS, 1)
+	})
+}
+
+// tcpConn is a TCP connection that reads by recvmsg, which also says when the data came.
+type tcpConn struct {
+	*net.TCPConn
+	came arrival
+	raw  syscall.RawConn
+
+	mu     sync.Mutex         // guards what follows: one Read at a time
+	buffer []byte             // of the Read that is on
+	n      int                // what recvmsg returned
+	err    error              // likewise
+	stamp  stamp              // likewise
+	recv   func(uintptr) bool // recvmsg, bound once
+}
+
+// stamp is the control message of a received timestamp.
+type stamp struct {
+	header syscall.Cmsghdr
+	time   syscall.Timespec
+	_      [64]byte // room for a message that we did not ask for
+}
+
+func newTCPConn(c *net.TCPConn) net.Conn {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return &otherConn{Conn: c}
+	}
+	askForStamps(c)
+	t := &tcpConn{TCPConn: c, raw: raw}
+	t.recv = t.recvmsg
+	return t
+}
+
+func (c *tcpConn) arrival() *arrival { return &c.came }
+
+// NetConn returns the connection that was accepted.
+func (c *tcpConn) NetConn() net.Conn { return c.TCPConn }
+
+// Read does what that of net.TCPConn does, and notes when the data came.
+func (c *tcpConn) Read(b []byte) (int, error) {
+	if len(b) == 0 {
+		return c.TCPConn.Read(b)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.buffer, c.n, c.err = b, 0, nil
+	err := c.raw.Read(c.recv)
+	c.buffer = nil
+	switch {
+	case err != nil:
+		if op, ok := err.(*net.OpError); ok {
+			op.Op = "read" // says "raw-read", which net/http does not take for a read's
+		}
+		return 0, err
+	case c.err != nil:
+		return 0, &net.OpError{Op: "read", Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(),
+			Err: os.NewSyscallError("recvmsg", c.err)}
+	case c.n == 0:
+		return 0, io.EOF
+	}
+	c.came.note(c.n, len(b), c.age())
+	return c.n, nil
+}
+
+// recvmsg reads what there is, and reports false if there is nothing yet.
+// Requires c.mu, and the descriptor's lock for reading.
+func (c *tcpConn) recvmsg(fd uintptr) bool {
+	for {
+		c.stamp.header = syscall.Cmsghdr{}
+		control := unsafe.Slice((*byte)(unsafe.Pointer(&c.stamp)), unsafe.Sizeof(c.stamp))
+		n, _, _, _, err := syscall.Recvmsg(int(fd), c.buffer, control, 0)
+		switch err {
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			return false
+		}
+		c.n, c.err = max(n, 0), err
+		return true
+	}
+}
+
+// age is how long ago the data just read came; 0 if the kernel did not say. Requires c.mu.
+func (c *tcpConn) age() time.Duration {
+	if h := &c.stamp.header; h.Level != syscall.SOL_SOCKET || h.Type != syscall.SCM_TIMESTAMPNS ||
+		uintptr(h.Len) < unsafe.Sizeof(c.stamp.header)+unsafe.Sizeof(c.stamp.time) {
+		return 0
+	}
+	return time.Duration(time.Now().UnixNano() - c.stamp.time.Nano())
+}
