@@ -191,6 +191,9 @@ func (f *batch) run(started int64, members []*Ticket, work poolLoad) {
 	run := int64(f.predicted(members))
 	s.until = saturate(started, run)
 	s.place = b.pool.runs.begin(started, run, f.kind.yields.Load())
+	if s.timed = f.place.long || members[0].job.samples == 0; s.timed {
+		b.pool.underWay.begin(&s.watch, started)
+	}
 	s.Context, s.pool, s.due, s.long, s.kind = ctx, b.pool, f.place.due, f.place.long, members[0].kind
 	defer func() {
 		if how == fateExited {
@@ -198,6 +201,9 @@ func (f *batch) run(started int64, members []*Ticket, work poolLoad) {
 		}
 		s.left.Store(true)
 		b.pool.runs.end(s.place)
+		if s.timed {
+			b.pool.underWay.end(&s.watch)
+		}
 		stop()
 		ended := router.now()
 		for _, t := range members {

@@ -48,8 +48,8 @@ type ledger struct {
 	total atomicFloat  // demand of all kinds
 
 	// capacity is the CPU seconds a second that jobs get when they want more.
-	// Guarded by mu, like worked, the work done at the last tick, and idle, the ticks
-	// for which more could have been done.
+	// Guarded by mu, like worked, the work done at the last tick, that of long runs under
+	// way included, and idle, the ticks for which more could have been done.
 	capacity float64
 	idle     float64
 	memory   float64 // ns over which demand is averaged; guarded by mu
@@ -71,7 +71,8 @@ type ledger struct {
 // 2016): a part of the cores goes into what is not a job, such as refusing and
 // reading requests.
 func (l *ledger) measure(cores float64, worked, elapsed int64, saturated bool) float64 {
-	rate := float64(worked-l.worked) / float64(elapsed)
+	// Between a job's being paid for and its having ended some of its time counts twice.
+	rate := min(max(float64(worked-l.worked)/float64(elapsed), 0), cores)
 	l.worked = worked
 	ticks := float64(elapsed) / float64(tickEvery)
 	if l.idle += ticks; saturated {
@@ -119,7 +120,7 @@ func (l *ledger) tick(now int64, cfg *RouterConfig, pool *pool, kinds map[string
 	l.procs.Store(int64(runtime.GOMAXPROCS(0)))
 	asks := make([]ask, 0, len(kinds))
 	keep := math.Exp(-float64(elapsed) / l.memory)
-	total, noise, worked, mayWait := 0.0, 0.0, int64(0), time.Duration(0)
+	total, noise, worked, mayWait := 0.0, 0.0, pool.underWay.time(now), time.Duration(0)
 	for _, k := range kinds {
 		offered, done := k.offered()
 		worked += done

@@ -31,8 +31,9 @@ type pool struct {
 	longBusy atomic.Int64  // slots held by long runs
 	spare    atomic.Bool   // a slot was free, and nobody waited, since the ledger last asked
 
-	waiting waiting  // the queue, by how urgent it is
-	runs    runTable // what is in the slots
+	waiting  waiting  // the queue, by how urgent it is
+	runs     runTable // what is in the slots
+	underWay underWay
 
 	mu     sync.Mutex
 	closed bool         // guarded by mu

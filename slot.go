@@ -37,6 +37,8 @@ type slot struct {
 	kind     *kind
 	place    int   // in pool.runs
 	until    int64 // when it is predicted to end, but for what it is away
+	timed    bool  // its time so far is known to pool.underWay
+	watch    stopwatch
 }
 
 // slotKey finds the slot of a certain pool in a ctx, anySlot the nearest.
@@ -90,6 +92,9 @@ func (p *pool) runClaimed(t *Ticket) {
 	}()
 	t.slot.until = saturate(t.started, int64(t.job.predicted))
 	t.slot.place = p.runs.begin(t.started, int64(t.job.predicted), t.kind.yields.Load())
+	if t.slot.timed = t.long() || t.job.samples == 0; t.slot.timed {
+		p.underWay.begin(&t.slot.watch, t.started)
+	}
 	t.exec(t.slot, t.started)
 }
 
@@ -98,6 +103,9 @@ func (p *pool) runClaimed(t *Ticket) {
 func (p *pool) finish(t *Ticket) {
 	t.slot.left.Store(true)
 	p.runs.end(t.slot.place)
+	if t.slot.timed {
+		p.underWay.end(&t.slot.watch)
+	}
 	router := t.router()
 	p.release(workLoad(t.charge()), t.slot.long)
 	router.nudge()

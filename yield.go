@@ -23,20 +23,25 @@ func Yield(ctx context.Context) {
 	}
 	start := time.Now()
 	runtime.Gosched()
-	s.pool.handOver(s)
-	s.away.Add(int64(time.Since(start)))
+	handed := s.pool.handOver(s)
+	away := int64(time.Since(start))
+	s.away.Add(away)
+	if s.timed {
+		s.pool.underWay.lose(&s.watch, away-handed)
+	}
 }
 
-// handOver lets an earlier deadline have the slot and waits to get one back.
-func (p *pool) handOver(s *slot) {
+// handOver lets an earlier deadline have the slot and waits to get one back. It returns
+// how long that took, in ns.
+func (p *pool) handOver(s *slot) int64 {
 	if p.firstDue.Load() >= s.due || !s.yielding.CompareAndSwap(false, true) {
-		return
+		return 0
 	}
 	defer s.yielding.Store(false)
 	p.mu.Lock()
 	if p.firstDue.Load() >= s.due {
 		p.mu.Unlock()
-		return
+		return 0
 	}
 	y := &yielder{resume: make(chan struct{})}
 	y.place.due, y.place.long = s.due, s.long
@@ -45,8 +50,16 @@ func (p *pool) handOver(s *slot) {
 	p.wait(&y.place, workLoad(max(s.until+s.away.Load()-now, 0)))
 	p.push(&y.place, y)
 	p.mu.Unlock()
+	if s.timed {
+		p.underWay.pause(&s.watch, now)
+	}
 	p.release(0, s.long)
 	<-y.resume
+	back := p.clock()
+	if s.timed {
+		p.underWay.resume(&s.watch, back)
+	}
+	return back - now
 }
 
 // yielder is a job that has handed its slot over and waits for another.

@@ -1,0 +1,87 @@
+package helix
+
+import "sync"
+
+// underWay is the time that runs in slots have taken so far, of those that are long or
+// of which nothing is known: work that is done, though it is paid for only when they
+// end. Without it no work would seem to be done while runs of half a second go on, and
+// then fifty ticks' worth of it at once. Its zero value is ready for use. It is safe for
+// concurrent use, and costs such a run some 50 ns.
+type underWay struct {
+	mu     sync.Mutex
+	runs   int64 // that are not paused
+	begun  int64 // the sum of when they began, later by what they were away
+	paused int64 // ns taken before they were paused, of all that are
+}
+
+// stopwatch is what underWay keeps of one run. It is guarded by underWay.mu.
+type stopwatch struct {
+	on           bool
+	begun, since int64 // since is when it was paused; 0: it is not
+}
+
+// begin notes that a run begins.
+func (u *underWay) begin(w *stopwatch, now int64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	w.on, w.begun = true, now
+	u.runs++
+	u.begun += now
+}
+
+// pause notes that a run hands its slot over.
+func (u *underWay) pause(w *stopwatch, now int64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if w.on && w.since == 0 {
+		w.since = now
+		u.runs--
+		u.begun -= w.begun
+		u.paused += now - w.begun
+	}
+}
+
+// resume notes that a paused run goes on.
+func (u *underWay) resume(w *stopwatch, now int64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if w.on && w.since != 0 {
+		u.paused -= w.since - w.begun
+		w.begun += now - w.since
+		w.since = 0
+		u.runs++
+		u.begun += w.begun
+	}
+}
+
+// lose takes off time that a run held its slot for others.
+func (u *underWay) lose(w *stopwatch, ns int64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if w.on && w.since == 0 {
+		w.begun += ns
+		u.begun += ns
+	}
+}
+
+// end notes that a run has ended, and is paid for.
+func (u *underWay) end(w *stopwatch) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch {
+	case !w.on:
+	case w.since != 0: // a goroutine of the job's own still waits in Yield
+		u.paused -= w.since - w.begun
+	default:
+		u.runs--
+		u.begun -= w.begun
+	}
+	w.on = false
+}
+
+// time is how long all runs have taken so far, in ns.
+func (u *underWay) time(now int64) int64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.runs*now - u.begun + u.paused
+}
