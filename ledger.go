@@ -71,8 +71,9 @@ type ledger struct {
 // 2016): a part of the cores goes into what is not a job, such as refusing and
 // reading requests.
 func (l *ledger) measure(cores float64, worked, elapsed int64, saturated bool) float64 {
-	// Between a job's being paid for and its having ended some of its time counts twice.
-	rate := min(max(float64(worked-l.worked)/float64(elapsed), 0), cores)
+	// Between a job's being paid for and its having ended its time counts twice: once too
+	// often, and then once too seldom.
+	rate := min(max(float64(worked-l.worked)/float64(elapsed), -cores), 3*cores)
 	l.worked = worked
 	ticks := float64(elapsed) / float64(tickEvery)
 	if l.idle += ticks; saturated {

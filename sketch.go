@@ -12,7 +12,8 @@ import "math"
 //   - What lies beyond all of the last lively numbers does not count. So one in ten
 //     that is 10,000 times the others has its full weight in the mean, and nothing is
 //     left of any sequence of absurd numbers soon after it has ended.
-//   - The largest, if it came only once, counts as oneOffMost times the next.
+//   - The largest, as long as fewer than seldom have come, count as oneOffMost times the
+//     next at the most: runs are now and then interrupted.
 //   - If the latest numbers rank too high or too low among all, what they describe has
 //     changed, and those before count for little from then on.
 //
@@ -31,7 +32,7 @@ type bucket struct {
 	mean   float64
 	weight float32
 	seen   uint32 // sketch.count at the latest of them
-	hits   uint8  // how many there were; stays at 255
+	hits   uint8  // how many there were since lively others came between; stays at 255
 	odd    bool   // as the latest of them was: see add
 }
 
@@ -53,7 +54,9 @@ const (
 	driftMost   = 0.2
 	driftKeeps  = 4
 	similar     = 0.1
-	// oneOffMost bounds the largest number, if it came once, to a multiple of the next.
+	// The largest numbers, as long as there were fewer than seldom, are bounded to
+	// oneOffMost times the next.
+	seldom     = 3
 	oneOffMost = 4
 	// highPart is the part of all numbers that summary.high is no less than.
 	highPart = 0.9
@@ -127,6 +130,9 @@ func (s *sketch) add(v float64, odd bool) {
 		b.weight += s.weight
 		s.total += s.weight
 		b.mean += max(float64(s.weight/b.weight), 1./bucketMemory) * (v - b.mean)
+		if !s.live(b) {
+			b.hits = 0
+		}
 		b.seen, b.odd = s.count, odd
 		b.hits += min(1, math.MaxUint8-b.hits)
 	}
@@ -261,10 +267,32 @@ type summary struct {
 	odd    float64 // the part of all that is odd
 }
 
+// bound is what the numbers in those buckets count as at the most.
+func (s *sketch) bound(of []bucket) float64 {
+	least, hits := 0., 0
+	for i := len(of) - 1; i >= 0; i-- {
+		if of[i].odd {
+			continue
+		}
+		if s.live(&of[i]) {
+			hits += int(of[i].hits)
+		}
+		if hits >= seldom {
+			if least == 0 {
+				return math.Inf(1)
+			}
+			return oneOffMost * of[i].mean
+		}
+		least = of[i].mean
+	}
+	return oneOffMost * least
+}
+
 // summary sums up what counts, the odd apart. It is zero for an empty sketch.
 func (s *sketch) summary() (sum summary) {
 	first, last := s.counting()
 	live := s.buckets[first : last+1]
+	most := s.bound(live)
 	plain, odd, value := 0., 0., 0.
 	for i := range live {
 		b := &live[i]
@@ -272,10 +300,7 @@ func (s *sketch) summary() (sum summary) {
 			odd += float64(b.weight)
 			continue
 		}
-		v := b.mean
-		if b.hits == 1 && i == len(live)-1 && value > 0 {
-			v = min(v, oneOffMost*value)
-		}
+		v := min(b.mean, most)
 		if value = v; plain == 0 {
 			sum.least = v
 		}
