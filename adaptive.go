@@ -14,8 +14,8 @@ import "time"
 //  3. the bounds CPUQueueCap and SpawnLimit, as a last resort.
 //
 // And it chooses the cheapest strategy that serves: inline for runs that keep within
-// InlineThreshold, on average and nine times in ten; spawn for work that Waits, and for work from Go predicted
-// to keep within SpawnThreshold while a slot is free; batch for kinds whose
+// InlineThreshold on average, and four times that nine times in ten; spawn for work that Waits, and for work from Go predicted
+// to keep within SpawnThreshold likewise while a slot is free; batch for kinds whose
 // batches have been seen to save at least a tenth (or not been seen yet); inline
 // again for runs within SpawnThreshold that find all slots taken while GOMAXPROCS is
 // more than CPUParallelism; cpu_pool for the rest. A kind of which nothing has started for a second
@@ -133,23 +133,32 @@ func notInlineAnd(other Alternative) (beside [len(inlineReasons)][4]Alternative)
 	return beside
 }
 
+// keepsWithin reports that runs like the job's take no longer than most on average, and
+// seldom much longer.
+func keepsWithin(j *JobInfo, most time.Duration) bool {
+	return j.Predicted <= most && j.High/seldomMore <= most
+}
+
+// seldomMore is how many times a threshold one run in ten may take for the average to be
+// what counts. Of the shortest runs one in ten is easily interrupted.
+const seldomMore = 4
+
 // adaptiveLane fills in the strategy that suits the job, if it is admitted.
 func adaptiveLane(c *choice, j *JobInfo, p *Pressure) {
 	known := j.Samples > 0 || j.Cost > 0
 	confirmed := known && !(j.Samples == 0 && p.Trial)
-	most := max(j.Predicted, j.High)
 	why := whyNotInline(j, known, confirmed)
 	switch {
 	case j.Waits:
 		c.choose(laneSpawn, reasonWaits, &besideWaits[why])
-	case confirmed && most <= p.InlineThreshold && !j.Async:
+	case confirmed && keepsWithin(j, p.InlineThreshold) && !j.Async:
 		c.choose(laneInline, reasonSmallRun, &besideInline)
-	case confirmed && most <= p.SpawnThreshold && j.Async && p.CPUBusy < p.Slots:
+	case confirmed && keepsWithin(j, p.SpawnThreshold) && j.Async && p.CPUBusy < p.Slots:
 		c.choose(laneSpawn, reasonMediumRun, &besideSpawn)
 	case j.Batchable && p.BatchGain >= batchPays:
 		c.choose(laneBatch, reasonGain, &besideBatch[why])
 		c.wait = p.Wait
-	case confirmed && most <= p.SpawnThreshold && !j.Async && p.Spare > 0 && p.CPUBusy >= p.Slots:
+	case confirmed && keepsWithin(j, p.SpawnThreshold) && !j.Async && p.Spare > 0 && p.CPUBusy >= p.Slots:
 		c.choose(laneInline, reasonSpare, &besideSpare)
 	default:
 		beside, reason := &besideCPUPool[why], reasonSlot

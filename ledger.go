@@ -73,7 +73,7 @@ type ledger struct {
 func (l *ledger) measure(cores float64, worked, elapsed int64, saturated bool) float64 {
 	// Between a job's being paid for and its having ended its time counts twice: once too
 	// often, and then once too seldom.
-	rate := min(max(float64(worked-l.worked)/float64(elapsed), -cores), 3*cores)
+	rate := min(max(float64(worked-l.worked)/float64(elapsed), 0), 2*cores)
 	l.worked = worked
 	ticks := float64(elapsed) / float64(tickEvery)
 	if l.idle += ticks; saturated {

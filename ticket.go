@@ -300,7 +300,11 @@ func (t *Ticket) proceed() error {
 	switch next {
 	case stepInline:
 		t.home = true
-		t.exec(t.ctx, t.decided)
+		started := t.decided
+		if t.sampled { // what the decision took is not to be learned
+			started = t.router().now()
+		}
+		t.exec(t.ctx, started)
 	case stepRun:
 		t.home = true
 		t.router().pool.serve(t)
