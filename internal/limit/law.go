@@ -1,0 +1,284 @@
+package limit
+
+import "math"
+
+// law is what has been learned of a downstream, in ns and calls a ns, and the limit that
+// follows from it. Limit.mu guards it.
+type law struct {
+	w window
+
+	x    float64 // calls that end well
+	last float64 // likewise, in the latest window alone
+	mean float64 // latency
+	n    float64 // calls that mean rests on
+	cv   float64 // coefficient of variation of the latency
+	slow float64 // the slowest call of the windows before, fading
+	hung int64   // when the downstream last came back: calls that began earlier teach no latency
+
+	base  float64 // latency of calls that find little else in flight
+	quiet float64 // calls that began and ended so
+	calls float64 // calls that base rests on
+
+	limit float64 // how many may be in flight; only if Limit.on
+	calm  int64   // when it was last needed
+	eased int64   // since when no more are in flight than may be; 0 = more are
+
+	drain   int     // windows for which base is still learned anew
+	drainTo float64 // how many may be in flight meanwhile
+	wasBase float64 // base before
+	pause   int64   // how long it is not learned anew again, the longer the more often it proved right
+	again   int64   // when that is over
+
+	turned int64 // when Limit.shortest was begun anew
+	before int64 // the shortest budget of the time before; 0 = none
+}
+
+// window is what is counted until the law is next applied.
+type window struct {
+	opened, latest int64   // latest is when a call last ended
+	ended          int     // calls
+	well           int     // those that ended well
+	timed          int     // those whose latency counts
+	sum, squares   float64 // of their latencies
+	slowest        float64
+}
+
+// note takes in a call that has ended; n were in flight, it too.
+func (a *law) note(l *Limit, c Call, n, now int64, well bool) {
+	w := &a.w
+	took := float64(max(now-c.began, 0))
+	fresh := c.began >= a.hung
+	switch wait := l.silence.Load(); {
+	case w.opened == 0, c.among <= 1 && c.began-w.latest > windowMost:
+		// Nothing was in flight before, so what is counted begins with the end of this call.
+		*w = window{opened: now, latest: now}
+		a.learnBase(c, n, took, well)
+		return
+	case wait > 0 && now-max(w.latest, l.busy.Load()) >= wait:
+		// It did hang. What was in flight then says nothing of how fast it is now.
+		a.hung, fresh = now, false
+		*w = window{opened: now}
+	}
+	w.latest = now
+	w.ended++
+	if well {
+		w.well++
+	}
+	if fresh {
+		a.learnBase(c, n, took, well)
+		// A failure does not tell how fast the downstream is, but that it was no faster.
+		if well || took > a.target(l) {
+			w.timed++
+			w.sum += took
+			w.squares += took * took
+			w.slowest = max(w.slowest, took)
+		}
+	}
+	if now-w.opened >= windowLeast && a.enough(l, now) {
+		a.learn(l, now, n-1)
+	}
+}
+
+// learnBase learns from a call that found little else in flight: when it began and when it
+// ended, or calls among which it began would not be those of an unloaded downstream; as long as
+// there was none, from the first to end.
+func (a *law) learnBase(c Call, n int64, took float64, well bool) {
+	little := max(few, .75*a.x*a.base)
+	switch {
+	case !well:
+		return
+	case c.among == 0, // began while few were let in
+		float64(c.among) <= little && float64(n) <= 1.5*little,
+		a.quiet >= few && c.among <= few:
+		a.quiet = min(a.quiet+1, baseCalls)
+		a.calls = max(a.calls, a.quiet)
+	case a.quiet == 0 && a.calls < few/2:
+		a.calls++
+	default:
+		return
+	}
+	a.base += (took - a.base) / a.calls
+}
+
+// enough reports that the window can be closed: while there is a limit, calls that began
+// before it was last changed must have ended, so that what is seen is its doing.
+func (a *law) enough(l *Limit, now int64) bool {
+	w, on := &a.w, l.on.Load()
+	open := float64(now - w.opened)
+	if w.ended < windowCalls && !(on && float64(w.ended) >= 4*a.limit) && open < float64(windowMost) {
+		return false
+	}
+	if !on {
+		return true
+	}
+	wait := max(w.slowest, a.slow/2)
+	if w.timed > 0 {
+		wait = min(wait, 2*w.sum/float64(w.timed))
+	}
+	if b := a.budget(l); b > 0 {
+		wait = min(wait, b)
+	}
+	return open >= wait
+}
+
+// budget is the shortest budget lately; 0 = none.
+func (a *law) budget(l *Limit) float64 {
+	b := l.shortest.Load()
+	if b == 0 || a.before > 0 && a.before < b {
+		b = a.before
+	}
+	return float64(b)
+}
+
+// target is T, how long calls may take.
+func (a *law) target(l *Limit) float64 {
+	switch b := a.budget(l); {
+	case b == 0:
+		return max(8*a.base, patience)
+	case b > a.base:
+		queue := min((b-a.base)/(2+6*min(a.cv, 1)), max(8*a.base, longQueue))
+		chance := 2 * a.cv * (1/math.Sqrt(max(a.x*a.base, 1)) + 1/math.Sqrt(max(a.quiet, 1)))
+		return max(a.base+queue, 1.1*a.base, min((1+chance)*a.base, (a.base+b)/2))
+	default:
+		return 1.5 * a.base // no call can be in time
+	}
+}
+
+// learn closes the window and applies the law; so many are in flight.
+func (a *law) learn(l *Limit, now, inflight int64) {
+	w := a.w
+	open := float64(now - w.opened)
+	rate := float64(w.well) / open
+	mean := a.mean
+	if w.timed > 0 {
+		mean = w.sum / float64(w.timed)
+	}
+	gain := 1 - math.Exp(-open/max(shortMean, min(max(2*mean, a.slow, w.slowest), 10*a.base)))
+	if a.x == 0 {
+		a.x, a.mean = rate, mean
+	}
+	a.x += gain * (rate - a.x)
+	a.mean += gain * (mean - a.mean)
+	a.n = (1-gain)*a.n + float64(w.timed)
+	if w.timed > 0 && mean > 0 {
+		cv := math.Sqrt(max(0, w.squares/float64(w.timed)-mean*mean)) / mean
+		a.cv += gain * (cv - a.cv)
+	}
+	a.slow = max(w.slowest, a.slow/2)
+
+	a.apply(l, now, inflight, mean)
+
+	a.last = rate
+	a.w = window{opened: now, latest: now}
+	l.reached.Store(false)
+	if now-a.turned >= remember {
+		a.turned, a.before = now, l.shortest.Swap(0)
+	}
+	l.base.Store(math.Float64bits(a.base))
+	l.mean.Store(math.Float64bits(a.mean))
+	l.rate.Store(math.Float64bits(a.x * 1e9))
+}
+
+// sure is a latency that the mean is at least, but for chance.
+func (a *law) sure() float64 {
+	return a.mean * (1 - 2*max(a.cv, .5)/math.Sqrt(max(a.n, 1)))
+}
+
+// apply sets the limit, or lifts it. The mean latency of the window was mean.
+func (a *law) apply(l *Limit, now, inflight int64, mean float64) {
+	target, on, reached, timed := a.target(l), l.on.Load(), l.reached.Load(), a.w.timed > 0
+	rate := float64(a.w.well) / float64(now-a.w.opened)
+	if !on {
+		if !a.overloaded(l, inflight, rate, target) {
+			l.publish(a.x*target, a.base, target, max(2*a.slow, float64(windowMost)))
+			return
+		}
+		a.eased, a.limit, a.mean = 0, math.Inf(1), mean
+	}
+	a.suspect(now, inflight, mean, target)
+
+	x, slack := a.x, timed && a.mean < .85*target
+	if slack && mean < .85*target {
+		x = max(x, rate)
+	}
+	limit := x * target
+	if on {
+		switch {
+		case !timed: // nothing is known of the latency: no reason for more
+			limit = min(limit, a.limit)
+		case a.mean < target && mean < target: // nor for less
+			limit = max(limit, a.limit)
+		}
+		if slack && reached && a.sure() < .85*target {
+			limit = max(limit, 1.25*a.limit)
+		}
+		limit = min(limit, 4*a.limit)
+	}
+	if a.mean > target || reached && a.mean > .75*target {
+		a.calm = now
+	} else if now-a.calm > remember {
+		a.drain = 0
+		l.quiet.Store(0)
+		l.on.Store(false)
+		return
+	}
+	a.limit = max(limit, least)
+	a.lowerToLearn(l)
+	l.publish(a.limit, a.base, target, max(2*target, 1.5*a.slow, float64(windowLeast)))
+	l.on.Store(true)
+}
+
+// overloaded reports that calls take, or will take, much longer than they may.
+func (a *law) overloaded(l *Limit, inflight int64, rate, target float64) bool {
+	from := 1.5 * target
+	if b := a.budget(l); b > a.base {
+		from = max(from, min((a.base+b)/2, 3*target))
+	}
+	sure := a.sure()
+	// The queue that stands will take inflight/x, however fast the calls were that have ended.
+	ahead := float64(inflight) / max(a.x, rate)
+	switch {
+	case sure > from:
+		return true
+	case a.quiet == 0: // a cold start: base is not known, but the rate rises no more
+		return ahead > 2*target && rate < 1.2*a.last
+	}
+	return ahead > from && sure > 2*a.base
+}
+
+// suspect has base learned anew if it is not known, or calls stay too slow although no more
+// are in flight than may be: then it is not the queue that makes them slow.
+func (a *law) suspect(now, inflight int64, mean, target float64) {
+	opened := a.w.opened
+	failing := a.w.ended > 2*a.w.well
+	switch {
+	case float64(inflight) > a.limit+.5 || failing:
+		a.eased = 0
+	case a.eased == 0:
+		a.eased = now
+	case opened <= a.eased+int64(mean) || now < a.again:
+	case a.sure() > 1.3*target, a.quiet < baseSure, now > a.again+10*remember:
+		if a.wasBase > 0 && a.base < 1.5*a.wasBase && a.base > a.wasBase/1.5 {
+			a.pause = min(2*a.pause, 16*remember)
+		} else {
+			a.pause = remember / 4
+		}
+		a.wasBase, a.again = a.base, now+max(a.pause, int64(5*a.slow))
+		a.quiet, a.calls, a.eased = 0, few/2, 0
+		a.drain, a.drainTo = drainWindows, max(few, min(a.limit/2, a.x*a.base))
+	}
+}
+
+// lowerToLearn keeps the limit low while base is learned anew.
+func (a *law) lowerToLearn(l *Limit) {
+	if a.drain > 0 {
+		a.drain--
+	}
+	if a.drain == 0 || a.quiet >= 2*baseSure {
+		a.drain = 0
+		l.quiet.Store(0)
+		return
+	}
+	a.limit = max(few, min(a.drainTo, a.x*a.wasBase))
+	l.quiet.Store(int64(a.limit + 1))
+}

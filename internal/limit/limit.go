@@ -1,0 +1,177 @@
+package limit
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// None is the limit of a downstream that is not the bottleneck.
+const None = int64(math.MaxInt64)
+
+// Priority tells how much of the time that calls may queue in the downstream a call may use.
+type Priority int8
+
+// The priorities, from the one refused first.
+const (
+	Low Priority = iota - 1
+	Normal
+	High
+)
+
+// room is the part of T - base that calls of each priority may fill. What is kept from Low
+// is there for the others; High may go a little beyond. No part starves anybody: base alone
+// keeps the downstream busy.
+var room = [...]float64{.6, 1, 1.25}
+
+// Limit bounds the calls of one downstream that are in flight. Its zero value is ready for
+// use, knows nothing and does not limit. It is safe for concurrent use. Times are nanoseconds
+// since any one moment; they may come a little out of order. A call costs some 40 ns in all.
+type Limit struct {
+	inflight atomic.Int64
+	on       atomic.Bool             // there is a limit
+	hangs    atomic.Bool             // there is none, but nothing ends, so that there is one meanwhile
+	reached  atomic.Bool             // a call found no room in this window
+	limits   [len(room)]atomic.Int64 // by priority: X·T, whether on or not
+	quiet    atomic.Int64            // while base is learned anew: how many in flight are few; else 0
+	silence  atomic.Int64            // after how long without an end the downstream hangs; 0 = not known
+	latest   atomic.Int64            // when a call last ended, or was let in as a probe
+	busy     atomic.Int64            // since when calls are in flight
+	shortest atomic.Int64            // budget since law.turned; 0 = none
+
+	mu  sync.Mutex // guards law, and the writing of on, limits, quiet and silence
+	law law
+
+	// What has been learned, for those who only look. Written under mu.
+	base atomic.Uint64 // float64 bits of ns
+	mean atomic.Uint64 // likewise
+	rate atomic.Uint64 // float64 bits of calls a second
+}
+
+// Call is a call in flight.
+type Call struct {
+	began int64
+	among int64 // in flight then, this one too; 0 = few, and it teaches base however many come later
+}
+
+// Room reports whether a call may start, and whether only as a probe, because the downstream
+// may hang. It changes nothing that a later Room depends on, so asking without starting is harmless.
+func (l *Limit) Room(now int64, p Priority) (ok, probe bool) {
+	if l.inflight.Load() < l.limits[p+1].Load() {
+		return true, false
+	}
+	wait := l.silence.Load()
+	silent := now-l.latest.Load() >= wait
+	switch {
+	case l.on.Load():
+		if !l.reached.Load() {
+			l.reached.Store(true)
+		}
+		return silent, silent
+	case l.hangs.Load():
+		return silent, silent
+	case wait == 0 || !silent:
+		return true, false
+	}
+	l.hangs.Store(true)
+	return false, false
+}
+
+// Begin notes that a call starts, whether there is room or not. budget is that of the call; 0 = none.
+func (l *Limit) Begin(now, budget int64) Call {
+	n := l.inflight.Add(1)
+	if budget > 0 {
+		if least := l.shortest.Load(); (least == 0 || budget < least) && budget > l.Base() {
+			l.shortest.CompareAndSwap(least, budget)
+		}
+	}
+	switch {
+	case n == 1:
+		if now-l.latest.Load() > latestEvery {
+			l.busy.Store(now)
+			l.latest.Store(now)
+		}
+	case n > l.limits[Normal+1].Load() && (l.on.Load() || l.hangs.Load()):
+		l.latest.Store(now) // a probe, or as good as one
+	}
+	if n <= l.quiet.Load() {
+		n = 0
+	}
+	return Call{now, n}
+}
+
+// End notes that a call has ended. well is false if it failed or its ctx was done: then it
+// says nothing of how much the downstream can do.
+func (l *Limit) End(c Call, now int64, well bool) {
+	n := l.inflight.Add(-1)
+	if now-l.latest.Load() > latestEvery {
+		l.latest.Store(now)
+	}
+	if l.hangs.Load() {
+		l.hangs.Store(false)
+	}
+	l.mu.Lock()
+	l.law.note(l, c, n+1, now, well)
+	l.mu.Unlock()
+}
+
+// InFlight is the number of calls in flight.
+func (l *Limit) InFlight() int64 { return l.inflight.Load() }
+
+// Limit is how many calls of that priority may be in flight now, or None.
+func (l *Limit) Limit(p Priority) int64 {
+	if l.on.Load() || l.hangs.Load() {
+		return l.limits[p+1].Load()
+	}
+	return None
+}
+
+// Base is the latency of calls that find little else in flight, in ns, and Latency that of
+// calls lately; 0 = not known.
+func (l *Limit) Base() int64    { return int64(load(&l.base)) }
+func (l *Limit) Latency() int64 { return int64(load(&l.mean)) }
+
+// Rate is how many calls have ended well a second, lately.
+func (l *Limit) Rate() float64 { return load(&l.rate) }
+
+func load(bits *atomic.Uint64) float64 { return math.Float64frombits(bits.Load()) }
+
+// publish makes the limits known. It requires l.mu.
+func (l *Limit) publish(limit, base, target, silence float64) {
+	for p, part := range room {
+		queue := 1.0
+		if target > 0 {
+			queue = (base + part*(target-base)) / target
+		}
+		l.limits[p].Store(int64(max(math.Ceil(limit*queue-.5), least)))
+	}
+	l.silence.Store(int64(silence))
+}
+
+// The constants of the law; doc.go has the formulas.
+const (
+	// least is the lowest limit: enough calls to notice that the downstream is back.
+	least = 4
+	// few calls in flight are no load for any downstream.
+	few = 8
+	// A window closes after windowLeast if windowCalls have ended in it, or after windowMost.
+	windowLeast = int64(10 * time.Millisecond)
+	windowMost  = int64(100 * time.Millisecond)
+	windowCalls = 20
+	// shortMean is the shortest time over which a mean is taken, in ns.
+	shortMean = 30e6
+	// base rests on at most baseCalls and is sure with baseSure; to learn it anew takes up to
+	// drainWindows.
+	baseCalls    = 256
+	baseSure     = 16
+	drainWindows = 4
+	// longQueue is how much queue there may be in any case, in ns, patience the least target
+	// of calls without a budget.
+	longQueue = 20e6
+	patience  = 50e6
+	// latestEvery is how exactly Limit.latest is kept: writing it costs more than reading it.
+	latestEvery = int64(time.Millisecond / 2)
+	// remember is how long a limit stays that is not needed, and how long a budget counts.
+	remember = int64(time.Second)
+)
