@@ -4,14 +4,16 @@ import "time"
 
 // AdaptivePolicy keeps promises: a job it admits finishes inside its budget,
 // whatever the load, and what cannot is refused at once. Its zero value is ready
-// for use and follows [Router.Update]. It admits by three rules:
+// for use and follows [Router.Update]. It admits by four rules:
 //
 //  1. not already late: what is left of the budget must hold the predicted run;
 //  2. fair share: when all kinds together ask for more CPU than there is, the
 //     machine is divided among them, max-min fairly by weight, and a kind that asks
 //     for more than its share gets its share (see [Kind].Weight; within it,
 //     low priorities are refused first, and none is starved);
-//  3. the bounds CPUQueueCap and SpawnLimit, as a last resort.
+//  3. work that Waits: no more calls in flight than let its downstream answer in time, as
+//     learned for each (see [Kind].Downstream); one that is not the bottleneck has no limit;
+//  4. the bounds CPUQueueCap and SpawnLimit, as a last resort.
 //
 // And it chooses the cheapest strategy that serves: inline for runs that keep within
 // InlineThreshold on average, and four times that nine times in ten; spawn for work that Waits, and for work from Go predicted
@@ -55,12 +57,25 @@ func (AdaptivePolicy) choose(j *JobInfo, p *Pressure, c *choice) {
 	}
 	switch {
 	case c.dropped:
+	case c.lane == laneSpawn && j.Waits && p.DownstreamLimit > 0 && p.InFlight >= p.DownstreamLimit:
+		c.crowded(j, p)
 	case c.lane == laneSpawn && p.Spawned >= p.SpawnLimit:
 		c.drop(reasonSpawnLimit)
 	case (c.lane == laneCPUPool || c.lane == laneBatch) && p.full():
 		c.excess = p.Wait
 		c.drop(reasonQueueFull)
 	}
+}
+
+// crowded refuses a job that finds its downstream full, unless it is to see whether it is back.
+func (c *choice) crowded(j *JobInfo, p *Pressure) {
+	if p.Probe {
+		c.reason = reasonSeeBack
+		return
+	}
+	over := float64(p.InFlight+1-p.DownstreamLimit) / float64(p.InFlight+1)
+	c.excess = max(scaleDuration(j.Predicted, over), 1) // by Little's law, until so many have ended
+	c.drop(reasonDownstream)
 }
 
 // contended reports that a job must wait for a slot.

@@ -40,8 +40,8 @@ type RouterConfig struct {
 	// more urgent work; with budgets, the tightest tells. A batch never waits while
 	// a slot is free. Defaults to 10 ms.
 	BatchMaxDelay time.Duration
-	// SpawnLimit is how many spawned jobs may exist at the same time.
-	// Defaults to 4096.
+	// SpawnLimit is how many spawned jobs may exist at the same time. It bounds memory
+	// only, at some 4 KB a job: how many calls a downstream can take is learned. Defaults to 65536.
 	SpawnLimit int
 	// MaxKinds is how many different kinds are told apart; later names share
 	// the kind "other". Fixed by New. Defaults to 64.
@@ -73,7 +73,7 @@ func (c RouterConfig) withDefaults() RouterConfig {
 	def(&c.BackpressureBusyThreshold, max(1, c.CPUParallelism-1))
 	def(&c.BatchMaxSize, 8)
 	def(&c.BatchMaxDelay, 10*time.Millisecond)
-	def(&c.SpawnLimit, 4096)
+	def(&c.SpawnLimit, 1<<16)
 	def(&c.MaxKinds, 64)
 	def(&c.UnitTime, time.Nanosecond)
 	if c.Policy == nil {

@@ -34,13 +34,13 @@ func TestConfigJSONHasTheOriginalsNames(t *testing.T) {
 	out, err := json.Marshal(helix.RouterConfig{
 		InlineThreshold: 8_000, SpawnThreshold: 60_000, CPUQueueCap: 512, CPUParallelism: 8,
 		BackpressureBusyThreshold: 7, BatchMaxSize: 8, BatchMaxDelay: 10 * time.Millisecond,
-		SpawnLimit: 4096, MaxKinds: 64, UnitTime: 1, Policy: helix.ThresholdPolicy{},
+		SpawnLimit: 65536, MaxKinds: 64, UnitTime: 1, Policy: helix.ThresholdPolicy{},
 	})
 	require.NoError(t, err)
 	require.JSONEq(t, `{
 		"inline_threshold": 8000, "spawn_threshold": 60000, "cpu_queue_cap": 512, "cpu_parallelism": 8,
 		"backpressure_busy_threshold": 7, "batch_max_size": 8, "batch_max_delay_ms": 10,
-		"spawn_limit": 4096, "max_kinds": 64, "unit_time_ns": 1, "policy": "threshold"}`, string(out))
+		"spawn_limit": 65536, "max_kinds": 64, "unit_time_ns": 1, "policy": "threshold"}`, string(out))
 
 	c := helix.DefaultConfig()
 	want := c

@@ -19,10 +19,12 @@ type kind struct {
 	weight   atomicFloat
 	template atomic.Pointer[JobInfo] // what Register said; nil for kinds of one-off jobs
 	batcher  atomic.Pointer[batcher] // nil without a batch function
-	cells    []cell                  // sharded counters, a power of two of them
-	away     []turnedAway            // likewise
-	yields   atomic.Bool             // a job has called Yield
-	failed   atomicFloat             // mean ns of runs that did not succeed; see kind.guess
+	// downstream is what its jobs that wait are waiting for. Never nil, but in a kind that Explain makes up.
+	downstream atomic.Pointer[downstream]
+	cells      []cell       // sharded counters, a power of two of them
+	away       []turnedAway // likewise
+	yields     atomic.Bool  // a job has called Yield
+	failed     atomicFloat  // mean ns of runs that did not succeed; see kind.guess
 	// trials are the jobs that run outside the slots because of their hints, admitted
 	// before any run of the kind had confirmed what hints say.
 	trials atomic.Int64
@@ -252,7 +254,7 @@ func (k *kind) typical(cfg *RouterConfig) time.Duration {
 // what the prediction was wrong.
 func (k *kind) learn(t *Ticket) {
 	run, trial := t.worked(), t.trial
-	if t.choice.probe {
+	if t.choice.probe && !t.job.waits {
 		k.router.ledger.probed(t.ended, run)
 	}
 	if trial {
@@ -329,7 +331,7 @@ func (t *Ticket) endTrial() {
 }
 
 // register makes a kind for a Task.
-func (r *Router) register(info JobInfo, weight float64, b *batcher) (*kind, error) {
+func (r *Router) register(info JobInfo, weight float64, b *batcher, down string) (*kind, error) {
 	r.kindsMu.Lock()
 	defer r.kindsMu.Unlock()
 	k := (*r.kinds.Load())[info.Kind]
@@ -343,6 +345,7 @@ func (r *Router) register(info JobInfo, weight float64, b *batcher) (*kind, erro
 	k = r.addKind(info.Kind)
 	k.weight.Store(weight)
 	k.batcher.Store(b)
+	k.downstream.Store(r.downstreamNamed(down, k))
 	k.template.Store(&info)
 	return k, nil
 }
@@ -375,6 +378,7 @@ func (r *Router) addKind(name string) *kind {
 		}
 	}
 	k := &kind{router: r, name: name, cells: make([]cell, r.shards), away: make([]turnedAway, min(awayShards*r.shards, maxAwayShards))}
+	k.downstream.Store(&downstream{name: name})
 	k.weight.Store(1)
 	k.demand.queue.rate.Store(float64(r.cfg.Load().CPUParallelism))
 	kinds = maps.Clone(kinds)

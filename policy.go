@@ -63,8 +63,12 @@ type Pressure struct {
 	Limited  bool          // more is asked for than there is, and by this kind more than its share
 	Part     float64       // of the backlog that its kind may have, for a job of this priority; only if Limited
 	Tightest time.Duration // the kind's shortest budget lately; only if Limited
-	Probe    bool          // to be let in although it seems vain, so that a doubtful estimate heals
+	Probe    bool          // to be let in although it seems vain, so that a doubtful estimate heals, or to see whether a downstream is back
 	Trial    bool          // a job of the kind runs outside the slots on the word of its hint, which no run has confirmed
+
+	// What a job that Waits will wait for; only of one that does.
+	InFlight        int // calls of its downstream that have not ended, of all kinds that share it
+	DownstreamLimit int // the most there may be for a job of this priority, as learned; 0 = it is not the bottleneck
 
 	Spawned    int // jobs on goroutines of their own
 	SpawnLimit int // RouterConfig.SpawnLimit
@@ -141,6 +145,7 @@ const (
 	reasonLarge       = "needs a cpu slot"
 	reasonUnknownCost = "cost not known, needs a cpu slot"
 	reasonWaits       = "waits, holds no cpu slot"
+	reasonSeeBack     = "sees whether its downstream is back"
 	reasonNested      = "nested, runs in the slot its caller holds"
 	reasonSmallRun    = "predicted within inline_threshold"
 	reasonMediumRun   = "predicted within spawn_threshold"
@@ -157,6 +162,7 @@ const (
 	reasonShare      = "over its fair share"
 	reasonQueueFull  = "queue is full"
 	reasonSpawnLimit = "spawn_limit reached"
+	reasonDownstream = "its downstream is full"
 	reasonExpired    = "its budget ended while it waited for a slot"
 	reasonDisplaced  = "gave its place in the full queue to another"
 	reasonNoTime     = "too late to start when its slot came"

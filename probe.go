@@ -71,6 +71,10 @@ func firstProbe(doubtful bool) int64 {
 // is false, that it would be.
 func (r *Router) probe(q *request, take bool) bool {
 	k, now := q.kind, q.decided
+	if q.info.Waits { // it takes no CPU time, and those that follow it see at once what it saw
+		l := &k.downstream.Load().limit
+		return l.Lull(now) && (!take || l.Probe(now))
+	}
 	doubtful := k.doubtful(&q.info)
 	if !k.prober.due(now, doubtful) || now < r.ledger.nextProbe.Load() {
 		return false

@@ -51,6 +51,10 @@ func (q *request) retryAfter(jobs int64) time.Duration {
 		return 0
 	}
 	d := &q.kind.demand
+	if q.choice.reason == reasonDownstream {
+		place := bounded(1e9 / max(q.kind.downstream.Load().limit.Rate(), 1))
+		return d.turns.after(q.decided, q.choice.excess, place, jobs)
+	}
 	return d.turns.after(q.decided, q.choice.excess, d.place(q.info.Work), jobs)
 }
 

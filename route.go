@@ -89,6 +89,9 @@ func (r *Router) look(q *request, p *Pressure, probe bool) {
 	if q.info.Budget > 0 && p.CPUBusy >= p.Slots {
 		p.Soonest = r.soonest(q, p.Slots)
 	}
+	if q.info.Waits {
+		q.kind.downstream.Load().lookDown(&q.info, p)
+	}
 	if q.hopeless() {
 		p.Probe = q.info.Slack > 0 && r.probe(q, probe)
 	} else {
@@ -108,8 +111,11 @@ func (r *Router) refuse(q *request) error {
 	if !q.hopeless() || q.info.Predicted <= q.info.Budget && q.info.Slack > -lateByOthers {
 		away.shed.Add(int64(q.info.Work))
 	}
-	if q.choice.reason == reasonBudget {
+	switch q.choice.reason {
+	case reasonBudget:
 		q.kind.prober.refuse(q.decided)
+	case reasonDownstream:
+		q.kind.downstream.Load().limit.Refused()
 	}
 	reason := r.reasons.index(q.choice.reason)
 	away.refused[reason].Add(1)

@@ -25,9 +25,11 @@ type Router struct {
 
 	kindsMu sync.Mutex // guards replacing kinds
 	kinds   atomic.Pointer[map[string]*kind]
-	shards  int           // of every kind's counters, a power of two
-	shardOf sync.Pool     // of *uint32: the shard that tickets made on this P write
-	shard   atomic.Uint32 // the latest of them
+	// downstreams are those that have a name of their own; guarded by kindsMu.
+	downstreams map[string]*downstream
+	shards      int           // of every kind's counters, a power of two
+	shardOf     sync.Pool     // of *uint32: the shard that tickets made on this P write
+	shard       atomic.Uint32 // the latest of them
 
 	ledger   ledger
 	reasons  reasonTable

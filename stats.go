@@ -90,7 +90,8 @@ type KindStats struct {
 	Limited bool    `json:"limited"` // more is asked for than there is, and by this kind more than its share
 	TurnMs  float64 `json:"turn_ms"` // how long its guaranteed rate takes for what was admitted of it
 
-	Batch *BatchStats `json:"batch,omitempty"` // nil without a batch function
+	Batch      *BatchStats      `json:"batch,omitempty"`      // nil without a batch function
+	Downstream *DownstreamStats `json:"downstream,omitempty"` // nil as long as no job of the kind that Waits was seen
 }
 
 // BatchStats describes a kind's batches.
@@ -234,6 +235,9 @@ func (r *Router) kindStats(k *kind, n *counts, now int64, cfg *RouterConfig) Kin
 		s.RunMs = k.calls.predict(unit) / float64(time.Millisecond)
 		s.SpreadMs = s.RunMs * k.calls.spread.Load()
 		s.NsPerUnit = k.calls.slope.Load()
+	}
+	if d := k.downstream.Load(); d.known() || k.waiting() {
+		s.Downstream = d.stats()
 	}
 	if b := k.batcher.Load(); b != nil {
 		size, _ := b.limits(cfg)

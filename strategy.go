@@ -96,6 +96,9 @@ func (s *spawn) Offer(t *Ticket) error {
 	// Claimed here, not on the new goroutine: a ticket that could be withdrawn
 	// before its goroutine runs might by then be in use for another job.
 	t.claim()
+	if t.job.waits {
+		t.kind.downstream.Load().begin(t)
+	}
 	if t.job.async {
 		t.launch(s.runFunc)
 	} else {
@@ -106,6 +109,9 @@ func (s *spawn) Offer(t *Ticket) error {
 
 func (s *spawn) run(t *Ticket) {
 	defer func() { // also after runtime.Goexit
+		if t.job.waits {
+			t.kind.downstream.Load().end(t)
+		}
 		s.running.Add(-1)
 		t.router().nudge()
 		t.deliver()

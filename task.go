@@ -38,6 +38,10 @@ type Kind[In, Out any] struct {
 	// Waits says that items mostly wait (I/O) and need no CPU slot.
 	// Defaults to false.
 	Waits bool
+	// Downstream names what items that wait are waiting for (a database, another service), if
+	// kinds share it: they then share the limit that is learned of it too. Only with Waits; like
+	// Name otherwise. Defaults to "": the kind has a downstream of its own.
+	Downstream string
 	// BatchMaxSize and BatchMaxDelay default to RouterConfig's.
 	BatchMaxSize  int
 	BatchMaxDelay time.Duration
@@ -74,7 +78,7 @@ func Register[In, Out any](r *Router, k Kind[In, Out]) (*Task[In, Out], error) {
 		b = &batcher{pool: r.pool, call: t.callBatch, maxSize: k.BatchMaxSize, delay: int64(k.BatchMaxDelay)}
 	}
 	var err error
-	t.kind, err = r.register(info, k.Weight, b)
+	t.kind, err = r.register(info, k.Weight, b, k.Downstream)
 	if err != nil {
 		return nil, err
 	}
@@ -89,6 +93,15 @@ func (k *Kind[In, Out]) validate() error {
 	}
 	if k.Run == nil && k.Batch == nil {
 		return fieldError("Kind.Run", "nil", "a function (or Batch must be one)")
+	}
+	if k.Downstream != "" {
+		if !isCleanKind(k.Downstream) {
+			return fieldError("Kind.Downstream", fmt.Sprintf("%q", k.Downstream),
+				fmt.Sprintf("empty or printable UTF-8 of at most %d bytes", maxKindName))
+		}
+		if !k.Waits {
+			return fieldError("Kind.Downstream", fmt.Sprintf("%q", k.Downstream), "empty unless Waits: other kinds wait for nothing")
+		}
 	}
 	if err := validFraction("Kind.Scaling", k.Scaling); err != nil {
 		return err

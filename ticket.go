@@ -60,7 +60,8 @@ type brief struct {
 	predicted, high, work, spread, budget time.Duration
 	samples                               uint64
 	priority                              Priority
-	batchable, waits, async, bound        bool // bound: the budget ends with the ctx, which tells the submitter
+	batchable, waits, async, bound        bool   // bound: the budget ends with the ctx, which tells the submitter
+	among                                 uint16 // see limit.Call; only if it waits
 }
 
 // watch is what few tickets need: those of which a hook or a watcher wants to know.

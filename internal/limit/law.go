@@ -46,10 +46,10 @@ type window struct {
 // note takes in a call that has ended; n were in flight, it too.
 func (a *law) note(l *Limit, c Call, n, now int64, well bool) {
 	w := &a.w
-	took := float64(max(now-c.began, 0))
-	fresh := c.began >= a.hung
+	took := float64(max(now-c.Began, 0))
+	fresh := c.Began >= a.hung
 	switch wait := l.silence.Load(); {
-	case w.opened == 0, c.among <= 1 && c.began-w.latest > windowMost:
+	case w.opened == 0, c.Among <= 1 && c.Began-w.latest > windowMost:
 		// Nothing was in flight before, so what is counted begins with the end of this call.
 		*w = window{opened: now, latest: now}
 		a.learnBase(c, n, took, well)
@@ -87,9 +87,9 @@ func (a *law) learnBase(c Call, n int64, took float64, well bool) {
 	switch {
 	case !well:
 		return
-	case c.among == 0, // began while few were let in
-		float64(c.among) <= little && float64(n) <= 1.5*little,
-		a.quiet >= few && c.among <= few:
+	case c.Among == 0, // began while few were let in
+		float64(c.Among) <= little && float64(n) <= 1.5*little,
+		a.quiet >= few && c.Among <= few:
 		a.quiet = min(a.quiet+1, baseCalls)
 		a.calls = max(a.calls, a.quiet)
 	case a.quiet == 0 && a.calls < few/2:
@@ -165,6 +165,9 @@ func (a *law) learn(l *Limit, now, inflight int64) {
 		a.cv += gain * (cv - a.cv)
 	}
 	a.slow = max(w.slowest, a.slow/2)
+	if w.timed > 0 && a.slow < a.base { // no recent call took as long, so it cannot be that
+		a.base, a.calls = a.slow, min(a.calls, few)
+	}
 
 	a.apply(l, now, inflight, mean)
 

@@ -217,7 +217,7 @@ func TestLimitGoes(t *testing.T) {
 	require.InDelta(t, 5e6, l.Base(), 1e6)
 	now := int64(10000 * ms)
 	for range 1000 { // ten seconds of light load
-		c := l.Begin(now, 50*ms)
+		c := limit.Call{Began: now, Among: l.Begin(now, 50*ms)}
 		now += 5 * ms
 		l.End(c, now, true)
 		now += 5 * ms
@@ -230,9 +230,9 @@ func BenchmarkCall(b *testing.B) {
 	now := int64(1)
 	for b.Loop() {
 		now += 1000
-		if ok, _ := l.Room(now, limit.Normal); !ok {
+		if most, _ := l.Room(now, limit.Normal); most > 0 {
 			b.Fatal("no room")
 		}
-		l.End(l.Begin(now, 50*ms), now+500, true)
+		l.End(limit.Call{Began: now, Among: l.Begin(now, 50*ms)}, now+500, true)
 	}
 }

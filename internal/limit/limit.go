@@ -51,35 +51,53 @@ type Limit struct {
 
 // Call is a call in flight.
 type Call struct {
-	began int64
-	among int64 // in flight then, this one too; 0 = few, and it teaches base however many come later
+	Began int64
+	// Among is how many were in flight then, this one too; maxAmong stands for more, 0 for few:
+	// then it teaches base however many come later.
+	Among uint16
 }
 
-// Room reports whether a call may start, and whether only as a probe, because the downstream
-// may hang. It changes nothing that a later Room depends on, so asking without starting is harmless.
-func (l *Limit) Room(now int64, p Priority) (ok, probe bool) {
-	if l.inflight.Load() < l.limits[p+1].Load() {
-		return true, false
-	}
+const maxAmong = math.MaxUint16
+
+// Room tells how many calls may be in flight for one of that priority to start; 0 = any
+// number. If probe, one may start beyond that, because the downstream may hang. It changes nothing.
+func (l *Limit) Room(now int64, p Priority) (most int, probe bool) {
+	most = int(l.limits[p+1].Load())
 	wait := l.silence.Load()
-	silent := now-l.latest.Load() >= wait
+	full := l.inflight.Load() >= int64(most)
+	silent := full && wait > 0 && now-l.latest.Load() >= wait
 	switch {
-	case l.on.Load():
-		if !l.reached.Load() {
-			l.reached.Store(true)
-		}
-		return silent, silent
-	case l.hangs.Load():
-		return silent, silent
-	case wait == 0 || !silent:
-		return true, false
+	case l.on.Load() || l.hangs.Load():
+		return most, silent
+	case silent: // it begins to hang
+		return most, false
 	}
-	l.hangs.Store(true)
-	return false, false
+	return 0, false
 }
 
-// Begin notes that a call starts, whether there is room or not. budget is that of the call; 0 = none.
-func (l *Limit) Begin(now, budget int64) Call {
+// Refused notes that a call was turned away because there was no room.
+func (l *Limit) Refused() {
+	flag := &l.hangs
+	if l.on.Load() {
+		flag = &l.reached
+	}
+	if !flag.Load() { // the word is shared: write it rarely
+		flag.Store(true)
+	}
+}
+
+// Lull reports that no call has ended, nor been let in as a probe, for a while.
+func (l *Limit) Lull(now int64) bool { return now-l.latest.Load() >= windowMost }
+
+// Probe reports that the caller's call is to be the one that is let in during a lull.
+func (l *Limit) Probe(now int64) bool {
+	was := l.latest.Load()
+	return now-was >= windowMost && l.latest.CompareAndSwap(was, now)
+}
+
+// Begin notes that a call starts, whether there is room or not, and returns its Call.Among.
+// budget is that of the call; 0 = none.
+func (l *Limit) Begin(now, budget int64) uint16 {
 	n := l.inflight.Add(1)
 	if budget > 0 {
 		if least := l.shortest.Load(); (least == 0 || budget < least) && budget > l.Base() {
@@ -96,10 +114,13 @@ func (l *Limit) Begin(now, budget int64) Call {
 		l.latest.Store(now) // a probe, or as good as one
 	}
 	if n <= l.quiet.Load() {
-		n = 0
+		return 0
 	}
-	return Call{now, n}
+	return uint16(min(n, maxAmong))
 }
+
+// Abandon notes that a call that was to start never will.
+func (l *Limit) Abandon() { l.inflight.Add(-1) }
 
 // End notes that a call has ended. well is false if it failed or its ctx was done: then it
 // says nothing of how much the downstream can do.

@@ -197,11 +197,13 @@ func (s scene) run(seed uint64) report {
 			if s.priority != nil {
 				p = s.priority(len(r.priorities))
 			}
-			ok, _ := l.Room(at, p)
+			most, probe := l.Room(at, p)
+			ok := most == 0 || l.InFlight() < int64(most) || probe
 			if s.priority != nil {
 				r.priorities, r.granted = append(r.priorities, p), append(r.granted, ok)
 			}
 			if !ok {
+				l.Refused()
 				if counted {
 					r.refused++
 				}
@@ -212,7 +214,7 @@ func (s scene) run(seed uint64) report {
 			}
 			inflight++
 			r.most = max(r.most, inflight)
-			c := &call{arrived: at, service: d.service(rnd), token: l.Begin(at, s.budget)}
+			c := &call{arrived: at, service: d.service(rnd), token: limit.Call{Began: at, Among: l.Begin(at, s.budget)}}
 			if s.cancel {
 				heap.Push(&fails, event{now + float64(s.budget), c})
 			}

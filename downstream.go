@@ -1,0 +1,100 @@
+package helix
+
+import (
+	"time"
+
+	"github.com/helixrouter/helix/internal/limit"
+)
+
+// downstream is what the jobs of one or more kinds wait for: a database, another service, a
+// disk. Its limit is learned; see internal/limit.
+type downstream struct {
+	name  string // as said with Kind.Downstream, or the kind's own
+	limit limit.Limit
+}
+
+// downstreamNamed returns the downstream of that name, which is k's own if the name is empty.
+// It requires r.kindsMu.
+func (r *Router) downstreamNamed(name string, k *kind) *downstream {
+	if name == "" {
+		return k.downstream.Load()
+	}
+	d := r.downstreams[name]
+	if d == nil {
+		d = &downstream{name: name}
+		if r.downstreams == nil {
+			r.downstreams = map[string]*downstream{}
+		}
+		r.downstreams[name] = d
+	}
+	return d
+}
+
+// lookDown fills in the state of what a job that waits will wait for. Before predict, j has
+// what the kind's runs say; how long they took when the downstream was full tells nothing of
+// how long this one will take, so they do not count for more than what is in flight now.
+//
+//go:noinline
+func (d *downstream) lookDown(j *JobInfo, p *Pressure) {
+	if d == nil {
+		return // of a kind that nobody knows
+	}
+	l, now := &d.limit, int64(p.Now)
+	in, base, rate := l.InFlight(), l.Base(), l.Rate()
+	p.InFlight = int(in)
+	if base > 0 && rate > 0 {
+		expected := max(time.Duration(base), bounded(float64(in+1)/rate*1e9))
+		if l.Limit(limit.Normal) != limit.None {
+			expected = min(expected, max(time.Duration(l.Latency()), time.Duration(base)))
+		}
+		j.Predicted = min(j.Predicted, expected)
+		j.High = max(min(j.High, 2*expected), j.Predicted)
+	}
+	p.DownstreamLimit, p.Probe = l.Room(now, limit.Priority(j.Priority))
+}
+
+// begin notes that the ticket's call is about to start.
+func (d *downstream) begin(t *Ticket) {
+	t.job.among = d.limit.Begin(t.decided, int64(t.job.budget))
+}
+
+// end notes that the ticket's call has ended, or never began.
+func (d *downstream) end(t *Ticket) {
+	if t.fate == fateNotRun {
+		d.limit.Abandon()
+		return
+	}
+	d.limit.End(limit.Call{Began: t.started, Among: t.job.among}, t.ended, t.succeeded())
+}
+
+// DownstreamStats is what is known of what a kind's jobs wait for.
+type DownstreamStats struct {
+	Name     string  `json:"name"`      // Kind.Downstream, or the kind's own
+	InFlight int     `json:"in_flight"` // calls, of all kinds that share it
+	Limit    int     `json:"limit"`     // the most that may be in flight, as learned; 0 = it is not the bottleneck
+	BaseMs   float64 `json:"base_ms"`   // learned latency of a call that finds little else in flight; 0 = not known
+	MeanMs   float64 `json:"mean_ms"`   // mean latency lately
+	Rate     float64 `json:"rate"`      // calls that ended well a second, lately
+}
+
+// known reports that a call was ever made.
+func (d *downstream) known() bool { return d.limit.InFlight() > 0 || d.limit.Base() > 0 }
+
+// waiting reports that the kind was registered as one that waits.
+func (k *kind) waiting() bool {
+	of := k.template.Load()
+	return of != nil && of.Waits
+}
+
+// stats describes d.
+func (d *downstream) stats() *DownstreamStats {
+	l := &d.limit
+	s := &DownstreamStats{
+		Name: d.name, InFlight: int(l.InFlight()),
+		BaseMs: milliseconds(time.Duration(l.Base())), MeanMs: milliseconds(time.Duration(l.Latency())), Rate: l.Rate(),
+	}
+	if most := l.Limit(limit.Normal); most != limit.None {
+		s.Limit = int(most)
+	}
+	return s
+}
