@@ -21,6 +21,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -64,9 +65,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 func simulate(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) {
 	plan := &plan{}
 	if o.trace != "" { // first of all: it may be unusable
-		if plan.jobs, err = loadTrace(o.trace, o.traceSpec); err != nil {
+		jobs, err := loadTrace(o.trace, o.traceSpec)
+		if err != nil {
 			return usageError{err}
 		}
+		plan.jobs = slices.Values(jobs)
 	}
 	level := slog.LevelWarn
 	if o.verbose {

@@ -5,55 +5,93 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"math"
 	"runtime"
 	"time"
 )
 
-// plan is a run, made before it starts.
+// plan is a run. Its jobs are made as they arrive.
 type plan struct {
-	jobs     []job
+	jobs     iter.Seq[job]
+	count    int              // how many
+	sampled  bool             // count, cpu and span are what is to be expected, not exact
+	cpu      float64          // seconds, if each job runs alone
+	span     float64          // seconds from the first arrival to the last
 	perStep  [kernels]float64 // measured seconds; see service.calibrate
 	capacity float64          // jobs of the mix a second, if -load asked for it
 	rate     float64          // as asked for, or from capacity; 0 = all at once
 }
 
-// meanJobs is how many jobs of the mix its mean work is taken from.
-const meanJobs = 10_000
+const (
+	meanJobs  = 10_000    // of the mix, from which its mean work is taken
+	exactJobs = 1_000_000 // at most so many are made beforehand, to count them
+)
 
-// prepare makes the jobs, unless they came from a trace, and measures what they
-// ask for.
+// prepare says what arrives, unless that came from a trace, and measures what it asks
+// for.
 func (p *plan) prepare(ctx context.Context, o *options, svc *service) (err error) {
 	if p.perStep, err = svc.calibrate(ctx); err != nil {
 		return err
 	}
 	if p.jobs != nil {
+		p.measure(p.jobs)
 		return nil
 	}
 	a := o.arrivals
 	if o.load > 0 {
-		sample, err := arrivals{seed: a.seed, jobs: meanJobs}.schedule()
-		if err != nil {
-			return err
-		}
-		p.capacity = float64(runtime.GOMAXPROCS(0)) * meanJobs / work(sample, p.perStep)
+		p.capacity = float64(runtime.GOMAXPROCS(0)) / p.meanWork(a.seed)
 		a.rate = math.Ceil(o.load * p.capacity) // whole, so that it can be given to -rate
 	}
 	p.rate = a.rate
-	if p.jobs, err = a.schedule(); err != nil {
+	if err := a.validate(); err != nil {
 		return usageError{fmt.Errorf("%w: choose another -rate, -load, -jobs or -duration", err)}
 	}
-	if len(p.jobs) == 0 {
+	p.jobs = a.all()
+	if n := a.expected(); n > exactJobs {
+		p.sampled, p.count, p.cpu, p.span = true, int(n), n*p.meanWork(a.seed), n/a.perSecond()
+		return nil
+	}
+	if p.measure(p.jobs); p.count == 0 {
 		return usageError{errors.New("no job arrives within -duration: choose a longer one or another -rate or -load")}
 	}
 	return nil
 }
 
+// measure counts jobs and adds up what they ask for.
+func (p *plan) measure(jobs iter.Seq[job]) {
+	for j := range jobs {
+		p.count++
+		p.cpu += p.work(&j)
+		p.span = j.at.Seconds()
+	}
+}
+
+// work is the CPU time of a job that runs alone, in seconds.
+func (p *plan) work(j *job) float64 { return j.steps() * p.perStep[j.kernel] }
+
+// meanWork is that of the mix, on average.
+func (p *plan) meanWork(seed uint64) float64 {
+	sum := 0.0
+	for j := range (arrivals{seed: seed, jobs: meanJobs}).all() {
+		sum += p.work(&j)
+	}
+	return sum / meanJobs
+}
+
+// about marks figures that are not exact.
+func (p *plan) about() string {
+	if p.sampled {
+		return "about "
+	}
+	return ""
+}
+
 // print tells what will be run.
 func (p *plan) print(w io.Writer, o *options) {
-	cpu, span := work(p.jobs, p.perStep), p.jobs[len(p.jobs)-1].at.Seconds()
-	fmt.Fprintf(w, "HelixRouter simulator: %d jobs, seed %d, policy %s, %d slots\n",
-		len(p.jobs), o.arrivals.seed, o.policy, o.router.CPUParallelism)
+	about := p.about()
+	fmt.Fprintf(w, "HelixRouter simulator: %s%d jobs, seed %d, policy %s, %d slots\n",
+		about, p.count, o.arrivals.seed, o.policy, o.router.CPUParallelism)
 	switch {
 	case o.trace != "":
 		fmt.Fprintf(w, "  trace    %s, %g times as fast, budget %v\n", o.trace, o.traceSpec.speed, o.traceSpec.budget)
@@ -70,10 +108,10 @@ func (p *plan) print(w io.Writer, o *options) {
 		}
 		fmt.Fprintln(w)
 	}
-	fmt.Fprintf(w, "  work     %.4f s of CPU if each job runs alone", cpu)
-	if span > 0 {
+	fmt.Fprintf(w, "  work     %s%.4f s of CPU if each job runs alone", about, p.cpu)
+	if p.span > 0 {
 		cores := runtime.GOMAXPROCS(0)
-		fmt.Fprintf(w, ", over %.4f s: an offered load of %.2f of %d cores", span, cpu/span/float64(cores), cores)
+		fmt.Fprintf(w, ", over %.4f s: an offered load of %.2f of %d cores", p.span, p.cpu/p.span/float64(cores), cores)
 	}
 	fmt.Fprintln(w)
 }
@@ -81,23 +119,22 @@ func (p *plan) print(w io.Writer, o *options) {
 // run has the service run all jobs, writes about it every second, and the
 // summary at the end. When ctx is done it ends early.
 func (p *plan) run(ctx context.Context, svc *service, w io.Writer) {
-	results := make([]result, len(p.jobs))
+	var results digest
 	start := time.Now()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		svc.send(ctx, p.jobs, start, results)
+		svc.send(ctx, p.jobs, start, &results)
 	}()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for running := true; running; {
 		select {
 		case <-tick.C:
-			printProgress(w, time.Since(start), len(p.jobs), svc.router.Stats())
+			printProgress(w, time.Since(start), fmt.Sprint(p.about(), p.count), svc.router.Stats())
 		case <-done:
 			running = false
 		}
 	}
-	sum, count := checksum(results)
-	printSummary(w, time.Since(start), svc.router.Stats(), sum, count)
+	printSummary(w, time.Since(start), svc.router.Stats(), results.sum.Load(), results.count.Load())
 }

@@ -43,11 +43,7 @@ func startServer(ctx context.Context, l net.Listener, s *service, seed uint64) (
 	var bursts atomic.Uint64
 	h, err := httpstats.New(s.router, httpstats.WithName("simulator"),
 		httpstats.WithBurst(func(context.Context) error {
-			jobs, err := arrivals{seed: seed + bursts.Add(1), jobs: burstJobs}.schedule()
-			if err != nil {
-				return err
-			}
-			s.send(ctx, jobs, time.Now(), nil)
+			s.send(ctx, arrivals{seed: seed + bursts.Add(1), jobs: burstJobs}.all(), time.Now(), nil)
 			return context.Cause(ctx)
 		}))
 	if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"iter"
 	"math"
 	"runtime"
 	"sync"
@@ -100,32 +101,40 @@ func (s *service) request(ctx context.Context, j *job, arrived time.Time) (uint6
 	}
 }
 
-// result is what became of a job.
-type result struct {
-	value uint64
-	done  bool // completed, value is valid
+// digest is a checksum of results, and how many there are. It is the same for the same
+// jobs in whichever order they end, however they were routed, if all complete. Its zero
+// value is ready for use, by many goroutines.
+type digest struct{ sum, count atomic.Uint64 }
+
+// add takes in the result of a job, the n-th to arrive.
+func (d *digest) add(n, value uint64) {
+	d.sum.Add(mix64(mix64(n+1) ^ value))
+	d.count.Add(1)
 }
 
 // send lets the jobs arrive, each at its time after start, until ctx is done,
 // and returns once all that arrived have ended. It is an open loop: whatever
 // becomes of a job, the next comes as planned, and its latency counts from the
 // plan, so that a sender that runs late makes no figure look better. results,
-// unless nil, gets what became of each job.
-func (s *service) send(ctx context.Context, jobs []job, start time.Time, results []result) {
+// unless nil, gets those of the jobs that complete.
+func (s *service) send(ctx context.Context, jobs iter.Seq[job], start time.Time, results *digest) {
 	var requests sync.WaitGroup
 	defer requests.Wait()
-	for i := range jobs {
-		if !s.waitUntil(ctx, start.Add(jobs[i].at)) {
+	n := uint64(0)
+	for j := range jobs {
+		if !s.waitUntil(ctx, start.Add(j.at)) {
 			return
 		}
 		s.sent.Add(1)
+		number := n
+		n++
 		requests.Go(func() {
-			value, err := s.request(ctx, &jobs[i], start.Add(jobs[i].at))
+			value, err := s.request(ctx, &j, start.Add(j.at))
 			switch {
 			case err == nil:
 				s.completed.Add(1)
 				if results != nil {
-					results[i] = result{value, true}
+					results.add(number, value)
 				}
 			case errors.Is(err, helix.ErrNotRun):
 				s.notRun.Add(1)
@@ -156,18 +165,6 @@ func (s *service) waitUntil(ctx context.Context, at time.Time) bool {
 			}
 		}
 	}
-}
-
-// checksum digests the results in the order of the jobs, and counts them. It is
-// the same for the same jobs however they were routed, if all completed.
-func checksum(results []result) (sum uint64, count int) {
-	for i, r := range results {
-		if r.done {
-			sum = mix64(sum ^ mix64(uint64(i)) ^ r.value)
-			count++
-		}
-	}
-	return sum, count
 }
 
 // calibrationTime is how long each kernel is measured, three times.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,28 +32,24 @@ func testService(t *testing.T, policy helix.Policy) *service {
 }
 
 func TestResultsDoNotDependOnTheRoute(t *testing.T) {
-	jobs, err := arrivals{seed: 7, jobs: defaultJobs}.schedule()
-	require.NoError(t, err)
+	jobs := slices.Collect(arrivals{seed: 7, jobs: defaultJobs}.all())
 	for i := range jobs {
 		jobs[i].budget = 0 // all are to complete, however slow the machine
 	}
-	want := make([]result, len(jobs))
+	var want digest
 	for i := range jobs {
 		value, err := testService(t, nil).compute(context.Background(), &jobs[i])
 		require.NoError(t, err)
-		want[i] = result{value, true}
+		want.add(uint64(i), value)
 	}
-	wantSum, _ := checksum(want)
 
 	for _, strategy := range []string{helix.Inline, helix.Spawn, helix.CPUPool, helix.Batch} {
 		t.Run(strategy, func(t *testing.T) {
 			svc := testService(t, always(strategy))
-			results := make([]result, len(jobs))
-			svc.send(context.Background(), jobs, time.Now(), results)
-			require.Equal(t, want, results)
-			sum, count := checksum(results)
-			require.Equal(t, wantSum, sum)
-			require.Equal(t, len(jobs), count)
+			var results digest
+			svc.send(context.Background(), slices.Values(jobs), time.Now(), &results)
+			require.Equal(t, want.sum.Load(), results.sum.Load())
+			require.EqualValues(t, len(jobs), results.count.Load())
 			stats := svc.router.Stats()
 			require.Equal(t, uint64(len(jobs)), stats.Completed)
 			require.NoError(t, svc.check(stats))
@@ -66,17 +63,24 @@ func TestResultsDoNotDependOnTheRoute(t *testing.T) {
 }
 
 func TestChecksumTellsResultsApart(t *testing.T) {
-	base := []result{{1, true}, {2, true}, {0, false}}
-	sum, count := checksum(base)
-	require.Equal(t, 2, count)
-	for _, other := range [][]result{
-		{{2, true}, {1, true}, {0, false}}, // swapped
-		{{1, true}, {0, false}, {2, true}}, // of another job
-		{{1, true}, {2, true}, {0, true}},  // one more
-		{{1, true}, {2, false}, {0, false}},
+	sum := func(results map[uint64]uint64) uint64 {
+		var d digest
+		for n, value := range results {
+			d.add(n, value)
+		}
+		require.EqualValues(t, len(results), d.count.Load())
+		return d.sum.Load()
+	}
+	base := sum(map[uint64]uint64{0: 1, 1: 2})
+	require.Equal(t, base, sum(map[uint64]uint64{1: 2, 0: 1}), "in whichever order they end")
+	for _, other := range []map[uint64]uint64{
+		{0: 2, 1: 1}, // swapped
+		{0: 1, 2: 2}, // of another job
+		{0: 1, 1: 2, 2: 2},
+		{0: 1},
+		{},
 	} {
-		got, _ := checksum(other)
-		require.NotEqual(t, sum, got)
+		require.NotEqual(t, base, sum(other))
 	}
 }
 
@@ -86,12 +90,11 @@ func TestAllStrategiesAtAModerateRate(t *testing.T) {
 	defer router.Close()
 	svc, err := newService(router, 7)
 	require.NoError(t, err)
-	jobs, err := arrivals{seed: 7, jobs: 300, rate: 2_000}.schedule()
-	require.NoError(t, err)
+	jobs := slices.Collect(arrivals{seed: 7, jobs: 300, rate: 2_000}.all())
 	for i := range jobs {
 		jobs[i].budget = 0
 	}
-	svc.send(context.Background(), jobs, time.Now(), nil)
+	svc.send(context.Background(), slices.Values(jobs), time.Now(), nil)
 	routed := map[string]uint64{}
 	for _, r := range router.Stats().RoutedByStrategy {
 		routed[r.Strategy] = r.Count
@@ -109,7 +112,7 @@ func TestSendStopsWithItsContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		start := time.Now()
-		svc.send(ctx, jobs, start, nil)
+		svc.send(ctx, slices.Values(jobs), start, nil)
 		require.Equal(t, time.Minute, time.Since(start))
 		require.Equal(t, uint64(2), svc.completed.Load())
 		require.NoError(t, svc.check(svc.router.Stats()))
@@ -119,14 +122,14 @@ func TestSendStopsWithItsContext(t *testing.T) {
 func TestLatencyCountsFromTheSchedule(t *testing.T) {
 	svc := testService(t, always(helix.Inline))
 	// One arrival that is sent a second late.
-	svc.send(context.Background(), []job{{size: 1}}, time.Now().Add(-time.Second), nil)
+	svc.send(context.Background(), slices.Values([]job{{size: 1}}), time.Now().Add(-time.Second), nil)
 	latency := svc.router.Latency(helix.Inline)
 	require.GreaterOrEqual(t, latency.Mean(), 900*time.Millisecond)
 }
 
 func TestCheckFindsWhatDoesNotAddUp(t *testing.T) {
 	svc := testService(t, always(helix.Inline))
-	svc.send(context.Background(), []job{{size: 1}, {size: 2}}, time.Now(), nil)
+	svc.send(context.Background(), slices.Values([]job{{size: 1}, {size: 2}}), time.Now(), nil)
 	stats := svc.router.Stats()
 	require.NoError(t, svc.check(stats))
 

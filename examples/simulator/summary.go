@@ -9,14 +9,14 @@ import (
 )
 
 // printProgress writes one line about a run that goes on.
-func printProgress(w io.Writer, elapsed time.Duration, planned int, s helix.Stats) {
-	fmt.Fprintf(w, "%7.1fs  %d of %d jobs: %d completed, %d dropped, %d failed, %d withdrawn, %d in flight; %d of %d slots busy, %d queued\n",
+func printProgress(w io.Writer, elapsed time.Duration, planned string, s helix.Stats) {
+	fmt.Fprintf(w, "%7.1fs  %d of %s jobs: %d completed, %d dropped, %d failed, %d withdrawn, %d in flight; %d of %d slots busy, %d queued\n",
 		elapsed.Seconds(), s.Submitted, planned, s.Completed, s.Dropped, s.Failed, s.Withdrawn, s.InFlight,
 		s.Pressure.CPUBusy, s.Pressure.Slots, s.Pressure.Queued)
 }
 
 // printSummary writes what became of all jobs.
-func printSummary(w io.Writer, took time.Duration, s helix.Stats, sum uint64, results int) {
+func printSummary(w io.Writer, took time.Duration, s helix.Stats, sum, results uint64) {
 	fmt.Fprintf(w, "\nSummary after %v\n", took.Round(100*time.Microsecond))
 	for _, c := range []struct {
 		word  string

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"iter"
+	"math"
 	"math/rand/v2"
 	"time"
 )
@@ -21,8 +23,7 @@ func (k kernel) String() string {
 	return [kernels]string{"hash_mix", "prime_count", "monte_carlo_risk"}[k]
 }
 
-// job is one arrival: what to compute, when, and how soon it must be done. A
-// run may have millions.
+// job is one arrival: what to compute, when, and how soon it must be done.
 type job struct {
 	at     time.Duration // scheduled arrival, from the start of the run
 	budget time.Duration // from at; 0 = none
@@ -31,8 +32,7 @@ type job struct {
 	kernel kernel
 }
 
-// maxJobs bounds a run, because all of it is made before it starts: 32 bytes a
-// job.
+// maxJobs bounds what is kept in memory, 32 bytes a job: the requests of a trace.
 const maxJobs = 4_000_000
 
 // steps is the job's work if it runs alone, in steps of its kernel: what the
@@ -69,6 +69,7 @@ const (
 	burstRate = 8   // likewise
 	burstLen  = 0.2 // seconds
 	quietLen  = 1 - burstLen
+	burstMean = quietLen*quietRate + burstLen*burstRate // times the rate asked for, all in all
 )
 
 // arrivals is how jobs are spread over time: rate a second, by a Poisson
@@ -77,53 +78,69 @@ type arrivals struct {
 	seed     uint64
 	rate     float64       // jobs a second; with bursts, what they are multiples of
 	bursts   bool          // see quietRate
-	jobs     int           // stop after that many; 0 = maxJobs
+	jobs     int           // stop after that many; 0 = none
 	duration time.Duration // stop after that time; 0 = none
 }
 
-// schedule makes the whole run. The same arrivals give the same jobs always,
-// and another rate changes nothing but the pace: the jobs stay what they are
-// and so do the gaps between them, in units of their mean.
-func (a arrivals) schedule() ([]job, error) {
-	most := a.jobs
-	if most == 0 {
-		most = maxJobs
-		if a.rate*a.duration.Seconds() > 2*maxJobs { // no need to make them to know
-			return nil, errTooMany
-		}
+// validate reports arrivals that do not end within maxSpan.
+func (a arrivals) validate() error {
+	if a.duration == 0 && a.rate > 0 && a.expected() > a.perSecond()*maxSpan.Seconds() {
+		return fmt.Errorf("the run would last longer than %v", maxSpan)
 	}
-	// Two streams, so that what arrives does not depend on when.
-	what := rand.New(rand.NewPCG(a.seed, 1))
-	when := rand.New(rand.NewPCG(a.seed, 2))
-	var jobs []job
-	due := 0.0 // expected number of arrivals so far, were the rate steady
-	for len(jobs) < most {
-		at := time.Duration(0)
-		if a.rate > 0 {
-			due += when.ExpFloat64()
-			seconds := due / a.rate
-			if a.bursts {
-				seconds = burstTime(seconds)
-			}
-			if a.duration > 0 && seconds > a.duration.Seconds() {
-				return jobs, nil
-			}
-			if seconds > maxSpan.Seconds() {
-				return nil, fmt.Errorf("the run would last longer than %v", maxSpan)
-			}
-			at = time.Duration(seconds * float64(time.Second))
-		}
-		j := draw(what)
-		j.at = at
-		jobs = append(jobs, j)
-	}
-	if a.jobs == 0 {
-		return nil, errTooMany
-	}
-	return jobs, nil
+	return nil
 }
 
-var errTooMany = fmt.Errorf("the run would have more than %d jobs", maxJobs)
+// perSecond is the mean rate, bursts and all.
+func (a arrivals) perSecond() float64 {
+	if a.bursts {
+		return a.rate * burstMean
+	}
+	return a.rate
+}
+
+// expected is how many jobs there will be, on average.
+func (a arrivals) expected() float64 {
+	n := math.Inf(1)
+	if a.jobs > 0 {
+		n = float64(a.jobs)
+	}
+	if a.duration > 0 {
+		n = min(n, a.perSecond()*a.duration.Seconds())
+	}
+	return n
+}
+
+// all makes the jobs one after the other, as they are asked for, so that a run may last
+// for hours. The same arrivals give the same jobs always, and another rate changes
+// nothing but the pace: the jobs stay what they are and so do the gaps between them, in
+// units of their mean.
+func (a arrivals) all() iter.Seq[job] {
+	return func(yield func(job) bool) {
+		// Two streams, so that what arrives does not depend on when.
+		what := rand.New(rand.NewPCG(a.seed, 1))
+		when := rand.New(rand.NewPCG(a.seed, 2))
+		due := 0.0 // expected number of arrivals so far, were the rate steady
+		for n := 0; a.jobs == 0 || n < a.jobs; n++ {
+			at := time.Duration(0)
+			if a.rate > 0 {
+				due += when.ExpFloat64()
+				seconds := due / a.rate
+				if a.bursts {
+					seconds = burstTime(seconds)
+				}
+				if seconds > maxSpan.Seconds() || a.duration > 0 && seconds > a.duration.Seconds() {
+					return
+				}
+				at = time.Duration(seconds * float64(time.Second))
+			}
+			j := draw(what)
+			j.at = at
+			if !yield(j) {
+				return
+			}
+		}
+	}
+}
 
 // maxSpan is the longest that a run may take.
 const maxSpan = 30 * 24 * time.Hour
@@ -131,9 +148,8 @@ const maxSpan = 30 * 24 * time.Hour
 // burstTime says when as much has arrived, with bursts, as has without them
 // after that many seconds.
 func burstTime(steady float64) float64 {
-	const perSecond = quietLen*quietRate + burstLen*burstRate
-	whole := float64(int64(steady / perSecond))
-	rest := steady - whole*perSecond
+	whole := float64(int64(steady / burstMean))
+	rest := steady - whole*burstMean
 	if rest < quietLen*quietRate {
 		return whole + rest/quietRate
 	}
@@ -156,13 +172,4 @@ func draw(rng *rand.Rand) job {
 		budget: time.Duration(between(c.budgetMs)) * time.Millisecond,
 		seed:   rng.Uint64(),
 	}
-}
-
-// work is the CPU time of jobs if each runs alone, given the seconds that a
-// step of each kernel takes.
-func work(jobs []job, perStep [kernels]float64) (seconds float64) {
-	for i := range jobs {
-		seconds += jobs[i].steps() * perStep[jobs[i].kernel]
-	}
-	return seconds
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"hash/fnv"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -17,15 +18,12 @@ func TestSameSeedSameJobs(t *testing.T) {
 		"bursts":  {seed: 7, rate: 1_000, bursts: true, duration: 2 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			first, err := a.schedule()
-			require.NoError(t, err)
-			again, err := a.schedule()
-			require.NoError(t, err)
+			first := slices.Collect(a.all())
+			again := slices.Collect(a.all())
 			require.Equal(t, first, again)
 
 			a.seed++
-			other, err := a.schedule()
-			require.NoError(t, err)
+			other := slices.Collect(a.all())
 			require.NotEqual(t, first[0].seed, other[0].seed)
 			if a.rate > 0 {
 				require.NotEqual(t, first[0].at, other[0].at)
@@ -37,8 +35,7 @@ func TestSameSeedSameJobs(t *testing.T) {
 // TestDemonstrationStaysTheSame fails when a change makes other jobs of the
 // same seed: figures published for a seed could then not be repeated.
 func TestDemonstrationStaysTheSame(t *testing.T) {
-	jobs, err := arrivals{seed: 7, jobs: defaultJobs}.schedule()
-	require.NoError(t, err)
+	jobs := slices.Collect(arrivals{seed: 7, jobs: defaultJobs}.all())
 	digest := fnv.New64a()
 	for _, j := range jobs {
 		require.NoError(t, binary.Write(digest, binary.LittleEndian,
@@ -48,12 +45,9 @@ func TestDemonstrationStaysTheSame(t *testing.T) {
 }
 
 func TestTheRateChangesOnlyThePace(t *testing.T) {
-	slow, err := arrivals{seed: 3, jobs: 1_000, rate: 100}.schedule()
-	require.NoError(t, err)
-	fast, err := arrivals{seed: 3, jobs: 1_000, rate: 200}.schedule()
-	require.NoError(t, err)
-	once, err := arrivals{seed: 3, jobs: 1_000}.schedule()
-	require.NoError(t, err)
+	slow := slices.Collect(arrivals{seed: 3, jobs: 1_000, rate: 100}.all())
+	fast := slices.Collect(arrivals{seed: 3, jobs: 1_000, rate: 200}.all())
+	once := slices.Collect(arrivals{seed: 3, jobs: 1_000}.all())
 	for i := range slow {
 		require.InDelta(t, slow[i].at, 2*fast[i].at, 4) // ns, rounded twice
 		slow[i].at, fast[i].at = 0, 0
@@ -63,8 +57,7 @@ func TestTheRateChangesOnlyThePace(t *testing.T) {
 }
 
 func TestArrivalsArePoisson(t *testing.T) {
-	jobs, err := arrivals{seed: 1, jobs: 20_000, rate: 1_000}.schedule()
-	require.NoError(t, err)
+	jobs := slices.Collect(arrivals{seed: 1, jobs: 20_000, rate: 1_000}.all())
 	sum, squares, last := 0.0, 0.0, time.Duration(0)
 	for _, j := range jobs {
 		require.GreaterOrEqual(t, j.at, last)
@@ -78,8 +71,7 @@ func TestArrivalsArePoisson(t *testing.T) {
 }
 
 func TestBursts(t *testing.T) {
-	jobs, err := arrivals{seed: 1, rate: 10_000, bursts: true, duration: 4 * time.Second}.schedule()
-	require.NoError(t, err)
+	jobs := slices.Collect(arrivals{seed: 1, rate: 10_000, bursts: true, duration: 4 * time.Second}.all())
 	quiet, burst := 0, 0
 	for _, j := range jobs {
 		if j.at%time.Second < 800*time.Millisecond {
@@ -93,17 +85,15 @@ func TestBursts(t *testing.T) {
 }
 
 func TestScheduleLimits(t *testing.T) {
-	jobs, err := arrivals{seed: 1, rate: 1_000, duration: time.Second}.schedule()
-	require.NoError(t, err)
+	jobs := slices.Collect(arrivals{seed: 1, rate: 1_000, duration: time.Second}.all())
 	require.InDelta(t, 1_000, len(jobs), 150)
 	require.LessOrEqual(t, jobs[len(jobs)-1].at, time.Second)
 
-	jobs, err = arrivals{seed: 1, rate: 1_000, duration: time.Second, jobs: 10}.schedule()
-	require.NoError(t, err)
+	jobs = slices.Collect(arrivals{seed: 1, rate: 1_000, duration: time.Second, jobs: 10}.all())
 	require.Len(t, jobs, 10)
 
-	_, err = arrivals{seed: 1, rate: 1e-6, jobs: 100}.schedule()
-	require.ErrorContains(t, err, "longer than")
+	require.ErrorContains(t, arrivals{seed: 1, rate: 1e-6, jobs: 100}.validate(), "longer than")
+	require.NoError(t, arrivals{seed: 1, rate: 1e-6, jobs: 100, duration: time.Hour}.validate())
 }
 
 func TestMix(t *testing.T) {
@@ -113,8 +103,7 @@ func TestMix(t *testing.T) {
 	}
 	require.Equal(t, 100, share)
 
-	jobs, err := arrivals{seed: 7, jobs: 10_000}.schedule()
-	require.NoError(t, err)
+	jobs := slices.Collect(arrivals{seed: 7, jobs: 10_000}.all())
 	byKernel := [kernels]int{}
 	tiny := 0
 	for _, j := range jobs {
@@ -133,5 +122,27 @@ func TestMix(t *testing.T) {
 	// The demonstration is to fit two cores easily: at 2 ns a step, slower than
 	// any machine of the last ten years, 200 jobs are below 25 ms of CPU.
 	steps := [kernels]float64{2e-9, 2e-9, 2e-9}
-	require.Less(t, work(jobs, steps)/float64(len(jobs))*defaultJobs, 25e-3)
+	p := plan{perStep: steps}
+	p.measure(slices.Values(jobs))
+	require.Less(t, p.cpu/float64(p.count)*defaultJobs, 25e-3)
+}
+
+// TestLongRunsAreMadeAsTheyArrive plans days of jobs, billions, and takes a few.
+func TestLongRunsAreMadeAsTheyArrive(t *testing.T) {
+	a := arrivals{seed: 7, rate: 50_000, duration: 100 * time.Hour}
+	require.NoError(t, a.validate())
+	first := slices.Collect(arrivals{seed: 7, rate: 50_000, jobs: 1_000}.all())
+	n := 0
+	for j := range a.all() {
+		require.Equal(t, first[n], j)
+		if n++; n == len(first) {
+			break
+		}
+	}
+	require.Equal(t, 1_000, n)
+	require.InEpsilon(t, 1.8e10, a.expected(), 1e-9)
+	a.bursts = true
+	require.InEpsilon(t, 1.8e10*2.08, a.expected(), 1e-9)
+	a.jobs = 5
+	require.EqualValues(t, 5, a.expected())
 }
