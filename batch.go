@@ -104,6 +104,15 @@ func (b *batcher) limits(cfg *RouterConfig) (size int, delay int64) {
 
 // offer puts the ticket into the forming batch or starts one with it.
 func (b *batcher) offer(t *Ticket) error {
+	err := b.tryOffer(t)
+	for err == errQueueFull && b.pool.displace(t) {
+		err = b.tryOffer(t)
+	}
+	return err
+}
+
+// tryOffer is offer that makes no room in a full queue.
+func (b *batcher) tryOffer(t *Ticket) error {
 	size, _ := b.limits(t.cfg)
 	due := b.due(t)
 
@@ -126,7 +135,7 @@ func (b *batcher) offer(t *Ticket) error {
 			f.held, f.ripe = true, ripe
 			f.place.held, f.place.due, f.urgent = true, ripe, due
 		}
-		err = b.pool.enqueue(&f.place, f, t)
+		err = b.pool.tryEnqueue(&f.place, f, t)
 	}
 	if err == nil {
 		b.grew(f, size)

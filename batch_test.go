@@ -410,3 +410,38 @@ func TestBatchesWhoseMembersComeAndGo(t *testing.T) {
 	require.Zero(t, s.Pressure.Queued)
 	require.EqualValues(t, 32*150, s.Submitted)
 }
+
+// A full queue may hold the very batch that the newcomer would join.
+func TestAMemberMakesRoomInItsOwnBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter(t, helix.RouterConfig{Policy: anyStrategy{}, CPUParallelism: 1, CPUQueueCap: 2})
+		pool, batch := float64(2), float64(3) // as anyStrategy has them
+		task := register(t, r, doKind("do"))
+		var s sleepers
+		s.submit(t, r, "long", helix.Job{Cost: pool}, time.Second)
+		errs := make([]error, 4)
+		var callers sync.WaitGroup
+		for i := range errs {
+			priority := helix.Low
+			if i >= 2 {
+				priority = helix.High
+			}
+			callers.Go(func() {
+				_, errs[i] = task.SubmitWith(t.Context(), func(context.Context) (int, error) { return 0, nil },
+					helix.Hints{Cost: batch, Priority: priority})
+			})
+			synctest.Wait()
+			require.LessOrEqual(t, r.Stats().Pressure.Queued, 2)
+		}
+		callers.Wait()
+		s.wg.Wait()
+		for i, err := range errs {
+			if i < 2 {
+				require.ErrorIs(t, err, helix.ErrDropped, "the place was taken by a High")
+			} else {
+				require.NoError(t, err)
+			}
+		}
+		requireIdle(t, r)
+	})
+}

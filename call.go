@@ -49,9 +49,9 @@ func (f *batch) lead(leader *Ticket) {
 		b.pool.release(work, f.place.long)
 		router.nudge()
 	case leads:
-		f.run(started, live, work)
+		leader.kind.runBatch(f, started, live, work)
 	default: // the leader has given up, and goes at once
-		live[0].launch(func(*Ticket) { f.run(started, live, work) })
+		live[0].launch(func(t *Ticket) { t.kind.runBatch(f, started, live, work) })
 	}
 }
 
@@ -162,9 +162,10 @@ func (b *batcher) note(started int64, members []*Ticket, size int) {
 	}
 }
 
-// run calls the batch function in the slot it has, of which that much work is
-// to be taken off, and ends all members.
-func (f *batch) run(started int64, members []*Ticket, work poolLoad) {
+// runBatch calls the batch function in the slot that f has, of which that much work is
+// to be taken off, and ends all members. It is a method of their kind for the sake of
+// Router.insideJob.
+func (k *kind) runBatch(f *batch, started int64, members []*Ticket, work poolLoad) {
 	b, router := f.batcher, members[0].router()
 	b.latest.Store(int64(len(members)))
 	b.running.Add(int64(len(members)))
@@ -213,14 +214,7 @@ func (f *batch) run(started int64, members []*Ticket, work poolLoad) {
 			}
 		}
 		f.learn(members, time.Duration(ended-started-s.away.Load()))
-		hooked := members[0].cfg.Hooks.Done != nil // as all are: New fixed it
-		for _, t := range members {
-			if t.home || t.job.async || t.watch != nil || hooked {
-				t.settleMember()
-			} else {
-				t.told = stepSettle
-			}
-		}
+		settleMembers(members)
 	}()
 	if members[0].cfg.Hooks.Start != nil {
 		for _, t := range members {
@@ -229,6 +223,24 @@ func (f *batch) run(started int64, members []*Ticket, work poolLoad) {
 	}
 	err = b.call(s, members)
 	how = fateReturned
+	runtime.KeepAlive(k) // so that the text of the stack shows it
+}
+
+// settleMembers settles those members of a call that do not settle themselves.
+func settleMembers(members []*Ticket) {
+	settled := 0
+	defer func() {
+		if settled < len(members) { // Hooks.Done called runtime.Goexit
+			settleMembers(members[settled+1:])
+		}
+	}()
+	for ; settled < len(members); settled++ {
+		if t := members[settled]; t.home || t.job.async || t.watch != nil || t.cfg.Hooks.Done != nil {
+			t.settleMember()
+		} else {
+			t.told = stepSettle
+		}
+	}
 }
 
 // predicted is how many ns a call for those members takes.

@@ -71,6 +71,7 @@ func (c *chaos) step(rng *rand.Rand) {
 	if rng.IntN(3) == 0 {
 		hints.Budget = time.Duration(1 + rng.IntN(int(time.Millisecond)))
 	}
+	hints.Priority = helix.Priority(rng.IntN(3) - 1)
 	if rng.IntN(4) == 0 {
 		go cancel() // at any moment
 	}
@@ -85,7 +86,7 @@ func (c *chaos) step(rng *rand.Rand) {
 	switch rng.IntN(4) {
 	case 0:
 		var f *helix.Future[helix.Result]
-		f, err = c.router.Go(ctx, helix.Job{Cost: hints.Cost, Budget: hints.Budget, Run: func(ctx context.Context) (any, error) { return work(ctx) }})
+		f, err = c.router.Go(ctx, helix.Job{Cost: hints.Cost, Budget: hints.Budget, Priority: hints.Priority, Run: func(ctx context.Context) (any, error) { return work(ctx) }})
 		if err == nil {
 			if rng.IntN(3) == 0 {
 				go f.Cancel()
@@ -94,7 +95,7 @@ func (c *chaos) step(rng *rand.Rand) {
 			_, err = f.Wait(context.Background())
 		}
 	case 1:
-		_, err = c.router.Submit(ctx, helix.Job{Cost: hints.Cost, Budget: hints.Budget, Run: func(ctx context.Context) (any, error) { return work(ctx) }})
+		_, err = c.router.Submit(ctx, helix.Job{Cost: hints.Cost, Budget: hints.Budget, Priority: hints.Priority, Run: func(ctx context.Context) (any, error) { return work(ctx) }})
 	default:
 		_, err = c.task.SubmitWith(ctx, work, hints)
 	}

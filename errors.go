@@ -19,6 +19,10 @@ var ErrDropped = fmt.Errorf("%w: dropped", ErrNotRun)
 // matches ErrNotRun.
 var ErrClosed = fmt.Errorf("%w: router is closed", ErrNotRun)
 
+// ErrInsideJob is returned by [Router.Close], [Router.Shutdown] and [Router.Drain] when a
+// job of the same router calls them: they would wait for it. Nothing has changed then.
+var ErrInsideJob = errors.New("helix: called from inside a job of the same router, for which it would wait")
+
 // ErrGoexit is returned by [Future.Wait] for a job that called
 // runtime.Goexit. Submit does not return it: there the exit carries on in the
 // submitting goroutine, whichever strategy ran the job.
@@ -45,6 +49,8 @@ type DropError struct {
 	Admission *Decision
 	Waited    time.Duration // since then
 
+	closed bool // because the router closed: matches ErrClosed too
+
 	// What must be alike, and how new, for another refusal to share it.
 	shared   atomic.Int64 // refusals that do
 	at       int64
@@ -66,8 +72,11 @@ func (e *DropError) Error() string {
 	return text
 }
 
-// Is matches ErrDropped and ErrNotRun.
-func (e *DropError) Is(target error) bool { return target == ErrDropped || target == ErrNotRun }
+// Is matches ErrDropped and ErrNotRun, and ErrClosed if the job was refused while the
+// router closed.
+func (e *DropError) Is(target error) bool {
+	return target == ErrDropped || target == ErrNotRun || target == ErrClosed && e.closed
+}
 
 // withdrawnError is returned for a job whose ctx ended before it started.
 type withdrawnError struct{ err, cause error } // ctx.Err() and context.Cause(ctx)
@@ -78,7 +87,9 @@ func (e *withdrawnError) Unwrap() []error { return []error{ErrNotRun, e.err, e.c
 
 // PanicError carries a panic of user code from the goroutine that ran it to
 // the one that submitted it: Submit and [Future.Wait] panic with a
-// *PanicError; when a batch function panics, every member's does.
+// *PanicError; when a batch function panics, every member's does. A panic that passes
+// through several jobs is wrapped once, where it began. One with net/http's
+// ErrAbortHandler, wrapped or not, is raised as that, unwrapped, and never logged.
 type PanicError struct {
 	Value any    // what was passed to panic
 	Stack []byte // of the goroutine that panicked, as debug.Stack formats it
@@ -93,6 +104,30 @@ func (e *PanicError) Error() string {
 func (e *PanicError) Unwrap() error {
 	err, _ := e.Value.(error)
 	return err
+}
+
+// abortText is that of net/http's ErrAbortHandler, which this package does not import.
+const abortText = "net/http: abort Handler"
+
+// abort is net/http's ErrAbortHandler if the panic was with it, wrapped or not. Handlers
+// panic with it to end a request without a word; a server knows it only as itself.
+func (e *PanicError) abort() error {
+	err, _ := e.Value.(error)
+	for ; err != nil; err = errors.Unwrap(err) {
+		if err.Error() == abortText {
+			return err
+		}
+	}
+	return nil
+}
+
+// raise carries on the panic of a job, of which err is the *PanicError.
+func raise(err error) {
+	p := err.(*PanicError)
+	if abort := p.abort(); abort != nil {
+		panic(abort)
+	}
+	panic(p)
 }
 
 // ItemErrors is returned by a batch function to fail single items: element i,

@@ -116,10 +116,15 @@ func (p *pool) mayDisplace(k *kind, priority Priority, queueCap int) bool {
 	return fairPlaces*k.queued.Load() < int64(queueCap)
 }
 
-// displace ends a job in the full queue whose place t may have. First go lower priorities,
+// displace ends a job in the full queue whose place t may have, and reports whether there
+// was one; others may take the place before t does. It must be called with no lock held, a
+// batcher's neither, as it may take a member out of any batch. First go lower priorities,
 // then, of the kind that has most in the queue, jobs without a budget; and of those alike
 // what is due last.
 func (p *pool) displace(t *Ticket) bool {
+	if p.queued.Load() < int64(t.cfg.CPUQueueCap) {
+		return true
+	}
 	if !p.mayDisplace(t.kind, t.job.priority, t.cfg.CPUQueueCap) {
 		return false
 	}

@@ -16,11 +16,26 @@ func (r *Router) Accounts() map[string]int64 {
 		"jobs in forming batches":   0,
 		"jobs in running batches":   0,
 		"kinds with a batch formed": 0,
+		"jobs queued, by kind":      0,
+		"trials":                    0,
+		"low jobs queued":           p.waiting.low.Load(),
+		"high jobs queued":          p.waiting.high.Load(),
+		"work queued by urgency":    p.waiting.all(),
+		"runs noted":                0,
+		"waiters with a budget":     0,
+	}
+	for i := range p.runs.until {
+		if p.runs.until[i].Load() != 0 {
+			accounts["runs noted"]++
+		}
 	}
 	p.mu.Lock()
+	accounts["waiters with a budget"] += int64(p.expiry.waiters)
 	p.queue.all(func(*waiter) { accounts["places in the queue"]++ })
 	p.mu.Unlock()
 	for _, k := range *r.kinds.Load() {
+		accounts["jobs queued, by kind"] += k.queued.Load()
+		accounts["trials"] += k.trials.Load()
 		for i := range k.cells {
 			accounts["work charged, ns"] += k.cells[i].admitted.Load()
 			accounts["goroutines of the router"] += k.cells[i].goroutines.Load()

@@ -63,7 +63,7 @@ func (f *Future[T]) Wait(ctx context.Context) (T, error) {
 	}
 	t := f.of.self()
 	if t.fate == fatePanicked {
-		panic(t.err)
+		raise(t.err)
 	}
 	return f.of.result(), t.err
 }
@@ -83,7 +83,7 @@ func (f *Future[T]) Cancel() {
 func (f fate) pass(err error) {
 	switch f {
 	case fatePanicked:
-		panic(err)
+		raise(err)
 	case fateExited:
 		runtime.Goexit()
 	}

@@ -77,6 +77,14 @@ func (q *queueing) Close(context.Context) error {
 	return nil
 }
 
+// offering is a strategy of which only Offer matters.
+type offering struct{ offer func(*helix.Ticket) error }
+
+func (offering) Name() string                  { return "offering" }
+func (o offering) Offer(t *helix.Ticket) error { return o.offer(t) }
+func (offering) Load() helix.Load              { return helix.Load{} }
+func (offering) Close(context.Context) error   { return nil }
+
 // do is the item of the kind that tests register: the item is the work.
 type do func(context.Context) (int, error)
 
@@ -126,6 +134,13 @@ func requireIdle(t testing.TB, r *helix.Router) {
 	require.Zero(t, s.Pressure.Queued, "queued")
 	require.Zero(t, s.Pressure.Spawned, "spawned")
 	require.Zero(t, s.Pressure.WorkMs, "work left")
+	decided := uint64(0)
+	for _, c := range s.RoutedByStrategy {
+		decided += c.Count
+	}
+	// The rest were withdrawn before a decision.
+	require.LessOrEqual(t, decided, s.Submitted)
+	require.GreaterOrEqual(t, decided, s.Submitted-s.Withdrawn, "each job decided on is routed once")
 	for account, sum := range r.Accounts() {
 		require.Zero(t, sum, account)
 	}

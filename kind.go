@@ -42,11 +42,14 @@ const (
 
 // cell is one shard of a kind's counters: a ticket writes to one shard only,
 // so that cores rarely share a cache line. Each event of a job's life is one
-// addition to one word and every figure of Stats is a sum of such words, so
-// that no two figures can disagree.
+// addition to one word, none is ever taken back, and every figure of Stats is a sum of
+// such words. Submissions are counted apart from what becomes of them: if a job were lost
+// or counted twice, an idle router would show it in flight.
 type cell struct {
-	routed    [maxLanes]atomic.Uint64   // admitted, by strategy
-	late      [maxReasons]atomic.Uint64 // dropped after admission
+	submitted atomic.Uint64             // jobs that the decision admitted
+	routed    [maxLanes]atomic.Uint64   // accepted, by strategy
+	bounced   [maxReasons]atomic.Uint64 // dropped because the strategy did not take it
+	late      [maxReasons]atomic.Uint64 // dropped after that
 	ended     [2][3]atomic.Uint64       // ran: completed, failed x no budget, kept, not kept
 	broken    atomic.Uint64             // late ones that had a budget
 	withdrawn atomic.Uint64             // after admission
@@ -64,10 +67,11 @@ type cell struct {
 
 // turnedAway is one shard of the counters of jobs that never had a ticket.
 type turnedAway struct {
-	refused  [maxReasons]atomic.Uint64 // dropped by the decision
-	unrouted atomic.Uint64             // ctx was done at Submit: submitted and withdrawn
-	shed     atomic.Int64              // predicted CPU ns of those that were refused
-	_        [48]byte                  // two pairs of lines
+	submitted atomic.Uint64
+	refused   [maxReasons]atomic.Uint64 // dropped by the decision
+	unrouted  atomic.Uint64             // ctx was done at Submit: submitted and withdrawn
+	shed      atomic.Int64              // predicted CPU ns of those that were refused
+	_         [40]byte                  // two pairs of lines
 }
 
 // The submitter's goroutine chooses a shard of turnedAway, not its P: so there are more of
@@ -123,22 +127,33 @@ func (k *kind) offered() (offered, worked int64) {
 type counts struct {
 	routed  [maxLanes]uint64
 	dropped [maxReasons]uint64
-	refused uint64 // by the decision; the rest of dropped were admitted first
+	refused uint64 // by the decision or the strategy; the rest of dropped were accepted first
+	away    uint64 // ended without a ticket
 
-	completed, failed, withdrawn, unrouted, promised, kept, late uint64
-	goroutines                                                   int64
+	submitted, admitted                          uint64
+	completed, failed, withdrawn, promised, kept uint64
+	goroutines                                   int64
 }
 
-// inFlight is the number of jobs admitted and not ended.
+// inFlight is the number of jobs submitted and not ended.
 func (n *counts) inFlight() uint64 {
-	sum := uint64(0)
-	for _, routed := range n.routed {
-		sum += routed
-	}
-	return sum - n.completed - n.failed - (n.withdrawn - n.unrouted) - n.late
+	return n.submitted - n.ended()
 }
 
-// count sums up the cells. What ends a job is read before what admits it: a
+// running is the number of jobs admitted and not ended.
+func (n *counts) running() uint64 {
+	return n.admitted - (n.ended() - n.away)
+}
+
+func (n *counts) ended() uint64 {
+	sum := n.completed + n.failed + n.withdrawn
+	for _, dropped := range n.dropped {
+		sum += dropped
+	}
+	return sum
+}
+
+// count sums up the cells. What ends a job is read before what submits it: a
 // job that ends meanwhile shows as in flight, and none can end before it began.
 func (k *kind) count() counts {
 	var n counts
@@ -153,28 +168,34 @@ func (k *kind) count() counts {
 		n.withdrawn += c.withdrawn.Load()
 		n.promised += c.broken.Load()
 		for r := range c.late {
-			late := c.late[r].Load()
-			n.late += late
-			n.dropped[r] += late
+			bounced := c.bounced[r].Load()
+			n.refused += bounced
+			n.dropped[r] += bounced + c.late[r].Load()
+		}
+	}
+	for i := range k.away {
+		a := &k.away[i]
+		unrouted := a.unrouted.Load()
+		n.away += unrouted
+		n.withdrawn += unrouted
+		for r := range a.refused {
+			refused := a.refused[r].Load()
+			n.away += refused
+			n.refused += refused
+			n.dropped[r] += refused
 		}
 	}
 	for i := range k.cells {
 		c := &k.cells[i]
+		n.admitted += c.submitted.Load()
 		for s := range c.routed {
 			n.routed[s] += c.routed[s].Load()
 		}
 		n.goroutines += c.goroutines.Load()
 	}
+	n.submitted = n.admitted
 	for i := range k.away {
-		a := &k.away[i]
-		unrouted := a.unrouted.Load()
-		n.unrouted += unrouted
-		n.withdrawn += unrouted
-		for r := range a.refused {
-			refused := a.refused[r].Load()
-			n.refused += refused
-			n.dropped[r] += refused
-		}
+		n.submitted += k.away[i].submitted.Load()
 	}
 	return n
 }

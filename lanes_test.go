@@ -54,11 +54,19 @@ var doors = []door{
 
 // eachLane runs a test for every strategy and every door, in a bubble.
 func eachLane(t *testing.T, test func(t *testing.T, f *fixture, d door)) {
+	t.Helper()
+	eachLaneOf(t, helix.RouterConfig{}, test)
+}
+
+// eachLaneOf is eachLane for routers that are configured like that.
+func eachLaneOf(t *testing.T, cfg helix.RouterConfig, test func(t *testing.T, f *fixture, d door)) {
+	t.Helper()
 	for _, strategy := range []string{helix.Inline, helix.Spawn, helix.CPUPool, helix.Batch, "queueing"} {
 		for _, d := range doors {
 			t.Run(strategy+"/"+d.name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					cfg := helix.RouterConfig{Policy: always(strategy), CPUParallelism: 2}
+					cfg := cfg
+					cfg.Policy, cfg.CPUParallelism = always(strategy), 2
 					if strategy == "queueing" {
 						cfg.Strategies = []helix.Strategy{newQueueing()}
 					}

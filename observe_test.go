@@ -312,3 +312,24 @@ func TestDemandFadesToNothing(t *testing.T) {
 		require.Zero(t, s.Kinds[0].TurnMs)
 	})
 }
+
+// What a scraper takes for a counter never falls, also when a strategy does not take what
+// it was offered.
+func TestRoutedNeverFalls(t *testing.T) {
+	var r *helix.Router
+	before := uint64(0)
+	full := offering{func(*helix.Ticket) error {
+		before = routed(r.Stats(), "offering")
+		return errors.New("full")
+	}}
+	r = newRouter(t, helix.RouterConfig{Policy: always("offering"), Strategies: []helix.Strategy{full}})
+	for n := range uint64(3) {
+		_, err := r.Submit(t.Context(), helix.Job{Budget: time.Hour, Run: nothing})
+		require.ErrorIs(t, err, helix.ErrDropped)
+		s := r.Stats()
+		require.Equal(t, before, routed(s, "offering"))
+		require.Equal(t, n+1, routed(s, helix.Drop))
+		require.Equal(t, n+1, s.Dropped)
+		require.Zero(t, s.Promised, "it was never admitted")
+	}
+}

@@ -162,9 +162,19 @@ func (p *pool) take(work poolLoad) bool {
 	}
 }
 
-// enqueue puts w into the queue, for the job of t. The caller must call grant after it,
-// holding no lock: a slot may have become free before anybody could see w there.
+// enqueue is tryEnqueue that makes room in a full queue, if t may have the place of
+// another. It must be called with no lock held.
 func (p *pool) enqueue(w *waiter, g granter, t *Ticket) error {
+	err := p.tryEnqueue(w, g, t)
+	for err == errQueueFull && p.displace(t) {
+		err = p.tryEnqueue(w, g, t)
+	}
+	return err
+}
+
+// tryEnqueue puts w into the queue, for the job of t. The caller must call grant after it,
+// holding no lock: a slot may have become free before anybody could see w there.
+func (p *pool) tryEnqueue(w *waiter, g granter, t *Ticket) error {
 	if !p.count(t) {
 		return errQueueFull
 	}
@@ -184,10 +194,9 @@ func (p *pool) enqueue(w *waiter, g granter, t *Ticket) error {
 	return nil
 }
 
-// count counts the job of t among those that wait, unless that would be too many and none
-// makes room for it.
+// count counts the job of t among those that wait, unless that would be too many.
 func (p *pool) count(t *Ticket) bool {
-	if p.queued.Add(1) > int64(t.cfg.CPUQueueCap) && !p.displace(t) {
+	if p.queued.Add(1) > int64(t.cfg.CPUQueueCap) {
 		p.queued.Add(-1)
 		return false
 	}

@@ -40,12 +40,16 @@ func (r *Router) decide(q *request) error {
 	q.decided = r.now()
 	q.arrived = min(q.arrived, q.decided)
 	if r.phase.Load() != phaseOpen {
-		q.kind.turnedAway().refused[r.reasons.index(reasonClosed)].Add(1)
+		away := q.kind.turnedAway()
+		away.submitted.Add(1)
+		away.refused[r.reasons.index(reasonClosed)].Add(1)
 		return ErrClosed
 	}
 	if q.ctx.Err() != nil {
-		q.kind.turnedAway().unrouted.Add(1)
-		return withdrawn(q.ctx)
+		err, away := withdrawn(q.ctx), q.kind.turnedAway()
+		away.submitted.Add(1)
+		away.unrouted.Add(1)
+		return err
 	}
 	q.cfg = r.cfg.Load()
 	if !q.info.Async {
@@ -118,7 +122,13 @@ func (r *Router) refuse(q *request) error {
 		q.kind.downstream.Load().limit.Refused()
 	}
 	reason := r.reasons.index(q.choice.reason)
+	away.submitted.Add(1)
 	away.refused[reason].Add(1)
+	return r.turnDown(q, reason)
+}
+
+// turnDown is the error for a refused job, which was counted. Watchers learn of it.
+func (r *Router) turnDown(q *request, reason int) error {
 	err := r.dropError(q, reason)
 	if q.event != nil {
 		r.tellRefused(q, err)
@@ -173,7 +183,7 @@ func (r *Router) admit(t *Ticket) error {
 	// after that. Then the phase is looked at again: either this sees that the
 	// router closes, or waitIdle sees the job.
 	c := t.kind.cell(t.shard)
-	c.routed[t.choice.lane].Add(1)
+	c.submitted.Add(1)
 	if charge := t.charge(); charge != 0 {
 		c.admitted.Add(charge)
 		t.kind.demand.owe(t.decided, charge)
@@ -197,21 +207,24 @@ func (r *Router) admit(t *Ticket) error {
 //
 //go:noinline
 func (r *Router) refuseOffered(t *Ticket, err error) error {
-	t.kind.cell(t.shard).routed[t.choice.lane].Add(^uint64(0)) // not admitted after all
+	reason := refusalReason(err)
+	if r.phase.Load() == phaseClosed {
+		reason = reasonClosed // whatever a strategy says that has been closed
+	}
 	t.reimburse()
+	t.kind.cell(t.shard).bounced[r.reasons.index(reason)].Add(1)
 	r.nudge()
 	t.ended = t.decided
 	if t.choice.excess == 0 {
 		t.choice.excess = t.choice.wait // that its strategy is full passes as it does
 	}
-	t.dropChoice(refusalReason(err))
+	t.dropChoice(reason)
 	q := request{kind: t.kind, info: t.Info(), choice: t.choice, arrived: t.arrived, decided: t.decided}
-	q.info.Work = 0 // just shed
 	if t.watch != nil {
 		q.event = t.watch.event
 		q.event.refuse(t.Decision())
 	}
-	return r.refuse(&q)
+	return r.turnDown(&q, r.reasons.index(reason))
 }
 
 // show fills in what the event of a decision shows before the job has ended.
@@ -302,31 +315,44 @@ func (r *Router) resolve(q *request) {
 	}
 }
 
-// offer gives the ticket to its strategy. A panic in a strategy from outside
-// ends the ticket, if it is not on its way, and is raised at the submitter.
+// offer gives the ticket to its strategy. A panic in a strategy from outside, or
+// runtime.Goexit, ends the ticket, if it is not on its way, and carries on in the
+// submitter.
 func (r *Router) offer(t *Ticket) (err error) {
 	l := t.lane()
+	routed := &t.kind.cell(t.shard).routed[l.index]
 	if !l.custom {
-		return l.strategy.Offer(t)
+		if err = l.strategy.Offer(t); err == nil {
+			routed.Add(1) // not before, or it would fall if the job is not taken
+		}
+		return err
 	}
 	t.custom = true
+	returned, accepted := false, true
 	defer func() {
+		if accepted {
+			routed.Add(1)
+		}
 		v := recover()
-		if v == nil {
-			return
+		switch {
+		case returned:
+		case !t.claim(): // the job may have run in Offer, and have called runtime.Goexit
+			if v != nil {
+				r.logPanic(t.kind, t.cfg, "helix: panic in Strategy.Offer", v, debug.Stack())
+			}
+		default:
+			t.refuseLate(reasonRefused)
+			if t.home = true; v != nil {
+				t.fate, t.err = rescue(v)
+				err = t.err
+			}
 		}
-		if !t.claim() {
-			r.logPanic(t.kind, t.cfg, "helix: panic in Strategy.Offer", v, debug.Stack())
-			return
-		}
-		t.refuseLate(reasonRefused)
-		t.home, t.fate = true, fatePanicked
-		t.err = &PanicError{Value: v, Stack: debug.Stack()}
-		err = t.err
 	}()
-	if err = l.strategy.Offer(t); err != nil && !t.claim() {
+	err = l.strategy.Offer(t)
+	if returned = true; err == nil || !t.claim() {
 		return nil // it was accepted, whatever the strategy says
 	}
+	accepted = false
 	return err
 }
 
@@ -386,7 +412,7 @@ func (r *Router) dropError(q *request, reason int) error {
 
 //go:noinline
 func (r *Router) newDropError(q *request, last *atomic.Pointer[DropError], retry time.Duration) *DropError {
-	e := &DropError{Decision: r.decision(&q.choice), RetryAfter: retry,
+	e := &DropError{Decision: r.decision(&q.choice), RetryAfter: retry, closed: q.choice.reason == reasonClosed,
 		at: q.decided, cost: q.info.Cost, budget: q.info.Budget, priority: q.info.Priority}
 	last.Store(e)
 	return e
@@ -412,8 +438,10 @@ func (r *Router) logDecision(q *request, p *Pressure) {
 		slog.Int("cpu_busy", p.CPUBusy))
 }
 
-// logPanic reports a panic that reaches no submitter.
+// logPanic reports a panic that reaches no submitter. One in the logger's handler is lost:
+// there is nobody left to tell.
 func (r *Router) logPanic(k *kind, cfg *RouterConfig, what string, v any, stack []byte) {
+	defer func() { _ = recover() }()
 	cfg.Logger.LogAttrs(context.Background(), slog.LevelError, what,
 		slog.String("kind", k.name), slog.Any("panic", v), slog.String("stack", string(stack)))
 }

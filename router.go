@@ -2,7 +2,6 @@ package helix
 
 import (
 	"context"
-	"errors"
 	"math"
 	"runtime"
 	"sync"
@@ -36,12 +35,11 @@ type Router struct {
 	watchers watchers
 	jobs     sync.Pool // of *jobItem; not global, because a synctest bubble owns its channels
 
-	phase     atomic.Int32
-	ended     chan struct{} // nudges those who wait for the router to be idle
-	ctx       context.Context
-	cancel    context.CancelCauseFunc // of ctx, the parent of the ctx of every Go
-	closeOnce sync.Once
-	closeErr  error // written in closeOnce
+	phase   atomic.Int32
+	ended   chan struct{} // nudges those who wait for the router to be idle
+	ctx     context.Context
+	cancel  context.CancelCauseFunc // of ctx, the parent of the ctx of every Go
+	closing closing
 }
 
 // lane is a strategy with its latencies.
@@ -52,13 +50,6 @@ type lane struct {
 	custom   bool // from RouterConfig.Strategies
 	latency  Histogram
 }
-
-// The phases of a router's life.
-const (
-	phaseOpen int32 = iota
-	phaseDraining
-	phaseClosed
-)
 
 // New makes a router. The zero RouterConfig is ready for use. The error names
 // the field and the value that cannot be used.
@@ -264,66 +255,4 @@ func (i *jobItem) conclude(result *Result) {
 func (i *jobItem) result() (result Result) {
 	i.conclude(&result)
 	return result
-}
-
-// Drain refuses new jobs, with ErrClosed, and waits for the rest to end, or
-// for ctx, whose cause it then returns. The router stays draining. Jobs that
-// submit to their own router are refused too.
-func (r *Router) Drain(ctx context.Context) error {
-	r.phase.CompareAndSwap(phaseOpen, phaseDraining)
-	return r.waitIdle(ctx)
-}
-
-// Close refuses new jobs, withdraws queued ones, cancels the ctx of those that
-// Go started, closes the strategies and waits for whatever runs: afterwards no
-// goroutine of the router is left. It may be called again and from several
-// goroutines, but not from inside a job, which it would wait for. The error is
-// that of a strategy of your own.
-func (r *Router) Close() error {
-	r.closeOnce.Do(func() {
-		r.phase.Store(phaseClosed)
-		r.cancel(ErrClosed)
-		var errs []error
-		for _, l := range r.lanes {
-			errs = append(errs, l.strategy.Close(context.Background()))
-		}
-		r.closeErr = errors.Join(errs...)
-		_ = r.waitIdle(context.Background()) // never fails: its ctx has no end
-		r.watchers.close()
-	})
-	return r.closeErr
-}
-
-// waitIdle waits until no job is in flight, no slot in use and no goroutine left.
-func (r *Router) waitIdle(ctx context.Context) error {
-	for !r.idle() {
-		select {
-		case <-r.ended:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	r.nudge() // for others who wait
-	return nil
-}
-
-func (r *Router) idle() bool {
-	for _, k := range *r.kinds.Load() {
-		n := k.count()
-		if n.inFlight() > 0 || n.goroutines > 0 {
-			return false
-		}
-	}
-	return r.pool.busy() == 0 && r.spawn.running.Load() == 0
-}
-
-// nudge wakes whoever waits for the router to be idle. It must follow every
-// change that may have made it so.
-func (r *Router) nudge() {
-	if r.phase.Load() != phaseOpen {
-		select {
-		case r.ended <- struct{}{}:
-		default:
-		}
-	}
 }

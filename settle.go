@@ -15,13 +15,13 @@ func (t *Ticket) settle() {
 	latency := time.Duration(t.ended - t.arrived)
 	t.kind.cell(t.shard).end(status, t.job.budget, latency)
 	t.lane().latency.recordAt(uint32(t.shard), latency)
-	if t.watch != nil || t.cfg.Hooks.Done != nil {
-		t.tell(status)
-	}
+	t.router().nudge()
 	if t.fate != fateReturned {
 		t.reportFate()
 	}
-	t.router().nudge()
+	if t.watch != nil || t.cfg.Hooks.Done != nil {
+		t.tell(status)
+	}
 }
 
 // reportFate logs what nobody may get to know otherwise.
@@ -33,6 +33,9 @@ func (t *Ticket) reportFate() {
 		t.router().logPanic(t.kind, t.cfg, "helix: job called runtime.Goexit", nil, nil)
 	case t.fate == fatePanicked && t.job.async:
 		p := t.err.(*PanicError)
+		if p.abort() != nil {
+			return
+		}
 		t.router().logPanic(t.kind, t.cfg, "helix: panic in a job from Go", p.Value, p.Stack)
 	}
 }
@@ -45,7 +48,8 @@ func (t *Ticket) refuseLate(reason string) {
 	t.reimburse()
 	admission, waited := t.Decision(), time.Duration(t.ended-t.decided)
 	t.dropChoice(reason)
-	t.err = &DropError{Decision: t.Decision(), Admission: &admission, Waited: waited, RetryAfter: t.retryAfter()}
+	t.err = &DropError{Decision: t.Decision(), Admission: &admission, Waited: waited, RetryAfter: t.retryAfter(),
+		closed: t.router().phase.Load() == phaseClosed}
 	t.kind.cell(t.shard).dropLate(t.router().reasons.index(reason), t.job.budget)
 	if t.watch != nil {
 		t.tell(Dropped)
@@ -127,11 +131,18 @@ func (t *Ticket) tell(status Status) {
 		t.watch = nil
 	}
 	if done := t.cfg.Hooks.Done; done != nil && t.fate != fateNotRun {
+		returned := false
 		defer func() {
-			if v := recover(); v != nil {
+			switch v := recover(); {
+			case returned:
+			case v != nil:
 				t.router().logPanic(t.kind, t.cfg, "helix: panic in Hooks.Done", v, debug.Stack())
+			default: // nothing can stop it, and it is the same in all lanes
+				t.fate = fateExited
+				t.router().logPanic(t.kind, t.cfg, "helix: Hooks.Done called runtime.Goexit", nil, nil)
 			}
 		}()
 		done(ctx, t.Info(), o)
+		returned = true
 	}
 }

@@ -70,7 +70,7 @@ func (p *pool) serve(t *Ticket) {
 
 // runClaimed runs the job in the slot it has, or refuses it if that is no
 // longer of use. Ticket.started 0 means now. finish must follow; should the job
-// call runtime.Goexit, nothing can, and it is called here.
+// or a hook call runtime.Goexit, nothing can, and it is called here.
 func (p *pool) runClaimed(t *Ticket) {
 	t.slot = &slot{place: noPlace, Context: t.ctx, pool: p, due: t.due(), long: t.long(), kind: t.kind}
 	crowded := t.job.predicted >= yieldFrom && (t.long() || p.busy() >= p.slots.Load())
@@ -85,8 +85,9 @@ func (p *pool) runClaimed(t *Ticket) {
 			t.kind.waits.observe(time.Duration(t.place.ahead), time.Duration(t.started-t.decided))
 		}
 	}
+	returned := false
 	defer func() {
-		if t.fate == fateExited {
+		if !returned {
 			p.finish(t)
 		}
 	}()
@@ -95,7 +96,8 @@ func (p *pool) runClaimed(t *Ticket) {
 	if t.slot.timed = t.long() || t.job.samples == 0; t.slot.timed {
 		p.underWay.begin(&t.slot.watch, t.started)
 	}
-	t.exec(t.slot, t.started)
+	t.kind.exec(t.slot, t, t.started)
+	returned = true
 }
 
 // finish gives the slot of a ticket back that has ended, and delivers the ticket.

@@ -224,7 +224,7 @@ func (r *Router) kindStats(k *kind, n *counts, now int64, cfg *RouterConfig) Kin
 	if i := slices.Index(r.reasons.list(), reasonLate); i >= 0 {
 		s.Late += n.dropped[i]
 	}
-	s.Submitted = s.Completed + s.Failed + s.Dropped + s.Withdrawn + s.InFlight
+	s.Submitted = n.submitted
 	s.Samples = k.model.samples.Load()
 	s.RunMs = k.model.run.mean.Load() / float64(time.Millisecond)
 	s.SpreadMs = s.RunMs * k.model.run.spread.Load()

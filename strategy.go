@@ -58,6 +58,9 @@ func refusalReason(err error) string {
 	if drop := (*DropError)(nil); errors.As(err, &drop) && drop.Decision.Reason != "" {
 		return drop.Decision.Reason
 	}
+	if errors.Is(err, ErrClosed) {
+		return reasonClosed
+	}
 	return reasonRefused
 }
 
@@ -120,7 +123,7 @@ func (s *spawn) run(t *Ticket) {
 		t.endWithdrawn(withdrawn(t.ctx))
 		return
 	}
-	t.exec(t.ctx, t.router().now())
+	t.kind.exec(t.ctx, t, t.router().now())
 }
 
 func (s *spawn) Load() Load                  { return Load{Running: int(s.running.Load())} }

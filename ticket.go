@@ -3,6 +3,7 @@ package helix
 import (
 	"context"
 	"math"
+	"runtime"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -180,7 +181,7 @@ func (t *Ticket) Run() bool {
 		return false
 	}
 	defer t.deliver() // also after runtime.Goexit
-	t.exec(t.ctx, t.router().now())
+	t.kind.exec(t.ctx, t, t.router().now())
 	return true
 }
 
@@ -226,18 +227,19 @@ func (t *Ticket) leaveQueue() {
 
 // exec runs the job on this goroutine and settles it. The caller owns the
 // ticket, and delivers it, in a defer because the job may call runtime.Goexit,
-// unless it is on the submitter's own goroutine.
-func (t *Ticket) exec(ctx context.Context, started int64) {
+// unless it is on the submitter's own goroutine. It is a method of the job's kind for
+// the sake of Router.insideJob.
+func (k *kind) exec(ctx context.Context, t *Ticket, started int64) {
 	t.started = started
 	t.members = 1
-	t.kind.prober.start(t.choice.probe)
+	k.prober.start(t.choice.probe)
 	t.fate = fateExited // unless it turns out otherwise
 	defer func() {
 		if t.fate == fateExited {
 			t.fate, t.err = rescue(recover())
 		}
 		t.ended = t.router().now()
-		t.kind.learn(t)
+		k.learn(t)
 		t.settle()
 	}()
 	if t.cfg.Hooks.Start != nil {
@@ -245,6 +247,7 @@ func (t *Ticket) exec(ctx context.Context, started int64) {
 	}
 	t.err = t.work.run(ctx)
 	t.fate = fateReturned
+	runtime.KeepAlive(k) // so that the text of the stack shows it
 }
 
 // startHook calls Hooks.Start and returns the ctx to go on with. Its frame is
@@ -267,6 +270,9 @@ func (t *Ticket) startHook(ctx context.Context) context.Context {
 func rescue(v any) (fate, error) {
 	if v == nil {
 		return fateExited, ErrGoexit
+	}
+	if p, ok := v.(*PanicError); ok { // of a job that this one submitted: it tells the origin
+		return fatePanicked, p
 	}
 	return fatePanicked, &PanicError{Value: v, Stack: debug.Stack()}
 }
@@ -305,7 +311,7 @@ func (t *Ticket) proceed() error {
 		if t.sampled { // what the decision took is not to be learned
 			started = t.router().now()
 		}
-		t.exec(t.ctx, started)
+		t.kind.exec(t.ctx, t, started)
 	case stepRun:
 		t.home = true
 		t.router().pool.serve(t)

@@ -10,7 +10,9 @@ import (
 
 // Hooks are called around jobs, for tracing and the like, on the goroutine that
 // runs the job and never under a lock. A panic in Start counts as the job's
-// own; one in Done is logged.
+// own; one in Done is logged. runtime.Goexit in either, which testing's FailNow calls,
+// carries on in the submitter as the job's own would; in a batch, Done's ends the
+// goroutine that made the call too.
 type Hooks struct {
 	// Start is called before a job starts; the job gets the ctx it returns
 	// (nil: unchanged). In a batch it is called for every member, and the
@@ -47,7 +49,7 @@ type Outcome struct {
 // decided and what came of it. Policy.Choose(Info, Pressure) gives Decision
 // again, or Admission if there is one.
 type Event struct {
-	Seq      uint64    // counts all events of the router, so gaps show losses
+	Seq      uint64    // counts all events of the router; rises in a feed, and gaps show losses
 	Time     time.Time // of the decision
 	Info     JobInfo   // at that time
 	Pressure Pressure  // at that time
@@ -92,9 +94,9 @@ type watchers struct {
 	slice  atomic.Int64    // number of the latest slice of time with a decision
 	window atomic.Int64    // number of the current window
 	room   [2]atomic.Int64 // samples still to be taken in it, of jobs to run and of drops
-	seq    atomic.Uint64
 
 	mu     sync.Mutex
+	seq    uint64       // of the latest event; guarded by mu
 	feeds  []chan Event // guarded by mu
 	closed bool         // guarded by mu
 }
@@ -175,9 +177,10 @@ func (w *watchers) fill(window, most int64) {
 
 // send gives the event to all who watch.
 func (w *watchers) send(e *Event) {
-	e.Seq = w.seq.Add(1)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.seq++
+	e.Seq = w.seq // under mu, so that each feed has them in order
 	for _, feed := range w.feeds {
 		select {
 		case feed <- *e:
