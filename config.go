@@ -3,12 +3,14 @@ package helix
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
-	"reflect"
+	"maps"
 	"runtime"
 	"slices"
 	"time"
+	"unsafe"
 )
 
 // RouterConfig configures a [Router]. The zero value is ready for use: every
@@ -27,11 +29,11 @@ type RouterConfig struct {
 	// batches included. Defaults to 512.
 	CPUQueueCap int
 	// CPUParallelism is the number of slots: how many cpu_pool jobs and
-	// batches run at the same time. Defaults to GOMAXPROCS.
+	// batches run at the same time. Defaults to GOMAXPROCS, and follows it.
 	CPUParallelism int
 	// BackpressureBusyThreshold is the number of busy slots from which
 	// ThresholdPolicy sheds what does not batch. Defaults to CPUParallelism-1,
-	// at least 1.
+	// at least 1, and follows it.
 	BackpressureBusyThreshold int
 	// BatchMaxSize is the most items one call of a batch function gets.
 	// Defaults to 8.
@@ -60,24 +62,19 @@ type RouterConfig struct {
 	// Logger gets a Debug line a decision, and an Error for a panic that
 	// reaches no caller. Fixed by New. Defaults to slog.Default().
 	Logger *slog.Logger
+
+	// derived are the defaults that were filled in and follow from something else.
+	derived struct{ parallelism, busyThreshold int }
 }
 
 // DefaultConfig returns the zero config with every default spelled out.
 func DefaultConfig() RouterConfig { return RouterConfig{}.withDefaults() }
 
 func (c RouterConfig) withDefaults() RouterConfig {
-	def(&c.InlineThreshold, 8*time.Microsecond)
-	def(&c.SpawnThreshold, 60*time.Microsecond)
-	def(&c.CPUQueueCap, 512)
-	def(&c.CPUParallelism, runtime.GOMAXPROCS(0))
-	def(&c.BackpressureBusyThreshold, max(1, c.CPUParallelism-1))
-	def(&c.BatchMaxSize, 8)
-	def(&c.BatchMaxDelay, 10*time.Millisecond)
-	def(&c.SpawnLimit, 1<<16)
-	def(&c.MaxKinds, 64)
-	def(&c.UnitTime, time.Nanosecond)
-	if c.Policy == nil {
-		c.Policy = AdaptivePolicy{}
+	for _, f := range configFields { // in order: some defaults follow from fields before
+		if f.value != nil {
+			f.value.fill(&c)
+		}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -91,37 +88,21 @@ func def[T comparable](field *T, value T) {
 	}
 }
 
-// maxCount bounds the counts that are allocated for or added up.
-const maxCount = 1 << 24
+const (
+	// maxCount bounds the counts that are allocated for or added up.
+	maxCount = 1 << 24
+	// maxDuration bounds times, so that sums of them cannot overflow: 30 years.
+	maxDuration = 30 * 365 * 24 * time.Hour
+)
 
 // validate reports the first field of c, defaults filled in, that cannot be used.
 func (c *RouterConfig) validate() error {
-	for _, f := range []struct {
-		name  string
-		value time.Duration
-	}{
-		{"InlineThreshold", c.InlineThreshold},
-		{"SpawnThreshold", c.SpawnThreshold},
-		{"BatchMaxDelay", c.BatchMaxDelay},
-		{"UnitTime", c.UnitTime},
-	} {
-		if f.value < 0 {
-			return fieldError("RouterConfig."+f.name, f.value, "at least 0 (0 means the default)")
+	for _, f := range configFields {
+		if f.value == nil {
+			continue
 		}
-	}
-	for _, f := range []struct {
-		name  string
-		value int
-	}{
-		{"CPUQueueCap", c.CPUQueueCap},
-		{"CPUParallelism", c.CPUParallelism},
-		{"BackpressureBusyThreshold", c.BackpressureBusyThreshold},
-		{"BatchMaxSize", c.BatchMaxSize},
-		{"SpawnLimit", c.SpawnLimit},
-		{"MaxKinds", c.MaxKinds},
-	} {
-		if f.value < 0 || f.value > maxCount {
-			return fieldError("RouterConfig."+f.name, f.value, fmt.Sprintf("from 0 (which means the default) to %d", maxCount))
+		if value, allowed := f.value.check(c); allowed != "" {
+			return fieldError("RouterConfig."+f.Name, value, allowed)
 		}
 	}
 	if c.InlineThreshold > c.SpawnThreshold {
@@ -150,6 +131,7 @@ func (c *RouterConfig) validate() error {
 
 // Config returns the configuration in force, every default spelled out.
 func (r *Router) Config() RouterConfig {
+	r.follow(runtime.GOMAXPROCS(0))
 	c := *r.cfg.Load()
 	c.Strategies = slices.Clone(c.Strategies)
 	return c
@@ -158,7 +140,9 @@ func (r *Router) Config() RouterConfig {
 // Update changes the configuration of a running router: change gets a copy to
 // edit; the result is validated as a whole and put in force at once, or an
 // error names field and value and nothing has changed. Jobs already admitted
-// stay admitted. change may be called again when another Update came first, so
+// stay admitted. A field that change sets to zero goes back to its default; defaults that
+// follow from something else (CPUParallelism, BackpressureBusyThreshold) follow it until
+// they are set. change may be called again when another Update came first, so
 // it must do nothing but edit its argument.
 func (r *Router) Update(change func(*RouterConfig)) error {
 	for {
@@ -173,22 +157,50 @@ func (r *Router) Update(change func(*RouterConfig)) error {
 		if field := changedFixedField(old, &next); field != "" {
 			return fieldError("RouterConfig."+field, "changed", "what New was given: it is fixed once the router runs")
 		}
-		if r.cfg.CompareAndSwap(old, &next) {
-			r.pool.resize(next.CPUParallelism)
+		if r.replaceConfig(old, &next) {
 			return nil
+		}
+	}
+}
+
+// replaceConfig puts next in force, and its number of slots, unless old is in force no
+// longer: of two at the same time, the slots are those of the config that stays.
+func (r *Router) replaceConfig(old, next *RouterConfig) bool {
+	r.cfgMu.Lock()
+	replaced := r.cfg.CompareAndSwap(old, next)
+	if replaced {
+		r.pool.slots.Store(int64(next.CPUParallelism))
+	}
+	r.cfgMu.Unlock()
+	if replaced {
+		r.pool.grant() // there may be more slots
+	}
+	return replaced
+}
+
+// follow puts new values of derived defaults in force once GOMAXPROCS has become procs,
+// as it does by itself when a container's limit changes.
+func (r *Router) follow(procs int) {
+	for {
+		old := r.cfg.Load()
+		if was := old.derived.parallelism; was == 0 || was == procs {
+			return
+		}
+		next := old.withDefaults()
+		if r.replaceConfig(old, &next) {
+			return
 		}
 	}
 }
 
 // changedFixedField names a field that differs although New fixed it.
 func changedFixedField(old, next *RouterConfig) string {
-	sameFunc := func(a, b any) bool { return reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer() }
 	switch {
 	case old.MaxKinds != next.MaxKinds:
 		return "MaxKinds"
-	case !slices.EqualFunc(old.Strategies, next.Strategies, func(a, b Strategy) bool { return a.Name() == b.Name() }):
+	case !slices.EqualFunc(old.Strategies, next.Strategies, func(a, b Strategy) bool { return identical(&a, &b) }):
 		return "Strategies"
-	case !sameFunc(old.Hooks.Start, next.Hooks.Start) || !sameFunc(old.Hooks.Done, next.Hooks.Done):
+	case !identical(&old.Hooks.Start, &next.Hooks.Start) || !identical(&old.Hooks.Done, &next.Hooks.Done):
 		return "Hooks"
 	case old.Logger != next.Logger:
 		return "Logger"
@@ -196,20 +208,12 @@ func changedFixedField(old, next *RouterConfig) string {
 	return ""
 }
 
-// configJSON is the JSON form: the original's field names, thresholds in
-// nanoseconds (one unit of cost each, by default).
-type configJSON struct {
-	InlineThreshold           *int64   `json:"inline_threshold"`
-	SpawnThreshold            *int64   `json:"spawn_threshold"`
-	CPUQueueCap               *int     `json:"cpu_queue_cap"`
-	CPUParallelism            *int     `json:"cpu_parallelism"`
-	BackpressureBusyThreshold *int     `json:"backpressure_busy_threshold"`
-	BatchMaxSize              *int     `json:"batch_max_size"`
-	BatchMaxDelayMs           *float64 `json:"batch_max_delay_ms"`
-	SpawnLimit                *int     `json:"spawn_limit"`
-	MaxKinds                  *int     `json:"max_kinds"`
-	UnitTimeNs                *int64   `json:"unit_time_ns"`
-	Policy                    *string  `json:"policy"`
+// identical reports that two variables hold the very same thing, bit by bit. Functions
+// cannot be compared otherwise: reflect takes two closures of one literal for one. Nor can
+// strategies whose types are not comparable.
+func identical[T any](a, b *T) bool {
+	bits := func(v *T) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v)) }
+	return bytes.Equal(bits(a), bits(b))
 }
 
 // policies are those that a configuration file can name.
@@ -224,61 +228,54 @@ func policyName(p Policy) string {
 
 // MarshalJSON writes the original's snake_case names: thresholds in
 // nanoseconds, batch_max_delay_ms in milliseconds, the policy by name.
-// Strategies, Hooks and Logger have no JSON form.
+// Strategies, Hooks and Logger have no JSON form. See [ConfigFields].
 func (c RouterConfig) MarshalJSON() ([]byte, error) {
-	inline, spawn, unit := int64(c.InlineThreshold), int64(c.SpawnThreshold), int64(c.UnitTime)
-	delay := milliseconds(c.BatchMaxDelay)
-	j := configJSON{
-		InlineThreshold: &inline, SpawnThreshold: &spawn,
-		CPUQueueCap: &c.CPUQueueCap, CPUParallelism: &c.CPUParallelism,
-		BackpressureBusyThreshold: &c.BackpressureBusyThreshold,
-		BatchMaxSize:              &c.BatchMaxSize, BatchMaxDelayMs: &delay,
-		SpawnLimit: &c.SpawnLimit, MaxKinds: &c.MaxKinds, UnitTimeNs: &unit,
+	out := []byte{'{'}
+	for _, f := range configFields {
+		if f.JSON == "" {
+			continue
+		}
+		value, err := json.Marshal(f.value.encode(&c))
+		if err != nil {
+			return nil, err
+		}
+		if len(out) > 1 {
+			out = append(out, ',')
+		}
+		out = append(fmt.Appendf(out, "%q:", f.JSON), value...)
 	}
-	if c.Policy != nil {
-		name := policyName(c.Policy)
-		j.Policy = &name
-	}
-	return json.Marshal(j)
+	return append(out, '}'), nil
 }
 
 // UnmarshalJSON reads what MarshalJSON writes. A field that is absent or null
 // stays as it was; an unknown field or policy is an error and changes nothing.
 func (c *RouterConfig) UnmarshalJSON(data []byte) error {
-	var j configJSON
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&j); err != nil {
+	var values map[string]json.RawMessage
+	if err := json.Unmarshal(data, &values); err != nil {
 		return fmt.Errorf("helix: RouterConfig: %w", err)
 	}
 	next := *c
-	set(&next.CPUQueueCap, j.CPUQueueCap)
-	set(&next.CPUParallelism, j.CPUParallelism)
-	set(&next.BackpressureBusyThreshold, j.BackpressureBusyThreshold)
-	set(&next.BatchMaxSize, j.BatchMaxSize)
-	set(&next.SpawnLimit, j.SpawnLimit)
-	set(&next.MaxKinds, j.MaxKinds)
-	set((*int64)(&next.InlineThreshold), j.InlineThreshold)
-	set((*int64)(&next.SpawnThreshold), j.SpawnThreshold)
-	set((*int64)(&next.UnitTime), j.UnitTimeNs)
-	if j.BatchMaxDelayMs != nil {
-		next.BatchMaxDelay = scaleDuration(time.Millisecond, *j.BatchMaxDelayMs)
-	}
-	if j.Policy != nil {
-		i := slices.IndexFunc(policies, func(p Policy) bool { return policyName(p) == *j.Policy })
-		if i < 0 {
-			return fieldError("RouterConfig.policy", fmt.Sprintf("%q", *j.Policy), "the name of a policy that comes with the library")
+	for _, f := range configFields {
+		value, ok := values[f.JSON]
+		if !ok || f.JSON == "" {
+			continue
 		}
-		next.Policy = policies[i]
+		delete(values, f.JSON)
+		if string(value) == "null" {
+			continue
+		}
+		if err := f.value.decode(&next, value); err != nil {
+			if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) {
+				wrong.Struct, wrong.Field = "RouterConfig", f.JSON
+			}
+			return fmt.Errorf("helix: RouterConfig: %w", err)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		return fmt.Errorf("helix: RouterConfig: unknown field %q", name)
 	}
 	*c = next
 	return nil
-}
-
-func set[T any](field *T, value *T) {
-	if value != nil {
-		*field = *value
-	}
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -1,11 +1,17 @@
 package helix_test
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
+	"os"
+	"reflect"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/helixrouter/helix"
@@ -120,4 +126,146 @@ func TestUpdate(t *testing.T) {
 	} {
 		require.ErrorContains(t, r.Update(edit), "RouterConfig."+field)
 	}
+}
+
+// RouterConfig, its JSON form and the README all say the same.
+func TestConfigFieldsAreComplete(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	var names []string
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[helix.RouterConfig]()) {
+		if f.IsExported() {
+			names = append(names, f.Name)
+		}
+	}
+	var listed []string
+	for _, f := range helix.ConfigFields() {
+		listed = append(listed, f.Name)
+		json, fixed := f.JSON, ""
+		if json != "" {
+			json = "`" + json + "`"
+		}
+		if f.Fixed {
+			fixed = "; fixed by `New`"
+		}
+		require.Contains(t, string(readme), fmt.Sprintf("| `%s` | %s | %s | %s | %s%s |\n", f.Name, json, f.Unit, f.Default, f.Doc, fixed))
+	}
+	require.Equal(t, names, listed)
+}
+
+// Every field with a JSON form can be read back, is checked, and is fixed if it says so.
+func TestEveryConfigFieldIsReadAndChecked(t *testing.T) {
+	r := newRouter(t, helix.RouterConfig{})
+	for _, f := range helix.ConfigFields() {
+		if f.JSON == "" {
+			continue
+		}
+		set := func(c *helix.RouterConfig, value string) error {
+			return json.Unmarshal(fmt.Appendf(nil, `{%q: %s}`, f.JSON, value), c)
+		}
+		field := func(c helix.RouterConfig) any { return reflect.ValueOf(c).FieldByName(f.Name).Interface() }
+		value := `"threshold"`
+		if f.Unit != "" {
+			value = "3000"
+			if f.Name == "InlineThreshold" {
+				value = "5000"
+			}
+			for _, bad := range []string{"-1", "9e18"} { // parsed, and then refused
+				err := r.Update(func(c *helix.RouterConfig) {
+					require.NoError(t, set(c, strings.Replace(bad, "9e18", "9000000000000000000", 1)))
+				})
+				require.ErrorContains(t, err, "RouterConfig."+f.Name)
+			}
+		}
+		var c helix.RouterConfig
+		require.NoError(t, set(&c, value))
+		require.NotEqual(t, field(helix.RouterConfig{}), field(c), f.JSON)
+		out, err := json.Marshal(c)
+		require.NoError(t, err)
+		require.Contains(t, string(out), fmt.Sprintf(`%q:%s`, f.JSON, value))
+		require.ErrorContains(t, set(&c, "[]"), f.JSON)
+		require.NoError(t, set(&c, "null"), "as if absent")
+		require.NotEqual(t, field(helix.RouterConfig{}), field(c), f.JSON)
+
+		before := field(r.Config())
+		err = r.Update(func(c *helix.RouterConfig) { require.NoError(t, set(c, value)) })
+		if f.Fixed {
+			require.ErrorContains(t, err, "RouterConfig."+f.Name)
+			continue
+		}
+		if err != nil { // a threshold above the other
+			require.ErrorContains(t, err, "at most SpawnThreshold")
+			continue
+		}
+		require.NotEqual(t, before, field(r.Config()), f.JSON)
+	}
+}
+
+func TestDerivedDefaultsFollow(t *testing.T) {
+	r := newRouter(t, helix.RouterConfig{})
+	require.NoError(t, r.Update(func(c *helix.RouterConfig) { c.CPUParallelism = 9 }))
+	require.Equal(t, 8, r.Config().BackpressureBusyThreshold)
+	require.NoError(t, r.Update(func(c *helix.RouterConfig) { c.BackpressureBusyThreshold = 3 }))
+	require.NoError(t, r.Update(func(c *helix.RouterConfig) { c.CPUParallelism = 5 }))
+	require.Equal(t, 3, r.Config().BackpressureBusyThreshold, "it was set")
+	require.NoError(t, r.Update(func(c *helix.RouterConfig) { c.BackpressureBusyThreshold = 0 }))
+	require.Equal(t, 4, r.Config().BackpressureBusyThreshold, "0 means the default")
+
+	c := helix.DefaultConfig()
+	c.CPUParallelism = 7
+	other := newRouter(t, c)
+	require.Equal(t, 6, other.Config().BackpressureBusyThreshold)
+}
+
+func TestSlotsFollowGOMAXPROCS(t *testing.T) {
+	procs := runtime.GOMAXPROCS(0)
+	defer runtime.GOMAXPROCS(procs)
+	runtime.GOMAXPROCS(2)
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter(t, helix.RouterConfig{})
+		set := newRouter(t, helix.RouterConfig{CPUParallelism: 2})
+		require.Equal(t, 2, r.Stats().Pressure.Slots)
+		runtime.GOMAXPROCS(3)
+		time.Sleep(time.Second)
+		require.Equal(t, 3, r.Stats().Pressure.Slots)
+		require.Equal(t, 3, r.Config().CPUParallelism)
+		require.Equal(t, 2, r.Config().BackpressureBusyThreshold)
+		require.Equal(t, 2, set.Stats().Pressure.Slots, "it was set")
+		// As many run at the same time.
+		var s sleepers
+		for i := range 4 {
+			s.submit(t, r, fmt.Sprint(i), helix.Job{Cost: 1e9}, time.Second)
+		}
+		require.Equal(t, 3, r.Stats().Pressure.CPUBusy)
+		s.wg.Wait()
+	})
+}
+
+// Of concurrent Updates one is the last, in all that follows from the configuration.
+func TestConcurrentUpdatesAgree(t *testing.T) {
+	r := newRouter(t, helix.RouterConfig{Policy: always(helix.CPUPool)})
+	for range 300 {
+		var group sync.WaitGroup
+		for n := 1; n <= 4; n++ {
+			group.Go(func() {
+				require.NoError(t, r.Update(func(c *helix.RouterConfig) { c.CPUParallelism = n }))
+			})
+		}
+		group.Wait()
+		require.Equal(t, r.Config().CPUParallelism, r.Slots())
+	}
+}
+
+func TestUpdateKnowsOtherHooksOfTheSameCode(t *testing.T) {
+	hooks := func(n *int) helix.Hooks {
+		return helix.Hooks{Done: func(context.Context, helix.JobInfo, helix.Outcome) { *n++ }}
+	}
+	var a, b int
+	mine := offering{func(*helix.Ticket) error { a++; return nil }}
+	r := newRouter(t, helix.RouterConfig{Hooks: hooks(&a), Strategies: []helix.Strategy{mine}})
+	require.NoError(t, r.Update(func(c *helix.RouterConfig) { c.CPUQueueCap = 7 }), "nothing else")
+	require.ErrorContains(t, r.Update(func(c *helix.RouterConfig) { c.Hooks = hooks(&b) }), "RouterConfig.Hooks")
+	require.ErrorContains(t, r.Update(func(c *helix.RouterConfig) {
+		c.Strategies[0] = offering{func(*helix.Ticket) error { b++; return nil }}
+	}), "RouterConfig.Strategies")
 }

@@ -52,3 +52,6 @@ func (r *Router) Accounts() map[string]int64 {
 	}
 	return accounts
 }
+
+// Slots is how many there are in force.
+func (r *Router) Slots() int { return int(r.pool.slots.Load()) }

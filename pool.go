@@ -25,7 +25,7 @@ type pool struct {
 	// slot is one compare-and-swap and no lock. Changed by whoever takes or gives a
 	// slot, queues or leaves.
 	load     atomic.Uint64 // a poolLoad
-	slots    atomic.Int64  // capacity; written by New and Update
+	slots    atomic.Int64  // capacity; written by New, and under Router.cfgMu
 	queued   atomic.Int64  // jobs that wait, all members of a batch
 	firstDue atomic.Int64  // due of the first in the queue, maxDue when empty; written under mu
 	longBusy atomic.Int64  // slots held by long runs
@@ -363,12 +363,6 @@ func (p *pool) grant() {
 			p.idle()
 		}
 	}
-}
-
-// resize puts a new number of slots in force.
-func (p *pool) resize(slots int) {
-	p.slots.Store(int64(slots))
-	p.grant()
 }
 
 // grant hands a slot to the ticket, which is claimed.

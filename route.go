@@ -247,6 +247,7 @@ func (r *Router) decision(c *choice) Decision {
 func (r *Router) tick(now int64, cfg *RouterConfig) {
 	if r.ledger.due(now) {
 		r.ledger.tick(now, cfg, r.pool, *r.kinds.Load())
+		r.follow(int(r.ledger.procs.Load()))
 	}
 }
 

@@ -15,7 +15,8 @@ import (
 //
 // Every job takes one path: decide, admit, offer to its strategy, wait, settle.
 type Router struct {
-	cfg   atomic.Pointer[RouterConfig] // immutable; replaced by Update
+	cfg   atomic.Pointer[RouterConfig] // immutable; replaced under cfgMu
+	cfgMu sync.Mutex                   // makes cfg and pool.slots change together; never held in user code
 	epoch time.Time                    // what all times are counted from
 
 	lanes []*lane // one a strategy; drop has none

@@ -123,6 +123,7 @@ type PressureStats struct {
 func (r *Router) Stats() Stats {
 	now, cfg := r.now(), r.cfg.Load()
 	r.tick(now, cfg) // demand fades while nobody submits
+	cfg = r.cfg.Load()
 	var s Stats
 	s.Uptime, s.Kinds, s.DroppedByReason = time.Duration(now), []KindStats{}, []ReasonCount{}
 	s.Draining = r.phase.Load() != phaseOpen

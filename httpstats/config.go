@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/helixrouter/helix"
@@ -106,28 +107,13 @@ func parseFields(body []byte) (map[string]json.RawMessage, *failure) {
 	return fields, nil
 }
 
-// setFields sets those fields of c, or none. The policy in force may be one of the user's,
-// which no name can set; it stays where it is named all the same.
+// setFields sets those fields of c, or none.
 func setFields(c *helix.RouterConfig, fields map[string]json.RawMessage) error {
-	known, err := configFields(*c)
-	if err != nil {
-		return err
-	}
-	changed := maps.Clone(fields)
-	maps.DeleteFunc(changed, func(name string, value json.RawMessage) bool {
-		return name == "policy" && sameText(value, known[name])
-	})
-	text, err := json.Marshal(changed)
+	text, err := json.Marshal(fields)
 	if err != nil {
 		return err
 	}
 	return json.Unmarshal(text, c)
-}
-
-// sameText reports that two JSON values are the same string, however it is escaped.
-func sameText(a, b json.RawMessage) bool {
-	var x, y *string
-	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && x != nil && y != nil && *x == *y
 }
 
 // checkFields refuses names that the configuration does not have. Its own
@@ -158,20 +144,16 @@ func configFields(c helix.RouterConfig) (map[string]json.RawMessage, error) {
 	return fields, json.Unmarshal(text, &fields)
 }
 
-// jsonFields names the fields of helix.RouterConfig as its JSON form does.
-var jsonFields = map[string]string{
-	"RouterConfig.InlineThreshold":           "inline_threshold",
-	"RouterConfig.SpawnThreshold":            "spawn_threshold",
-	"RouterConfig.CPUQueueCap":               "cpu_queue_cap",
-	"RouterConfig.CPUParallelism":            "cpu_parallelism",
-	"RouterConfig.BackpressureBusyThreshold": "backpressure_busy_threshold",
-	"RouterConfig.BatchMaxSize":              "batch_max_size",
-	"RouterConfig.BatchMaxDelay":             "batch_max_delay_ms",
-	"RouterConfig.SpawnLimit":                "spawn_limit",
-	"RouterConfig.MaxKinds":                  "max_kinds",
-	"RouterConfig.UnitTime":                  "unit_time_ns",
-	"RouterConfig.Policy":                    "policy",
-	"RouterConfig.policy":                    "policy",
+// jsonField is the name that a field of helix.RouterConfig has in its JSON form; "" if it
+// has none. Errors name a field as in Go, or as in JSON.
+func jsonField(field string) string {
+	name := strings.TrimPrefix(field, "RouterConfig.")
+	for _, f := range helix.ConfigFields() {
+		if f.Name == name || f.JSON == name {
+			return f.JSON
+		}
+	}
+	return ""
 }
 
 // patchFailure says which field of the request is at fault, and with what
@@ -182,7 +164,7 @@ func patchFailure(err error, fields map[string]json.RawMessage) *failure {
 	var kind *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &field):
-		bad.Field = jsonFields[field.Field]
+		bad.Field = jsonField(field.Field)
 		bad.Value = shown(fields[bad.Field])
 		bad.Error = fmt.Sprintf("%s: must be %s", bad.Field, field.Allowed)
 		if bad.Field == "" || bad.Value == nil { // one that the request did not name
