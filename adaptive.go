@@ -57,11 +57,11 @@ func (AdaptivePolicy) choose(j *JobInfo, p *Pressure, c *choice) {
 	}
 	switch {
 	case c.dropped:
-	case c.lane == laneSpawn && j.Waits && p.DownstreamLimit > 0 && p.InFlight >= p.DownstreamLimit:
+	case j.Waits && p.DownstreamLimit > 0 && p.InFlight >= p.DownstreamLimit && (c.lane == laneSpawn || p.BatchFill == 0):
 		c.crowded(j, p)
 	case c.lane == laneSpawn && p.Spawned >= p.SpawnLimit:
 		c.drop(reasonSpawnLimit)
-	case (c.lane == laneCPUPool || c.lane == laneBatch) && p.full():
+	case (c.lane == laneCPUPool || c.lane == laneBatch && !j.Waits) && p.full():
 		c.excess = p.Wait
 		c.drop(reasonQueueFull)
 	}
@@ -164,6 +164,8 @@ func adaptiveLane(c *choice, j *JobInfo, p *Pressure) {
 	confirmed := known && !(j.Samples == 0 && p.Trial)
 	why := whyNotInline(j, known, confirmed)
 	switch {
+	case j.Waits && j.Batchable:
+		c.choose(laneBatch, reasonGathers, &besideWaits[why])
 	case j.Waits:
 		c.choose(laneSpawn, reasonWaits, &besideWaits[why])
 	case confirmed && keepsWithin(j, p.InlineThreshold) && !j.Async:

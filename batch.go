@@ -13,7 +13,14 @@ type batching struct{ router *Router }
 func (batching) Name() string { return Batch }
 
 // Offer lets the ticket's job join its kind's forming batch.
-func (batching) Offer(t *Ticket) error { return t.kind.batcher.Load().offer(t) }
+func (batching) Offer(t *Ticket) error {
+	b := t.kind.batcher.Load()
+	if t.job.waits {
+		b.gather(t)
+		return nil
+	}
+	return b.offer(t)
+}
 
 func (s batching) Load() Load {
 	var sum Load
@@ -44,6 +51,13 @@ type batcher struct {
 
 	mu      sync.Mutex // taken before pool.mu
 	forming *batch     // takes members; guarded by mu
+
+	// Of kinds that wait, see gathering.
+	gathering *gathering // takes members; guarded by mu
+	underWay  int        // calls taken and not ended; guarded by mu
+	// callItems is call, for members that ask for n items in all, item[i] being members[i]'s.
+	callItems func(ctx context.Context, members []*Ticket, item []int, n int) error
+	keyOf     func(t *Ticket) any // nil: the ticket's item is like no other
 
 	fill    atomic.Int64 // members of forming; written under mu, read by decisions
 	running atomic.Int64 // jobs in running calls

@@ -182,7 +182,7 @@ func (k *kind) runBatch(f *batch, started int64, members []*Ticket, work poolLoa
 			}
 		}
 	}()
-	ctx, stop := f.context(members)
+	ctx, stop := callContext(members)
 	how, err := fateExited, error(nil)
 	for _, t := range members {
 		t.started, t.members = started, int32(len(members))
@@ -309,10 +309,10 @@ func (t *Ticket) settleMember() {
 	t.settle()
 }
 
-// context returns the ctx of the call. A lone member's is its own. Otherwise it
+// callContext returns the ctx of the call. A lone member's is its own. Otherwise it
 // is the router's, without anybody's values, and is cancelled once every
 // member has left: it watches one after the other.
-func (f *batch) context(members []*Ticket) (context.Context, func()) {
+func callContext(members []*Ticket) (context.Context, func()) {
 	if len(members) == 1 {
 		return members[0].ctx, func() {}
 	}

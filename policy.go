@@ -145,6 +145,7 @@ const (
 	reasonLarge       = "needs a cpu slot"
 	reasonUnknownCost = "cost not known, needs a cpu slot"
 	reasonWaits       = "waits, holds no cpu slot"
+	reasonGathers     = "waits, shares calls with others"
 	reasonSeeBack     = "sees whether its downstream is back"
 	reasonNested      = "nested, runs in the slot its caller holds"
 	reasonSmallRun    = "predicted within inline_threshold"
@@ -240,6 +241,7 @@ func (ThresholdPolicy) choose(j *JobInfo, p *Pressure, c *choice) {
 			c.drop(reasonSpawnLimit)
 			return
 		}
+	case j.Waits:
 	case c.lane == laneCPUPool || c.lane == laneBatch:
 		if p.full() {
 			c.excess = p.Wait
@@ -254,7 +256,7 @@ func (ThresholdPolicy) choose(j *JobInfo, p *Pressure, c *choice) {
 		c.reason, c.probe = reasonProbe, true
 	case j.Predicted > j.Slack:
 		c.drop(reasonBudget)
-	case c.lane != laneSpawn && c.lane != laneInline && p.Soonest+j.Predicted > j.Slack:
+	case !j.Waits && c.lane != laneSpawn && c.lane != laneInline && p.Soonest+j.Predicted > j.Slack:
 		c.excess = p.Soonest + j.Predicted - j.Slack
 		c.drop(reasonWait)
 	}
@@ -289,6 +291,8 @@ func thresholdLane(c *choice, j *JobInfo, p *Pressure) {
 	}
 	busy, scales := p.CPUBusy >= p.BusyThreshold, j.Scaling >= batchScaling
 	switch {
+	case j.Waits && j.Batchable:
+		c.choose(laneBatch, reasonGathers, &tableWaits)
 	case j.Waits:
 		c.choose(laneSpawn, reasonWaits, &tableWaits)
 

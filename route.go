@@ -306,7 +306,7 @@ func (r *Router) resolve(q *request) {
 	if c.lane == laneInline && q.info.Async {
 		c.divert(divertAsync, laneSpawn, notAsync)
 	}
-	if (c.lane == laneCPUPool || c.lane == laneBatch) && !q.info.Async && !r.lanes[c.lane].custom && r.pool.holdsSlot(q.ctx) {
+	if (c.lane == laneCPUPool || c.lane == laneBatch && !q.info.Waits) && !q.info.Async && !r.lanes[c.lane].custom && r.pool.holdsSlot(q.ctx) {
 		why := divertNestedPool
 		if c.lane == laneBatch {
 			why = divertNestedBatch

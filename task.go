@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"sync"
 	"time"
 )
@@ -38,6 +39,11 @@ type Kind[In, Out any] struct {
 	// Waits says that items mostly wait (I/O) and need no CPU slot.
 	// Defaults to false.
 	Waits bool
+	// Key says which items are the same, so that one that is asked for twice in a batch that forms
+	// is in the call once, and all who asked get its result, which they share, or its error; it is
+	// cancelled by none of them alone. Its result must be comparable; nil is like no other. Only with
+	// Waits and Batch. Called once or twice an item. Defaults to nil: no item is the same as another.
+	Key func(In) any
 	// Downstream names what items that wait are waiting for (a database, another service), if
 	// kinds share it: they then share the limit that is learned of it too. Only with Waits; like
 	// Name otherwise. Defaults to "": the kind has a downstream of its own.
@@ -75,7 +81,7 @@ func Register[In, Out any](r *Router, k Kind[In, Out]) (*Task[In, Out], error) {
 	t := &Task[In, Out]{router: r, spec: k, info: info}
 	var b *batcher
 	if k.Batch != nil {
-		b = &batcher{pool: r.pool, call: t.callBatch, maxSize: k.BatchMaxSize, delay: int64(k.BatchMaxDelay)}
+		b = &batcher{pool: r.pool, call: t.callBatch, callItems: t.callItems, keyOf: t.keyOf, maxSize: k.BatchMaxSize, delay: int64(k.BatchMaxDelay)}
 	}
 	var err error
 	t.kind, err = r.register(info, k.Weight, b, k.Downstream)
@@ -93,6 +99,9 @@ func (k *Kind[In, Out]) validate() error {
 	}
 	if k.Run == nil && k.Batch == nil {
 		return fieldError("Kind.Run", "nil", "a function (or Batch must be one)")
+	}
+	if k.Key != nil && (!k.Waits || k.Batch == nil) {
+		return fieldError("Kind.Key", "a function", "nil unless the kind Waits and has a Batch")
 	}
 	if k.Downstream != "" {
 		if !isCleanKind(k.Downstream) {
@@ -235,6 +244,11 @@ func (t *Task[In, Out]) describe(q *request, in In, h *Hints) error {
 			info.Priority = h.Priority
 		}
 	}
+	if t.spec.Key != nil {
+		if _, err := t.key(in); err != nil {
+			return err
+		}
+	}
 	if info.Cost == 0 && t.spec.Cost != nil {
 		info.Cost = t.spec.Cost(in)
 		return validCost("Kind.Cost()", info.Cost)
@@ -284,6 +298,58 @@ func (t *Task[In, Out]) callBatch(ctx context.Context, members []*Ticket) error 
 	}
 	for i := range outs {
 		t.itemOf(members[i]).out = outs[i]
+	}
+	return nil
+}
+
+// key is what Kind.Key says of an item, or the error that it cannot be compared.
+func (t *Task[In, Out]) key(in In) (any, error) {
+	if t.spec.Key == nil {
+		return nil, nil
+	}
+	key := t.spec.Key(in)
+	if key != nil && !reflect.ValueOf(key).Comparable() {
+		return nil, fieldError("Kind.Key()", fmt.Sprintf("a %T", key), "a comparable value, or nil")
+	}
+	return key, nil
+}
+
+// keyOf is the key of the ticket's item, or nil. It was asked for before, by describe, where
+// what is wrong with it was told; should that be different now, the item is like no other.
+func (t *Task[In, Out]) keyOf(of *Ticket) (key any) {
+	defer func() {
+		if recover() != nil {
+			key = nil
+		}
+	}()
+	key, _ = t.key(t.itemOf(of).in)
+	return key
+}
+
+// callItems does one call for n items, of which members[i] asks for item[i].
+func (t *Task[In, Out]) callItems(ctx context.Context, members []*Ticket, item []int, n int) error {
+	ins := make([]In, n)
+	for i, m := range members {
+		ins[item[i]] = t.itemOf(m).in
+	}
+	outs, err := t.spec.Batch(ctx, ins)
+	var errs []error
+	err = itemErrors(t.spec.Name, n, len(outs), err, func(i int, err error) {
+		if errs == nil {
+			errs = make([]error, n)
+		}
+		errs[i] = err
+	})
+	if err != nil {
+		return err
+	}
+	for i, m := range members {
+		if errs != nil {
+			m.err = errs[item[i]]
+		}
+		if len(outs) == n {
+			t.itemOf(m).out = outs[item[i]]
+		}
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package httpstats
 
 import (
+	"math"
 	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -111,6 +112,36 @@ var families = []family{
 		func(s *source, m *series) { m.perKind(s, func(k *helix.KindStats) float64 { return k.Demand }) }, "kind"),
 	gauge("helix_kind_share_cores", "CPU seconds a second that are a kind's fair share now.",
 		func(s *source, m *series) { m.perKind(s, func(k *helix.KindStats) float64 { return k.Share }) }, "kind"),
+
+	gauge("helix_kind_downstream_calls", "Calls in flight to the downstream of a kind that waits, of all kinds that share it.",
+		readDownstream(func(d *helix.DownstreamStats) float64 { return float64(d.InFlight) }), "kind"),
+	gauge("helix_kind_downstream_limit_calls", "Calls that may be in flight to the downstream of a kind that waits, as learned; +Inf while it is not the bottleneck.",
+		readDownstream(limitOf), "kind"),
+	gauge("helix_kind_downstream_base_seconds", "Learned latency of a call that finds little else in flight.",
+		readDownstream(func(d *helix.DownstreamStats) float64 { return d.BaseMs / 1e3 }), "kind"),
+	gauge("helix_kind_downstream_latency_seconds", "Mean latency of calls lately.",
+		readDownstream(func(d *helix.DownstreamStats) float64 { return d.MeanMs / 1e3 }), "kind"),
+	gauge("helix_kind_downstream_calls_per_second", "Calls that ended well a second, lately.",
+		readDownstream(func(d *helix.DownstreamStats) float64 { return d.Rate }), "kind"),
+}
+
+// readDownstream reads one value of the downstream of each kind that waits.
+func readDownstream(value func(*helix.DownstreamStats) float64) func(*source, *series) {
+	return func(s *source, m *series) {
+		for i := range s.Kinds {
+			if d := s.Kinds[i].Downstream; d != nil {
+				m.add(value(d), s.kinds[i])
+			}
+		}
+	}
+}
+
+// limitOf is the most calls that may be in flight.
+func limitOf(d *helix.DownstreamStats) float64 {
+	if d.Limit == 0 {
+		return math.Inf(1)
+	}
+	return float64(d.Limit)
 }
 
 func readRouted(s *source, m *series) {

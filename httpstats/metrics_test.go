@@ -31,6 +31,8 @@ func busyRouter(t testing.TB) *helix.Router {
 	for _, kind := range hostileKinds {
 		submit(t, r, helix.Job{Kind: kind, Cost: 1})
 	}
+	_, err := helix.Register(r, helix.Kind[int, int]{Name: "query", Waits: true, Run: func(context.Context, int) (int, error) { return 0, nil }})
+	require.NoError(t, err)
 	return r
 }
 
@@ -60,6 +62,8 @@ func TestMetricsKeepTheOriginalsLines(t *testing.T) {
 		`helix_jobs_in_flight 0`,
 		`helix_kind_jobs_total{kind="bad",outcome="failed"} 1`,
 		`helix_kind_jobs_total{kind="late",outcome="dropped"} 1`,
+		`helix_kind_downstream_calls{kind="query"} 0`,
+		`helix_kind_downstream_limit_calls{kind="query"} +Inf`,
 		fmt.Sprintf(`helix_cpu_slots %d`, helix.DefaultConfig().CPUParallelism),
 	} {
 		require.Contains(t, lines, line)
