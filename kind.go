@@ -19,6 +19,7 @@ type kind struct {
 	weight   atomicFloat
 	template atomic.Pointer[JobInfo] // what Register said; nil for kinds of one-off jobs
 	batcher  atomic.Pointer[batcher] // nil without a batch function
+	gate     atomic.Pointer[gate]    // nil without Kind.MaxConcurrent
 	// downstream is what its jobs that wait are waiting for. Never nil, but in a kind that Explain makes up.
 	downstream atomic.Pointer[downstream]
 	cells      []cell       // sharded counters, a power of two of them
@@ -352,7 +353,7 @@ func (t *Ticket) endTrial() {
 }
 
 // register makes a kind for a Task.
-func (r *Router) register(info JobInfo, weight float64, b *batcher, down string) (*kind, error) {
+func (r *Router) register(info JobInfo, weight float64, b *batcher, down string, most int) (*kind, error) {
 	r.kindsMu.Lock()
 	defer r.kindsMu.Unlock()
 	k := (*r.kinds.Load())[info.Kind]
@@ -367,6 +368,9 @@ func (r *Router) register(info JobInfo, weight float64, b *batcher, down string)
 	k.weight.Store(weight)
 	k.batcher.Store(b)
 	k.downstream.Store(r.downstreamNamed(down, k))
+	if most > 0 {
+		k.gate.Store(r.spawn.newGate(most, r.now))
+	}
 	k.template.Store(&info)
 	return k, nil
 }

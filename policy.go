@@ -163,6 +163,7 @@ const (
 	reasonShare      = "over its fair share"
 	reasonQueueFull  = "queue is full"
 	reasonSpawnLimit = "spawn_limit reached"
+	reasonGateTime   = "its budget ended while max_concurrent others ran"
 	reasonDownstream = "its downstream is full"
 	reasonExpired    = "its budget ended while it waited for a slot"
 	reasonDisplaced  = "gave its place in the full queue to another"

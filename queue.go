@@ -22,6 +22,7 @@ type waiter struct {
 	queued  bool
 	long    bool // its run is predicted to be long
 	held    bool // stands back behind all others until due, and is then due at batch.urgent
+	gated   bool // of a ticket: in its kind's gate it has a place, or waits for one
 	expires bool // is to be told when what it stands for can no longer end in its budget
 }
 

@@ -91,6 +91,7 @@ type KindStats struct {
 	TurnMs  float64 `json:"turn_ms"` // how long its guaranteed rate takes for what was admitted of it
 
 	Batch      *BatchStats      `json:"batch,omitempty"`      // nil without a batch function
+	Queued     int              `json:"queued"`               // jobs that wait because of Kind.MaxConcurrent
 	Downstream *DownstreamStats `json:"downstream,omitempty"` // nil as long as no job of the kind that Waits was seen
 }
 
@@ -236,6 +237,9 @@ func (r *Router) kindStats(k *kind, n *counts, now int64, cfg *RouterConfig) Kin
 		s.RunMs = k.calls.predict(unit) / float64(time.Millisecond)
 		s.SpreadMs = s.RunMs * k.calls.spread.Load()
 		s.NsPerUnit = k.calls.slope.Load()
+	}
+	if g := k.gate.Load(); g != nil {
+		s.Queued = g.length()
 	}
 	if d := k.downstream.Load(); d.known() || k.waiting() {
 		s.Downstream = d.stats()

@@ -3,6 +3,7 @@ package helix
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 )
 
@@ -81,6 +82,9 @@ func (inline) Close(context.Context) error { return nil }
 type spawn struct {
 	running atomic.Int64
 	runFunc func(*Ticket) // run, bound once instead of for every job
+
+	gatesMu sync.Mutex
+	gates   []*gate // of all kinds; guarded by gatesMu
 }
 
 func newSpawn() *spawn {
@@ -96,9 +100,26 @@ func (s *spawn) Offer(t *Ticket) error {
 		s.running.Add(-1)
 		return errSpawnLimit
 	}
+	if t.job.waits {
+		if g := t.kind.gate.Load(); g != nil {
+			entered, err := g.enter(t)
+			if err != nil {
+				s.running.Add(-1)
+			}
+			if err != nil || !entered {
+				return err
+			}
+		}
+	}
 	// Claimed here, not on the new goroutine: a ticket that could be withdrawn
 	// before its goroutine runs might by then be in use for another job.
 	t.claim()
+	s.start(t)
+	return nil
+}
+
+// start runs a claimed ticket on a goroutine of its own.
+func (s *spawn) start(t *Ticket) {
 	if t.job.waits {
 		t.kind.downstream.Load().begin(t)
 	}
@@ -107,7 +128,6 @@ func (s *spawn) Offer(t *Ticket) error {
 	} else {
 		go s.run(t) // its submitter waits for it
 	}
-	return nil
 }
 
 func (s *spawn) run(t *Ticket) {
@@ -116,15 +136,43 @@ func (s *spawn) run(t *Ticket) {
 			t.kind.downstream.Load().end(t)
 		}
 		s.running.Add(-1)
+		if t.place.gated {
+			t.kind.gate.Load().leave()
+		}
 		t.router().nudge()
 		t.deliver()
 	}()
-	if t.ctx.Err() != nil {
+	now := t.router().now()
+	switch {
+	case t.place.granter != nil: // it waited for its place
+		if t.endIfPointless(now) {
+			return
+		}
+	case t.ctx.Err() != nil:
 		t.endWithdrawn(withdrawn(t.ctx))
 		return
 	}
-	t.kind.exec(t.ctx, t, t.router().now())
+	t.kind.exec(t.ctx, t, now)
 }
 
-func (s *spawn) Load() Load                  { return Load{Running: int(s.running.Load())} }
-func (s *spawn) Close(context.Context) error { return nil }
+func (s *spawn) Load() Load { return Load{Running: int(s.running.Load())} }
+
+// Close withdraws what waits for a place in a gate.
+func (s *spawn) Close(context.Context) error {
+	s.gatesMu.Lock()
+	gates := s.gates
+	s.gatesMu.Unlock()
+	for _, g := range gates {
+		g.close()
+	}
+	return nil
+}
+
+// newGate makes a gate that Close will close.
+func (s *spawn) newGate(most int, clock func() int64) *gate {
+	g := &gate{most: most, spawn: s, clock: clock}
+	s.gatesMu.Lock()
+	s.gates = append(s.gates, g)
+	s.gatesMu.Unlock()
+	return g
+}

@@ -39,6 +39,11 @@ type Kind[In, Out any] struct {
 	// Waits says that items mostly wait (I/O) and need no CPU slot.
 	// Defaults to false.
 	Waits bool
+	// MaxConcurrent is the most items that may run at the same time: a hard bound, for a
+	// downstream that says so, beside the limit that is learned. Those beyond wait, earliest deadline first, and
+	// are refused when their budget ends. Only with Waits and without Batch; an item must not wait for another of its kind.
+	// Defaults to 0: none.
+	MaxConcurrent int
 	// Key says which items are the same, so that one that is asked for twice in a batch that forms
 	// is in the call once, and all who asked get its result, which they share, or its error; it is
 	// cancelled by none of them alone. Its result must be comparable; nil is like no other. Only with
@@ -84,7 +89,7 @@ func Register[In, Out any](r *Router, k Kind[In, Out]) (*Task[In, Out], error) {
 		b = &batcher{pool: r.pool, call: t.callBatch, callItems: t.callItems, keyOf: t.keyOf, maxSize: k.BatchMaxSize, delay: int64(k.BatchMaxDelay)}
 	}
 	var err error
-	t.kind, err = r.register(info, k.Weight, b, k.Downstream)
+	t.kind, err = r.register(info, k.Weight, b, k.Downstream, k.MaxConcurrent)
 	if err != nil {
 		return nil, err
 	}
@@ -99,6 +104,12 @@ func (k *Kind[In, Out]) validate() error {
 	}
 	if k.Run == nil && k.Batch == nil {
 		return fieldError("Kind.Run", "nil", "a function (or Batch must be one)")
+	}
+	if k.MaxConcurrent < 0 || k.MaxConcurrent > maxCount {
+		return fieldError("Kind.MaxConcurrent", k.MaxConcurrent, fmt.Sprintf("from 0 (which means no bound) to %d", maxCount))
+	}
+	if k.MaxConcurrent > 0 && (!k.Waits || k.Batch != nil) {
+		return fieldError("Kind.MaxConcurrent", k.MaxConcurrent, "0 unless the kind Waits and has no Batch")
 	}
 	if k.Key != nil && (!k.Waits || k.Batch == nil) {
 		return fieldError("Kind.Key", "a function", "nil unless the kind Waits and has a Batch")

@@ -218,6 +218,8 @@ func (t *Ticket) withdraw(err error) bool {
 func (t *Ticket) leaveQueue() {
 	switch {
 	case t.custom: // its strategy finds out when it calls Run
+	case t.choice.lane == laneSpawn:
+		t.kind.gate.Load().remove(t)
 	case t.choice.lane == laneBatch && t.job.waits:
 		t.kind.batcher.Load().ungather(t)
 	case t.choice.lane == laneBatch:

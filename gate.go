@@ -1,0 +1,151 @@
+package helix
+
+import (
+	"sync"
+	"time"
+)
+
+// gate keeps the jobs of a kind that waits within Kind.MaxConcurrent: those beyond wait
+// in order of their deadlines, earliest first, those without a budget last. Each kind
+// has its own, if any.
+type gate struct {
+	most  int
+	spawn *spawn
+	clock func() int64 // ns since the router was made
+
+	mu      sync.Mutex // guards the rest, and Ticket.place of those that wait
+	running int
+	waiting waitHeap
+	queued  int
+	arrived uint32      // numbers those that wait
+	timer   *time.Timer // for the first whose budget ends; nil until there was one
+	closed  bool
+}
+
+// enter takes a place for t, or queues t, of which it then reports false.
+func (g *gate) enter(t *Ticket) (entered bool, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.closed:
+		return false, errPoolClosed
+	case g.running < g.most:
+		g.running++
+		t.place.gated = true
+		return true, nil
+	}
+	w := &t.place
+	w.gated = true
+	w.due, w.expires, w.granter, w.order, w.queued = t.due(), t.expires(), t, g.arrived, true
+	g.arrived++
+	g.queued++
+	g.waiting.push(w)
+	if w.expires {
+		g.arm()
+	}
+	return false, nil
+}
+
+// arm has the queue looked at when the first that is due is. It requires g.mu.
+func (g *gate) arm() {
+	d := time.Duration(g.waiting.top.due - g.clock())
+	if g.timer == nil {
+		g.timer = time.AfterFunc(d, g.expire)
+	} else {
+		g.timer.Reset(d)
+	}
+}
+
+// leave gives a place to the first that waits for one and still wants it.
+func (g *gate) leave() {
+	g.mu.Lock()
+	var next *Ticket
+	for next == nil && g.waiting.top != nil {
+		if t := g.waiting.top.granter.(*Ticket); g.take(t) {
+			next = t
+		}
+	}
+	if next == nil {
+		g.running--
+	}
+	g.mu.Unlock()
+	if next != nil {
+		g.spawn.start(next)
+	}
+}
+
+// take takes t out of the queue and makes the caller its owner, unless it was withdrawn. It requires g.mu.
+func (g *gate) take(t *Ticket) bool {
+	g.waiting.remove(&t.place)
+	t.place.queued = false
+	g.queued--
+	return t.claim()
+}
+
+// remove takes t, which was withdrawn, out of the queue if it is there.
+func (g *gate) remove(t *Ticket) {
+	g.mu.Lock()
+	if t.place.queued {
+		g.waiting.remove(&t.place)
+		t.place.queued = false
+		g.queued--
+	}
+	g.mu.Unlock()
+	g.spawn.running.Add(-1)
+}
+
+// expire refuses those whose budgets have ended while they waited.
+func (g *gate) expire() {
+	g.mu.Lock()
+	var due, late []*Ticket
+	now := g.clock()
+	g.waiting.overdue(now, func(w *waiter) {
+		if w.expires {
+			due = append(due, w.granter.(*Ticket))
+		}
+	})
+	for _, t := range due {
+		if g.take(t) {
+			late = append(late, t)
+		}
+	}
+	next := g.waiting.overdue(now, func(*waiter) {})
+	if next < maxDue {
+		g.timer.Reset(time.Duration(max(next-now, expireEvery)))
+	}
+	g.mu.Unlock()
+	for _, t := range late {
+		g.spawn.running.Add(-1)
+		t.refuseLate(reasonGateTime)
+		t.deliver()
+	}
+}
+
+// close withdraws those that wait.
+func (g *gate) close() {
+	g.mu.Lock()
+	g.closed = true
+	var waiting, left []*Ticket
+	g.waiting.all(func(w *waiter) { waiting = append(waiting, w.granter.(*Ticket)) })
+	for _, t := range waiting {
+		if g.take(t) {
+			left = append(left, t)
+		}
+	}
+	if g.timer != nil {
+		g.timer.Stop()
+	}
+	g.mu.Unlock()
+	for _, t := range left {
+		g.spawn.running.Add(-1)
+		t.endWithdrawn(ErrClosed)
+		t.deliver()
+	}
+}
+
+// length is how many wait.
+func (g *gate) length() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.queued
+}
