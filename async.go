@@ -27,7 +27,7 @@ func (r *Router) start(t *Ticket, own *goContext, q *request) error {
 	own.router, own.values = r, q.ctx
 	t.fill(q)
 	t.ctx = own
-	err := r.admit(t)
+	err := r.admit(t, jobIn(q.ctx))
 	if err != nil {
 		own.cancel()
 		t.fate.pass(err)
@@ -106,7 +106,7 @@ type goValues struct {
 
 func (c goValues) Value(key any) any {
 	switch key.(type) {
-	case slotKey, anySlot:
+	case slotMark:
 		return nil
 	}
 	// The router's own ctx has no values but the one by which package context

@@ -172,7 +172,7 @@ func (k *kind) runBatch(f *batch, started int64, members []*Ticket, work poolLoa
 	f.kind.prober.start(false)
 	defer func() { // also after runtime.Goexit
 		b.running.Add(-int64(len(members)))
-		b.pool.release(work, f.place.long)
+		f.slot.end(work)
 		router.nudge()
 		for _, t := range members {
 			if t.told == stepSettle {
@@ -189,19 +189,20 @@ func (k *kind) runBatch(f *batch, started int64, members []*Ticket, work poolLoa
 	}
 	// The same due time as in the queue, or batches would give way to one another.
 	s := &f.slot
+	s.Context, s.due, s.kind = ctx, f.place.due, members[0].kind
+	s.hold(f.place.long)
+	f.nestIn(members)
 	run := int64(f.predicted(members))
 	s.until = saturate(started, run)
 	s.place = b.pool.runs.begin(started, run, f.kind.yields.Load())
 	if s.timed = f.place.long || members[0].job.samples == 0; s.timed {
 		b.pool.underWay.begin(&s.watch, started)
 	}
-	s.Context, s.pool, s.due, s.long, s.kind = ctx, b.pool, f.place.due, f.place.long, members[0].kind
 	defer func() {
 		if how == fateExited {
 			how, err = rescue(recover())
 		}
-		s.left.Store(true)
-		b.pool.runs.end(s.place)
+		s.over.Store(true)
 		if s.timed {
 			b.pool.underWay.end(&s.watch)
 		}
@@ -213,7 +214,7 @@ func (k *kind) runBatch(f *batch, started int64, members []*Ticket, work poolLoa
 				t.err = err
 			}
 		}
-		f.learn(members, time.Duration(ended-started-s.away.Load()))
+		f.learn(members, time.Duration(max(ended-started-s.absent(ended), 0)))
 		settleMembers(members)
 	}()
 	if members[0].cfg.Hooks.Start != nil {
@@ -240,6 +241,24 @@ func settleMembers(members []*Ticket) {
 		} else {
 			t.told = stepSettle
 		}
+	}
+}
+
+// nestIn has the call know the jobs inside which its members were submitted: members[0],
+// on whose goroutine it is, if it is on any member's, and the others.
+func (f *batch) nestIn(members []*Ticket) {
+	var others []*slot
+	for _, t := range members {
+		switch {
+		case t.slot == nil:
+		case t.home:
+			f.slot.outer = t.slot
+		default:
+			others = append(others, t.slot)
+		}
+	}
+	if len(others) > 0 {
+		f.slot.nest.Store(&nest{other: others})
 	}
 }
 

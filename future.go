@@ -36,7 +36,8 @@ func (f *Future[T]) complete() {
 	}
 }
 
-// Done is closed when the job has ended or never will start.
+// Done is closed when the job has ended or never will start. A job that receives from it does
+// not lend its slot, which the other may need: use Wait, or [Block] around the select.
 func (f *Future[T]) Done() <-chan struct{} {
 	if f.done.Load() == nil {
 		f.done.CompareAndSwap(nil, &signal{make(chan struct{})})
@@ -48,18 +49,13 @@ func (f *Future[T]) Done() <-chan struct{} {
 // returns its cause; the job goes on, and Wait may be called again. If the job
 // panicked, Wait panics with its *PanicError; if it called runtime.Goexit, Wait
 // returns ErrGoexit; if it never ran, the error matches ErrNotRun.
+//
+// Inside a job ctx must be the job's, or come from it: the job's slot is lent while it
+// waits, and got back, by its old due time, before Wait returns.
 func (f *Future[T]) Wait(ctx context.Context) (T, error) {
-	switch left := ctx.Done(); {
-	case f.done.Load() == hasEnded:
-	case left == nil:
-		<-f.Done() // without a select, which costs more
-	default:
-		select {
-		case <-f.Done():
-		case <-left:
-			var zero T
-			return zero, context.Cause(ctx)
-		}
+	if f.done.Load() != hasEnded && !waitFor(ctx, f.Done()) {
+		var zero T
+		return zero, context.Cause(ctx)
 	}
 	t := f.of.self()
 	if t.fate == fatePanicked {

@@ -25,6 +25,7 @@ type kind struct {
 	cells      []cell       // sharded counters, a power of two of them
 	away       []turnedAway // likewise
 	yields     atomic.Bool  // a job has called Yield
+	nests      atomic.Bool  // there has been work inside a job, or it has blocked
 	failed     atomicFloat  // mean ns of runs that did not succeed; see kind.guess
 	// trials are the jobs that run outside the slots because of their hints, admitted
 	// before any run of the kind had confirmed what hints say.
@@ -294,7 +295,7 @@ func (k *kind) learn(t *Ticket) {
 	if t.job.waits {
 		return
 	}
-	if t.slot == nil && run >= preemptedFrom && t.job.predicted > 0 && !trial {
+	if (t.slot == nil || !t.slot.bounded) && run >= preemptedFrom && t.job.predicted > 0 && !trial {
 		run = min(run, maxStep*t.job.predicted)
 	}
 	t.pay(int64(run))

@@ -127,7 +127,7 @@ func TestPreemptedJobsAreNotTakenForOverload(t *testing.T) {
 			ticket := &Ticket{kind: k, ctx: t.Context(), fate: fateReturned, ended: int64(c.run),
 				job: brief{predicted: c.predicted, work: c.predicted}, choice: choice{lane: laneCPUPool}}
 			if c.slot {
-				ticket.slot = &slot{}
+				ticket.slot = &slot{bounded: true}
 			}
 			k.cells[0].admitted.Add(ticket.charge())
 			k.learn(ticket)

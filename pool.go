@@ -98,6 +98,9 @@ func (p *pool) Offer(t *Ticket) error {
 		if turn == shortTurns || t.job.async || t.job.predicted == 0 || t.job.predicted >= yieldFrom || !p.brisk() {
 			t.started = 0
 			t.place.due, t.place.long, t.place.expires = t.due(), long, t.expires()
+			if t.job.nested && !t.expires() { // or it would be told too early
+				t.place.due = min(t.place.due, t.slot.due)
+			}
 			err := p.enqueue(&t.place, t, t)
 			p.grant()
 			return err
@@ -343,9 +346,7 @@ func (p *pool) grant() {
 			p.mu.Unlock()
 			return
 		}
-		// With two slots or more, long runs leave one to shorter work that waits.
-		slots := p.slots.Load()
-		w := p.queue.first(slots < 2 || p.longBusy.Load() < slots-1)
+		w := p.next(false)
 		long := w.long
 		g := p.pop(w)
 		// Claimed under mu: whoever withdraws a ticket must pass through
@@ -363,6 +364,17 @@ func (p *pool) grant() {
 			p.idle()
 		}
 	}
+}
+
+// next is who gets the next slot: the first in the queue, unless that is long. With two slots
+// or more, long runs leave one to shorter work that waits. If long, a long run is about to
+// give its slot back. It requires p.mu, and the queue must not be empty.
+func (p *pool) next(long bool) *waiter {
+	slots, longBusy := p.slots.Load(), p.longBusy.Load()
+	if long {
+		longBusy--
+	}
+	return p.queue.first(slots < 2 || longBusy < slots-1)
 }
 
 // grant hands a slot to the ticket, which is claimed.

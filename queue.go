@@ -1,6 +1,6 @@
 package helix
 
-// granter is what waits for a slot: a ticket, a batch, or a job in Yield.
+// granter is what waits for a slot: a ticket, a batch, or a job that is to get its slot back.
 type granter interface {
 	claim() bool // reports that it still wants a slot; called under pool.mu
 	grant() bool // takes the slot, or reports that nobody wants it any more

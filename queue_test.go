@@ -173,7 +173,7 @@ func TestASlotBetweenTwoHoldersIsNotSpare(t *testing.T) {
 	require.True(t, p.spare.Swap(false), "nobody waits")
 	require.False(t, p.takeFree(0, false))
 	w := &waiter{due: 1}
-	require.NoError(t, p.enqueue(w, &yielder{resume: make(chan struct{})}, &Ticket{kind: &kind{}, cfg: &RouterConfig{CPUQueueCap: 10}}))
+	require.NoError(t, p.enqueue(w, &returning{resume: make(chan struct{})}, &Ticket{kind: &kind{}, cfg: &RouterConfig{CPUQueueCap: 10}}))
 	p.load.Add(^uint64(0)) // given back, and not granted yet
 	require.True(t, p.takeFree(0, false))
 	require.False(t, p.spare.Load(), "somebody waits")

@@ -11,14 +11,15 @@ import (
 // request is one submission on its way to being admitted or refused. It lives on the
 // submitter's stack: a refused job never has a ticket.
 type request struct {
-	ctx   context.Context // the submitter's
+	ctx   context.Context // the submitter's; the job's own slot if entered
 	kind  *kind
 	cfg   *RouterConfig
 	info  JobInfo
 	event *Event // nil unless the decision was sampled
 
-	choice choice
-	bound  bool // the budget is what is left until the ctx's deadline
+	choice  choice
+	bound   bool // the budget is what is left until the ctx's deadline
+	entered bool // the slot of the job inside which this one is submitted
 	// Nanoseconds since the router was made. Before the decision, arrived may also be
 	// maxDue, which means that the job arrives now.
 	arrived, decided int64
@@ -39,7 +40,7 @@ func (r *Router) arrival(at time.Time) int64 {
 func (r *Router) decide(q *request) error {
 	q.decided = r.now()
 	q.arrived = min(q.arrived, q.decided)
-	if r.phase.Load() != phaseOpen {
+	if r.phase.Load() != phaseOpen && !r.opensInside(jobIn(q.ctx)) {
 		away := q.kind.turnedAway()
 		away.submitted.Add(1)
 		away.refused[r.reasons.index(reasonClosed)].Add(1)
@@ -90,6 +91,9 @@ func (r *Router) look(q *request, p *Pressure, probe bool) {
 	q.kind.predict(&q.info, q.cfg)
 	q.info.meet(q.arrived, q.decided)
 	r.pressure(p, q.decided, q.cfg, q.kind, q.info.Priority)
+	if outer := jobIn(q.ctx); outer != nil {
+		r.lookInside(outer, q, p)
+	}
 	if q.info.Budget > 0 && p.CPUBusy >= p.Slots {
 		p.Soonest = r.soonest(q, p.Slots)
 	}
@@ -100,6 +104,16 @@ func (r *Router) look(q *request, p *Pressure, probe bool) {
 		p.Probe = q.info.Slack > 0 && r.probe(q, probe)
 	} else {
 		q.kind.demand.patient(q.info.Budget)
+	}
+}
+
+// lookInside has a job see the slot that its caller holds as free, if it is for that job.
+//
+//go:noinline
+func (r *Router) lookInside(outer *slot, q *request, p *Pressure) {
+	if !q.info.Async && r.pool.seat(outer) != nil {
+		p.CPUBusy = max(min(p.CPUBusy, p.Slots)-1, 0)
+		p.Queued, p.Wait = 0, 0
 	}
 }
 
@@ -174,11 +188,22 @@ func (t *Ticket) fill(q *request) {
 	if q.event != nil {
 		t.watch = &watch{event: q.event}
 	}
+	if outer := jobIn(q.ctx); outer != nil && !q.info.Async {
+		t.fillNested(q, outer)
+	}
+}
+
+// opensInside reports that the router, which is not open, takes jobs inside outer: while it
+// drains, those inside jobs it has.
+//
+//go:noinline
+func (r *Router) opensInside(outer *slot) bool {
+	return r.phase.Load() == phaseDraining && outer.inside(r)
 }
 
 // admit counts a job and offers it to its strategy. If that does not take it, the job is
-// refused after all: the ticket has ended.
-func (r *Router) admit(t *Ticket) error {
+// refused after all: the ticket has ended. outer is the job inside which it was submitted.
+func (r *Router) admit(t *Ticket, outer *slot) error {
 	// Counted before the strategy has it, because it may end at any moment
 	// after that. Then the phase is looked at again: either this sees that the
 	// router closes, or waitIdle sees the job.
@@ -192,7 +217,7 @@ func (r *Router) admit(t *Ticket) error {
 		t.beginTrial()
 	}
 	t.sampled = t.job.samples < earlyCount || t.kind.model.sample(t.decided)
-	if r.phase.Load() != phaseOpen {
+	if r.phase.Load() != phaseOpen && !r.opensInside(outer) {
 		t.endWithdrawn(ErrClosed)
 		return ErrClosed
 	}
@@ -306,11 +331,31 @@ func (r *Router) resolve(q *request) {
 	if c.lane == laneInline && q.info.Async {
 		c.divert(divertAsync, laneSpawn, notAsync)
 	}
-	if (c.lane == laneCPUPool || c.lane == laneBatch && !q.info.Waits) && !q.info.Async && !r.lanes[c.lane].custom && r.pool.holdsSlot(q.ctx) {
-		why := divertNestedPool
-		if c.lane == laneBatch {
-			why = divertNestedBatch
+	if outer := jobIn(q.ctx); outer != nil && !q.info.Async {
+		r.resolveNested(q, outer)
+	}
+}
+
+// resolveNested lets a job that would need a slot have the one that its caller holds, if
+// nobody else has entered that. Of siblings that can be batched one does, and the others
+// form a batch meanwhile; but where others are known to come all do.
+//
+//go:noinline
+func (r *Router) resolveNested(q *request, outer *slot) {
+	c, why := &q.choice, divertNestedPool
+	if c.lane == laneBatch {
+		why = divertNestedBatch
+		if b := q.kind.batcher.Load(); q.info.Waits || b.fill.Load() > 0 || b.latest.Load() > 1 {
+			return
 		}
+	}
+	if (c.lane != laneCPUPool && c.lane != laneBatch) || r.lanes[c.lane].custom {
+		return
+	}
+	if host := r.pool.seat(outer); host != nil && host.enter() {
+		own := newNested(outer, host)
+		own.Context = q.ctx
+		q.ctx, q.entered = own, true
 		c.divert(why, laneInline, reasonNested)
 		c.wait = 0
 	}
@@ -428,6 +473,13 @@ func withdrawn(ctx context.Context) error {
 //
 //go:noinline
 func (r *Router) logDecision(q *request, p *Pressure) {
+	logged := false
+	defer func() {
+		if !logged && q.entered { // the handler panics
+			own := q.ctx.(*slot)
+			own.host().exit(own.long)
+		}
+	}()
 	d := r.decision(&q.choice)
 	q.cfg.Logger.LogAttrs(q.ctx, slog.LevelDebug, "helix: decision",
 		slog.String("kind", q.info.Kind),
@@ -437,6 +489,7 @@ func (r *Router) logDecision(q *request, p *Pressure) {
 		slog.String("strategy", d.Strategy),
 		slog.String("reason", d.Reason),
 		slog.Int("cpu_busy", p.CPUBusy))
+	logged = true
 }
 
 // logPanic reports a panic that reaches no submitter. One in the logger's handler is lost:

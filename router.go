@@ -134,7 +134,9 @@ func (r *Router) Submit(ctx context.Context, job Job) (result Result, err error)
 		}
 		return result, err
 	}
-	if err = r.admit(&item.Ticket); err == nil {
+	if item.job.nested {
+		err = item.submitNested()
+	} else if err = r.admit(&item.Ticket, nil); err == nil {
 		err = item.proceed()
 	}
 	item.conclude(&result)

@@ -90,11 +90,12 @@ func (t *Ticket) endWithdrawn(err error) {
 	t.router().nudge()
 }
 
-// worked is how long the job ran, less what it spent giving way to others.
+// worked is how long the job ran, less what was not its own: time in nested jobs, blocked, or
+// giving way to others.
 func (t *Ticket) worked() time.Duration {
 	run := t.ended - t.started
 	if t.slot != nil {
-		run -= t.slot.away.Load()
+		run = max(run-t.slot.absent(t.ended), 0)
 	}
 	return time.Duration(run)
 }

@@ -2,147 +2,321 @@ package helix
 
 import (
 	"context"
-	"runtime"
 	"sync/atomic"
-	"time"
 )
 
-const (
-	// yieldFrom is the predicted run time from which a job gives way before it
-	// starts. Go does not preempt for 10 ms, so short work that is runnable on the
-	// same P would otherwise wait for all of the run.
-	yieldFrom = 20 * time.Microsecond
-	// A run gives way once more for every yieldEach of its length, at most yieldMost
-	// times, until that takes less than yieldQuiet.
-	yieldEach  = 250 * time.Microsecond
-	yieldMost  = 16
-	yieldQuiet = 2 * time.Microsecond
-	// startMargin is the room a job must have left when its slot comes, besides
-	// twice its predicted run time: on a full machine nothing runs as fast as
-	// alone.
-	startMargin = 500 * time.Microsecond
-)
-
-// slot is the ctx of a job that holds a slot: its own ctx plus the mark by
-// which Yield and nested Submits find the slot. It is allocated for each run
-// and never reused, because user code may keep a ctx.
+// slot is the ctx of a running job: its own ctx, plus the mark by which work inside the job
+// is known, and with it the slot that the job runs in, if it does. It is allocated for a
+// run and never reused, because user code may keep a ctx.
+//
+// A slot belongs to a tree of work, not to a goroutine. A nested run, which a job has
+// submitted and waits for, runs in the slot of its job. So the slot is with the innermost of
+// a chain of runs, each of which has the one before as its host, and who has it lends it, or
+// hands it over in Yield, for all of them. The states say where it is, as seen from one run:
+//
+//	none ── hold ─▶ held ── enter ─▶ inner ── exit ─▶ held
+//	                held ── lend ──▶ lent ── comeBack ─▶ returning ── regain ─▶ held
+//	                held ── handOver ──────────────────▶ returning
+//	                inner ── lend ─▶ wanted ── exit ─▶ lent
+//	                inner, wanted ── end ─▶ left ── exit ─▶ none
+//	held, lent, returning ── end ─▶ none
+//
+// While a goroutine of the job waits (nest.waiting > 0) the slot is never held: what it waits
+// for may need it. All transitions are in this file. Those without a lock are one
+// compare-and-swap on state; the others hold pool.mu.
 type slot struct {
 	context.Context
-	pool     *pool
-	due      int64
-	long     bool
-	left     atomic.Bool  // set once the slot was given back
-	yielding atomic.Bool  // one Yield at a time
-	away     atomic.Int64 // ns spent in Yield, which are not the job's own
-	kind     *kind
-	place    int   // in pool.runs
-	until    int64 // when it is predicted to end, but for what it is away
-	timed    bool  // its time so far is known to pool.underWay
-	watch    stopwatch
+	kind  *kind
+	outer *slot // of the job inside which this one was submitted, maybe to another router; nil if there is none
+	nest  atomic.Pointer[nest]
+
+	due   int64        // by when it gets its slot back
+	until int64        // when it is predicted to end, but for what it is away
+	away  atomic.Int64 // ns that are not the job's own: in nested jobs, waiting, or in Yield
+	watch stopwatch
+	timed bool // its time so far is known to pool.underWay
+
+	bounded  bool        // it runs, or ran, in a slot
+	parallel atomic.Bool // several goroutines of the job were in Yield at once
+	over     atomic.Bool // the job has ended; goroutines that outlive it may still have the ctx
+	state    atomic.Int32
+	yielders atomic.Int32 // goroutines of the job in Yield
+
+	// The owner's of the slot.
+	long  bool // it counts as held by a long run
+	place int  // in pool.runs
 }
 
-// slotKey finds the slot of a certain pool in a ctx, anySlot the nearest.
-type (
-	slotKey struct{ pool *pool }
-	anySlot struct{}
+// The states of a slot.
+const (
+	slotNone      int32 = iota // given back, or there never was one
+	slotHeld                   // the job has it
+	slotInner                  // a nested run has it
+	slotWanted                 // likewise, and a goroutine of the job waits: it is lent when the run ends
+	slotLeft                   // likewise, and the job has ended: it is given back when the run ends
+	slotLent                   // given back to the pool while goroutines of the job wait
+	slotReturning              // the job is in the queue to get it back
 )
+
+// slotMark finds the innermost running job in a ctx.
+type slotMark struct{}
 
 // Value implements context.Context.
 func (s *slot) Value(key any) any {
-	if key == (slotKey{s.pool}) || key == (anySlot{}) {
+	if key == (slotMark{}) && !s.over.Load() {
 		return s
 	}
 	return s.Context.Value(key)
 }
 
-// holdsSlot reports that ctx belongs to a job that holds a slot of p, so that
-// waiting for another might wait forever.
-func (p *pool) holdsSlot(ctx context.Context) bool {
-	s, ok := ctx.Value(slotKey{p}).(*slot)
-	return ok && !s.left.Load()
+// jobIn is the innermost running job to which ctx belongs, of any router; nil if there is
+// none.
+func jobIn(ctx context.Context) *slot {
+	s, _ := ctx.Value(slotMark{}).(*slot)
+	return s
 }
 
-// serve runs the job in the slot it has, gives the slot back and delivers.
-func (p *pool) serve(t *Ticket) {
-	p.runClaimed(t)
-	p.finish(t)
+func (s *slot) pool() *pool { return s.kind.router.pool }
+
+// hold notes that the job, which has not started, was given a slot.
+func (s *slot) hold(long bool) {
+	s.long, s.place, s.bounded = long, noPlace, true
+	s.state.Store(slotHeld)
 }
 
-// runClaimed runs the job in the slot it has, or refuses it if that is no
-// longer of use. Ticket.started 0 means now. finish must follow; should the job
-// or a hook call runtime.Goexit, nothing can, and it is called here.
-func (p *pool) runClaimed(t *Ticket) {
-	t.slot = &slot{place: noPlace, Context: t.ctx, pool: p, due: t.due(), long: t.long(), kind: t.kind}
-	crowded := t.job.predicted >= yieldFrom && (t.long() || p.busy() >= p.slots.Load())
-	if t.started == 0 || crowded {
-		if t.started = t.router().now(); crowded {
-			t.started = giveWay(t.router(), t.job.predicted, t.started)
-		}
-		if t.endIfPointless(t.started) {
-			return
-		}
-		if t.place.ahead > 0 {
-			t.kind.waits.observe(time.Duration(t.place.ahead), time.Duration(t.started-t.decided))
-		}
+// enter gives a nested run the slot, if its job has it.
+func (s *slot) enter() bool { return s.state.CompareAndSwap(slotHeld, slotInner) }
+
+// exit gives the slot back that a nested run had.
+func (s *slot) exit(long bool) {
+	s.long = long
+	if s.state.CompareAndSwap(slotInner, slotHeld) {
+		return
 	}
-	returned := false
-	defer func() {
-		if !returned {
-			p.finish(t)
-		}
-	}()
-	t.slot.until = saturate(t.started, int64(t.job.predicted))
-	t.slot.place = p.runs.begin(t.started, int64(t.job.predicted), t.kind.yields.Load())
-	if t.slot.timed = t.long() || t.job.samples == 0; t.slot.timed {
-		p.underWay.begin(&t.slot.watch, t.started)
+	p := s.pool()
+	p.mu.Lock()
+	was := s.state.Load() // as nobody else changes it under the lock while the run has the slot
+	switch was {
+	case slotInner:
+		s.state.Store(slotHeld)
+	case slotWanted:
+		s.state.Store(slotLent)
+	case slotLeft:
+		s.state.Store(slotNone)
 	}
-	t.kind.exec(t.slot, t, t.started)
-	returned = true
+	p.mu.Unlock()
+	switch was {
+	case slotWanted:
+		p.release(0, long)
+	case slotLeft:
+		s.giveBack(0)
+		p.idle()
+	}
 }
 
-// finish gives the slot of a ticket back that has ended, and delivers the ticket.
-// Others may be woken here, which takes much stack: runClaimed has returned.
-func (p *pool) finish(t *Ticket) {
-	t.slot.left.Store(true)
-	p.runs.end(t.slot.place)
-	if t.slot.timed {
-		p.underWay.end(&t.slot.watch)
+// exitWithout is exit for a run that has lent the slot and not got it back.
+func (s *slot) exitWithout() {
+	p := s.pool()
+	p.mu.Lock()
+	left := s.state.CompareAndSwap(slotLeft, slotNone)
+	if !left {
+		s.state.Store(slotLent)
 	}
-	router := t.router()
-	p.release(workLoad(t.charge()), t.slot.long)
-	router.nudge()
-	t.deliver()
+	p.mu.Unlock()
+	if host := s.host(); left && host != nil {
+		host.exitWithout()
+	}
 }
 
-// giveWay lets whatever else is runnable run before a run of that length, and
-// returns the time. Short runs do so only when all slots are taken: while one is free
-// so is a P, to which others go by themselves, and giving way would only wake it,
-// which costs some µs. Go takes a goroutine that gave way once from its global queue
-// not only when a P has nothing else to do, but also at every 61st turn, when any
-// number of new goroutines may be waiting on that P; and while a long run is on it,
-// nobody takes them away as long as the other Ps are busy too. So long runs give
-// way until it takes no time.
-func giveWay(r *Router, run time.Duration, now int64) int64 {
-	for turns := min(int(run/yieldEach)+1, yieldMost); turns > 0; turns-- {
-		before := now
-		runtime.Gosched()
-		if now = r.now(); now-before < int64(yieldQuiet) {
+// lend notes that one more goroutine of the job waits, and lends the slot.
+func (s *slot) lend() {
+	if s.state.Load() == slotNone {
+		return
+	}
+	n, p := s.nested(), s.pool()
+	p.mu.Lock()
+	n.waiting++
+	lent, long := false, false
+	for n.waiting > 0 && !lent {
+		if lent = s.state.CompareAndSwap(slotHeld, slotLent); lent {
+			long = s.long
+			p.runs.end(s.place)
+			s.place = noPlace
+		} else if s.state.CompareAndSwap(slotInner, slotWanted) || !s.inUse() {
 			break
 		}
 	}
-	return now
+	p.mu.Unlock()
+	if lent {
+		p.release(0, long)
+	}
 }
 
-// endIfPointless ends a claimed ticket whose slot came after its ctx was done
-// or too late to meet its budget.
-func (t *Ticket) endIfPointless(now int64) bool {
-	switch {
-	case t.ctx.Err() != nil:
-		t.endWithdrawn(withdrawn(t.ctx))
-	case t.job.budget > 0 && !t.choice.probe && now+int64(t.job.predicted) > t.deadline():
-		t.refuseLate(reasonNoTime)
-	default:
+// inUse reports that the job or a nested run has the slot, either of which may change to
+// the other at any moment.
+func (s *slot) inUse() bool {
+	state := s.state.Load()
+	return state == slotHeld || state == slotInner
+}
+
+// comeBack notes that some goroutines of the job, one or none, do not wait any more. If none
+// does it waits until the job has its slot back.
+func (s *slot) comeBack(waited int) {
+	if s.state.Load() == slotNone {
+		return
+	}
+	n, p := s.nested(), s.pool()
+	p.mu.Lock()
+	n.waiting -= waited
+	var back *returning
+	if n.waiting <= 0 {
+		s.state.CompareAndSwap(slotWanted, slotInner)
+		if s.state.Load() == slotReturning {
+			back = n.back
+		}
+		if s.state.CompareAndSwap(slotLent, slotReturning) {
+			back = s.queueBack(s.long)
+		}
+	}
+	p.mu.Unlock()
+	if back != nil {
+		p.grant() // a slot may be free
+		<-back.resume
+	}
+}
+
+// handOver lets an earlier deadline have the slot, and waits to get one back. Other goroutines
+// of the job that come here meanwhile wait too: job is theirs, and runs in the slot.
+func (s *slot) handOver(job *slot) {
+	p := s.pool()
+	if p.firstDue.Load() >= s.due && s.state.Load() != slotReturning {
+		return
+	}
+	n := s.nested()
+	p.mu.Lock()
+	back, given, long := n.back, false, false
+	if back == nil {
+		if !s.state.CompareAndSwap(slotHeld, slotReturning) {
+			p.mu.Unlock()
+			return
+		}
+		// In the queue it counts as long, or it would itself be the shorter work to which
+		// long runs must leave a slot.
+		back, long = s.queueBack(true), s.long
+		if given = p.next(long).due < s.due; !given {
+			p.pop(&back.place)
+			n.back = nil
+			s.state.Store(slotHeld)
+			p.mu.Unlock()
+			return
+		}
+		p.runs.end(s.place)
+		s.place = noPlace
+	}
+	p.mu.Unlock()
+	job.depart()
+	if given {
+		p.release(0, long)
+	}
+	<-back.resume
+	job.arrive()
+}
+
+// queueBack puts the job into the queue to get its slot back by its old due time. It requires
+// pool.mu; grant or release must follow.
+func (s *slot) queueBack(long bool) *returning {
+	n, p := s.nested(), s.pool()
+	now := p.clock()
+	back := &returning{slot: s, resume: make(chan struct{})}
+	n.back = back
+	back.place.due, back.place.long = s.due, long
+	back.place.class = classOf(s.due - now)
+	p.wait(&back.place, workLoad(max(s.until+s.away.Load()-now, 0)))
+	p.push(&back.place, back)
+	return back
+}
+
+// regain gives the job its slot back, or reports that a goroutine of it waits again. It
+// requires pool.mu.
+func (s *slot) regain(long bool) bool {
+	n := s.nest.Load()
+	n.back = nil
+	if n.waiting > 0 {
+		s.state.Store(slotLent)
 		return false
 	}
+	s.long = long
+	s.state.Store(slotHeld)
+	return true
+}
+
+// end gives back what the job has, which has ended, and takes work off.
+func (s *slot) end(work poolLoad) {
+	if s.state.CompareAndSwap(slotHeld, slotNone) {
+		s.giveBack(work)
+		return
+	}
+	p := s.pool()
+	p.takeWork(work)
+	p.mu.Lock()
+	without := false
+	for done := false; !done; {
+		switch state := s.state.Load(); state {
+		case slotInner, slotWanted:
+			if done = s.state.CompareAndSwap(state, slotLeft); done {
+				p.runs.end(s.place)
+				s.place = noPlace
+			}
+		case slotHeld:
+			if s.state.CompareAndSwap(slotHeld, slotNone) {
+				p.mu.Unlock()
+				s.giveBack(0)
+				return
+			}
+		case slotReturning:
+			n := s.nest.Load()
+			p.pop(&n.back.place)
+			close(n.back.resume)
+			n.back = nil
+			fallthrough
+		default:
+			without, done = state != slotNone, true
+			s.state.Store(slotNone)
+		}
+	}
+	p.mu.Unlock()
+	if host := s.host(); without && host != nil {
+		host.exitWithout()
+	}
+}
+
+// giveBack gives the slot, which is nobody's now, to the host or the pool.
+func (s *slot) giveBack(work poolLoad) {
+	p := s.pool()
+	p.runs.end(s.place)
+	if host := s.host(); host != nil {
+		host.exit(s.long)
+		return
+	}
+	p.release(work, s.long)
+}
+
+// returning is a job that waits in the queue to get its slot back.
+type returning struct {
+	place  waiter
+	slot   *slot
+	resume chan struct{} // closed when it has it, or does not want it any more
+}
+
+func (b *returning) claim() bool {
+	if !b.slot.regain(b.place.long) {
+		close(b.resume)
+		return false
+	}
+	return true
+}
+
+func (b *returning) grant() bool {
+	close(b.resume)
 	return true
 }

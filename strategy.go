@@ -152,7 +152,7 @@ func (s *spawn) run(t *Ticket) {
 		t.endWithdrawn(withdrawn(t.ctx))
 		return
 	}
-	t.kind.exec(t.ctx, t, now)
+	t.kind.exec(t, now)
 }
 
 func (s *spawn) Load() Load { return Load{Running: int(s.running.Load())} }

@@ -171,7 +171,9 @@ func (t *Task[In, Out]) submit(ctx context.Context, in In, h *Hints) (out Out, e
 	if err != nil {
 		return out, err
 	}
-	if err = t.router.admit(&item.Ticket); err == nil {
+	if item.job.nested {
+		err = item.submitNested()
+	} else if err = t.router.admit(&item.Ticket, nil); err == nil {
 		err = item.proceed()
 	}
 	fate := item.fate

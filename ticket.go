@@ -50,7 +50,7 @@ type Ticket struct {
 	job    brief
 	choice choice
 	cfg    *RouterConfig // in force when the job was decided on
-	slot   *slot         // that it runs in; nil if in none
+	slot   *slot         // made once needed: for a job inside another that is when it is admitted
 	place  waiter        // in the pool's queue; guarded by pool.mu
 }
 
@@ -62,6 +62,7 @@ type brief struct {
 	samples                               uint64
 	priority                              Priority
 	batchable, waits, async, bound        bool   // bound: the budget ends with the ctx, which tells the submitter
+	nested                                bool   // its submitter waits for it inside another job
 	among                                 uint16 // see limit.Call; only if it waits
 }
 
@@ -181,7 +182,7 @@ func (t *Ticket) Run() bool {
 		return false
 	}
 	defer t.deliver() // also after runtime.Goexit
-	t.kind.exec(t.ctx, t, t.router().now())
+	t.kind.exec(t, t.router().now())
 	return true
 }
 
@@ -233,14 +234,18 @@ func (t *Ticket) leaveQueue() {
 // ticket, and delivers it, in a defer because the job may call runtime.Goexit,
 // unless it is on the submitter's own goroutine. It is a method of the job's kind for
 // the sake of Router.insideJob.
-func (k *kind) exec(ctx context.Context, t *Ticket, started int64) {
+func (k *kind) exec(t *Ticket, started int64) {
 	t.started = started
 	t.members = 1
 	k.prober.start(t.choice.probe)
 	t.fate = fateExited // unless it turns out otherwise
+	ctx := t.mark()
 	defer func() {
 		if t.fate == fateExited {
 			t.fate, t.err = rescue(recover())
+		}
+		if t.slot != nil {
+			t.slot.over.Store(true)
 		}
 		t.ended = t.router().now()
 		k.learn(t)
@@ -252,6 +257,19 @@ func (k *kind) exec(ctx context.Context, t *Ticket, started int64) {
 	t.err = t.work.run(ctx)
 	t.fate = fateReturned
 	runtime.KeepAlive(k) // so that the text of the stack shows it
+}
+
+// mark is the ctx that the job is given. By its mark work inside the job is known, which
+// costs an allocation: without a slot a job has one only if there has been work inside jobs
+// of the kind, or this one is learned from, and so would show whether there is.
+func (t *Ticket) mark() context.Context {
+	if t.slot == nil {
+		if !t.sampled && !t.kind.nests.Load() && t.router().phase.Load() == phaseOpen {
+			return t.ctx
+		}
+		t.slot = &slot{Context: t.ctx, kind: t.kind, due: t.due()}
+	}
+	return t.slot
 }
 
 // startHook calls Hooks.Start and returns the ctx to go on with. Its frame is
@@ -315,7 +333,7 @@ func (t *Ticket) proceed() error {
 		if t.sampled { // what the decision took is not to be learned
 			started = t.router().now()
 		}
-		t.kind.exec(t.ctx, t, started)
+		t.kind.exec(t, started)
 	case stepRun:
 		t.home = true
 		t.router().pool.serve(t)
@@ -334,6 +352,9 @@ func (t *Ticket) self() *Ticket { return t }
 //
 //go:noinline
 func (t *Ticket) await() step {
+	if t.job.nested {
+		t.slot.lendOuter()
+	}
 	done := t.ctx.Done()
 	if done == nil {
 		<-t.wake // without a select, which costs more than all else here

@@ -3,7 +3,6 @@ package helix
 import (
 	"context"
 	"runtime"
-	"time"
 )
 
 // Yield gives way: first to whatever else is runnable, then, if a job with an
@@ -14,63 +13,31 @@ import (
 // Outside a job that holds a slot it does nothing. It costs about 200 ns while
 // nobody waits. It does not return early when ctx is done.
 func Yield(ctx context.Context) {
-	s, ok := ctx.Value(anySlot{}).(*slot)
-	if !ok || s.left.Load() {
+	job := jobIn(ctx)
+	s := job
+	for s != nil && s.state.Load() == slotNone {
+		s = s.outer // a job without a slot may run inside one that has one
+	}
+	if s == nil {
 		return
 	}
-	if !s.kind.yields.Load() { // the word is shared: write it once
-		s.kind.yields.Store(true)
+	if !job.kind.yields.Load() { // the word is shared: write it once
+		job.kind.yields.Store(true)
 	}
-	start := time.Now()
+	if job.yielders.Add(1) > 1 {
+		job.parallel.Store(true)
+	}
+	r := job.kind.router
+	start := r.now()
 	runtime.Gosched()
-	handed := s.pool.handOver(s)
-	away := int64(time.Since(start))
-	s.away.Add(away)
-	if s.timed {
-		s.pool.underWay.lose(&s.watch, away-handed)
+	// While one of several goroutines gives way the others may work.
+	if !job.parallel.Load() {
+		away := r.now() - start
+		job.away.Add(away)
+		if job.timed {
+			r.pool.underWay.lose(&job.watch, away)
+		}
 	}
-}
-
-// handOver lets an earlier deadline have the slot and waits to get one back. It returns
-// how long that took, in ns.
-func (p *pool) handOver(s *slot) int64 {
-	if p.firstDue.Load() >= s.due || !s.yielding.CompareAndSwap(false, true) {
-		return 0
-	}
-	defer s.yielding.Store(false)
-	p.mu.Lock()
-	if p.firstDue.Load() >= s.due {
-		p.mu.Unlock()
-		return 0
-	}
-	y := &yielder{resume: make(chan struct{})}
-	y.place.due, y.place.long = s.due, s.long
-	now := p.clock()
-	y.place.class = classOf(s.due - now)
-	p.wait(&y.place, workLoad(max(s.until+s.away.Load()-now, 0)))
-	p.push(&y.place, y)
-	p.mu.Unlock()
-	if s.timed {
-		p.underWay.pause(&s.watch, now)
-	}
-	p.release(0, s.long)
-	<-y.resume
-	back := p.clock()
-	if s.timed {
-		p.underWay.resume(&s.watch, back)
-	}
-	return back - now
-}
-
-// yielder is a job that has handed its slot over and waits for another.
-type yielder struct {
-	place  waiter
-	resume chan struct{}
-}
-
-func (y *yielder) claim() bool { return true }
-
-func (y *yielder) grant() bool {
-	close(y.resume)
-	return true
+	job.yielders.Add(-1)
+	s.handOver(job)
 }

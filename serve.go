@@ -1,0 +1,108 @@
+package helix
+
+import (
+	"runtime"
+	"time"
+)
+
+const (
+	// yieldFrom is the predicted run time from which a job gives way before it
+	// starts. Go does not preempt for 10 ms, so short work that is runnable on the
+	// same P would otherwise wait for all of the run.
+	yieldFrom = 20 * time.Microsecond
+	// A run gives way once more for every yieldEach of its length, at most yieldMost
+	// times, until that takes less than yieldQuiet.
+	yieldEach  = 250 * time.Microsecond
+	yieldMost  = 16
+	yieldQuiet = 2 * time.Microsecond
+	// startMargin is the room a job must have left when its slot comes, besides
+	// twice its predicted run time: on a full machine nothing runs as fast as
+	// alone.
+	startMargin = 500 * time.Microsecond
+)
+
+// serve runs the job in the slot it has, gives the slot back and delivers.
+func (p *pool) serve(t *Ticket) {
+	p.runClaimed(t)
+	p.finish(t)
+}
+
+// runClaimed runs the job in the slot it has, or refuses it if that is no
+// longer of use. Ticket.started 0 means now. finish must follow; should the job
+// or a hook call runtime.Goexit, nothing can, and it is called here.
+func (p *pool) runClaimed(t *Ticket) {
+	if t.slot == nil {
+		t.slot = &slot{Context: t.ctx, kind: t.kind, due: t.due()}
+	}
+	t.slot.hold(t.long())
+	crowded := t.job.predicted >= yieldFrom && (t.long() || p.busy() >= p.slots.Load())
+	if t.started == 0 || crowded {
+		if t.started = t.router().now(); crowded {
+			t.started = giveWay(t.router(), t.job.predicted, t.started)
+		}
+		if t.endIfPointless(t.started) {
+			return
+		}
+		if t.place.ahead > 0 {
+			t.kind.waits.observe(time.Duration(t.place.ahead), time.Duration(t.started-t.decided))
+		}
+	}
+	returned := false
+	defer func() {
+		if !returned {
+			p.finish(t)
+		}
+	}()
+	t.slot.until = saturate(t.started, int64(t.job.predicted))
+	t.slot.place = p.runs.begin(t.started, int64(t.job.predicted), t.kind.yields.Load())
+	if t.slot.timed = t.long() || t.job.samples == 0; t.slot.timed {
+		p.underWay.begin(&t.slot.watch, t.started)
+	}
+	t.kind.exec(t, t.started)
+	returned = true
+}
+
+// finish gives the slot of a ticket back that has ended, and delivers the ticket.
+// Others may be woken here, which takes much stack: runClaimed has returned.
+func (p *pool) finish(t *Ticket) {
+	if t.slot.timed {
+		p.underWay.end(&t.slot.watch)
+	}
+	router := t.router()
+	t.slot.end(workLoad(t.charge()))
+	router.nudge()
+	t.deliver()
+}
+
+// giveWay lets whatever else is runnable run before a run of that length, and
+// returns the time. Short runs do so only when all slots are taken: while one is free
+// so is a P, to which others go by themselves, and giving way would only wake it,
+// which costs some µs. Go takes a goroutine that gave way once from its global queue
+// not only when a P has nothing else to do, but also at every 61st turn, when any
+// number of new goroutines may be waiting on that P; and while a long run is on it,
+// nobody takes them away as long as the other Ps are busy too. So long runs give
+// way until it takes no time.
+func giveWay(r *Router, run time.Duration, now int64) int64 {
+	for turns := min(int(run/yieldEach)+1, yieldMost); turns > 0; turns-- {
+		before := now
+		runtime.Gosched()
+		if now = r.now(); now-before < int64(yieldQuiet) {
+			break
+		}
+	}
+	return now
+}
+
+// endIfPointless ends a claimed ticket whose slot came after its ctx was done
+// or too late to meet its budget.
+func (t *Ticket) endIfPointless(now int64) bool {
+	switch {
+	case t.ctx.Err() != nil:
+		t.endWithdrawn(withdrawn(t.ctx))
+	case t.job.budget > 0 && !t.choice.probe && now+int64(t.job.predicted) > t.deadline():
+		t.refuseLate(reasonNoTime)
+	default:
+		return false
+	}
+	return true
+}
