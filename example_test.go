@@ -421,3 +421,52 @@ func ExampleRouter_Stats() {
 	// 3 = 3 + 0 + 0 + 0 + 0
 	// promises kept: 3 of 3
 }
+
+// A job that waits for something the router cannot see lends its slot meanwhile: here the
+// only one, which the other job needs.
+func ExampleBlock() {
+	router, err := helix.New(helix.RouterConfig{CPUParallelism: 1})
+	if err != nil {
+		panic(err)
+	}
+	defer router.Close()
+	ctx := context.Background()
+	res, err := router.Submit(ctx, helix.Job{Run: func(ctx context.Context) (any, error) {
+		answers := make(chan string)
+		_, err := router.Go(ctx, helix.Job{Run: func(context.Context) (any, error) {
+			answers <- "hello"
+			return nil, nil
+		}})
+		if err != nil {
+			return nil, err
+		}
+		answer := ""
+		helix.Block(ctx, func() { answer = <-answers })
+		return answer, nil
+	}})
+	fmt.Println(res.Value, err)
+	// Output: hello <nil>
+}
+
+// GoWith says more of one item.
+func ExampleTask_GoWith() {
+	router, err := helix.New(helix.RouterConfig{})
+	if err != nil {
+		panic(err)
+	}
+	defer router.Close()
+	double, err := helix.Register(router, helix.Kind[int, int]{
+		Name: "double",
+		Run:  func(_ context.Context, n int) (int, error) { return 2 * n, nil },
+	})
+	if err != nil {
+		panic(err)
+	}
+	ctx := context.Background()
+	future, err := double.GoWith(ctx, 21, helix.Hints{Budget: time.Second, Priority: helix.High})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(future.Wait(ctx))
+	// Output: 42 <nil>
+}

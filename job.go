@@ -54,7 +54,7 @@ type Result struct {
 	Run      time.Duration // how long Run took
 }
 
-// Hints are what [Task.SubmitWith] may say of one item; a zero field falls
+// Hints are what [Task.SubmitWith] and [Task.GoWith] may say of one item; a zero field falls
 // back to the task's [Kind]. See [Job] for the fields' meanings and units.
 type Hints struct {
 	Cost     float64

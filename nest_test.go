@@ -240,3 +240,57 @@ func TestATreeOfAThousandJobs(t *testing.T) {
 		}
 	}
 }
+
+// A router that drains finishes what it has: the children of running jobs are let in.
+func TestDrainLetsChildrenIn(t *testing.T) {
+	for strategy := range slotted {
+		t.Run(strategy, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newNestFixture(t, strategy, 1)
+				var err error
+				var parent sync.WaitGroup
+				parent.Go(func() {
+					_, err = f.task.Submit(t.Context(), func(ctx context.Context) (int, error) {
+						time.Sleep(time.Second)
+						if _, err := f.task.Submit(ctx, f.leaf); err != nil {
+							return 0, err
+						}
+						return nestShapes["fork-join"](f, ctx)
+					})
+				})
+				synctest.Wait()
+				require.NoError(t, f.r.Drain(t.Context()))
+				parent.Wait()
+				require.NoError(t, err)
+				require.EqualValues(t, 6, f.runs.Load())
+				_, err = f.task.Submit(t.Context(), f.leaf)
+				require.ErrorIs(t, err, helix.ErrClosed)
+			})
+		})
+	}
+}
+
+// The time of a nested job is not the outer one's too, whichever way both run.
+func TestNestedTimeIsCountedOnce(t *testing.T) {
+	for strategy := range slotted {
+		t.Run(strategy, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newNestFixture(t, strategy, 1).r
+				for range 300 { // 7 ms of every 10
+					_, err := r.Submit(t.Context(), helix.Job{Kind: "parent", Run: func(ctx context.Context) (any, error) {
+						_, err := r.Submit(ctx, helix.Job{Kind: "child", Run: func(context.Context) (any, error) {
+							time.Sleep(7 * time.Millisecond)
+							return nil, nil
+						}})
+						return nil, err
+					}})
+					require.NoError(t, err)
+					time.Sleep(3 * time.Millisecond)
+				}
+				require.InDelta(t, .7, r.Stats().Pressure.Demand, .1)
+				require.InDelta(t, 0, kindStats(t, r, "parent").RunMs, .1)
+				require.InDelta(t, 7, kindStats(t, r, "child").RunMs, .1)
+			})
+		})
+	}
+}

@@ -124,6 +124,11 @@ func (r *Router) now() int64 { return int64(time.Since(r.epoch)) }
 // Deciding never blocks. A job that cannot be used (no Run, a negative cost) is
 // an error that names the field, and counts nowhere.
 //
+// Inside a job ctx must be the job's, or come from it. Then the new job may run in the slot
+// that its caller holds, or the caller lends its slot while it waits; and the time is not
+// counted as the caller's. With another ctx the caller keeps its slot, and if all slots are
+// kept so, none of them ever ends.
+//
 // For work that repeats, is hot or can be batched use [Register]: it allocates
 // less and learns better.
 func (r *Router) Submit(ctx context.Context, job Job) (result Result, err error) {

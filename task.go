@@ -218,9 +218,18 @@ func (t *Task[In, Out]) decided(ctx context.Context, in In, h *Hints) (*taskItem
 // Go starts one item without waiting for it. The error is a refusal, or says
 // that a hint cannot be used. See [Router.Go].
 func (t *Task[In, Out]) Go(ctx context.Context, in In) (*Future[Out], error) {
+	return t.start(ctx, in, nil)
+}
+
+// GoWith is Go with hints for this one item.
+func (t *Task[In, Out]) GoWith(ctx context.Context, in In, h Hints) (*Future[Out], error) {
+	return t.start(ctx, in, &h)
+}
+
+func (t *Task[In, Out]) start(ctx context.Context, in In, h *Hints) (*Future[Out], error) {
 	var q request
 	q.ctx = ctx
-	if err := t.describe(&q, in, nil); err != nil {
+	if err := t.describe(&q, in, h); err != nil {
 		return nil, err
 	}
 	q.info.Async = true
