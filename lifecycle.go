@@ -27,7 +27,7 @@ type closing struct {
 
 // Drain refuses new jobs, with ErrClosed, and waits for the rest to end, or
 // for ctx, whose cause it then returns. The router stays draining. Jobs that
-// submit to their own router are refused too. From inside a job, for which it would
+// submit inside themselves, with their ctx, are let in. From inside a job, for which it would
 // wait, it changes nothing and returns [ErrInsideJob].
 func (r *Router) Drain(ctx context.Context) error {
 	if r.insideJob() {
