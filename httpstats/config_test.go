@@ -114,23 +114,23 @@ func TestPatchThatNeverEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHandler(t, newRouter(t, helix.RouterConfig{}), WithConfigWrites())
 		server := newPipeServer(t, h)
-		body, trickle := io.Pipe()
+		conn, err := server.dial(t.Context(), "", "") // below HTTP: its client minds that the body is not read
+		require.NoError(t, err)
 		var client sync.WaitGroup
+		defer client.Wait()
+		defer conn.Close()
+		start := time.Now()
+		_, err = io.WriteString(conn, "PATCH /api/config HTTP/1.1\r\nHost: helix\r\nContent-Type: application/json\r\nContent-Length: 60000\r\n\r\n")
+		require.NoError(t, err)
 		client.Go(func() {
 			for {
 				time.Sleep(time.Second)
-				if _, err := io.WriteString(trickle, " "); err != nil {
+				if _, err := io.WriteString(conn, " "); err != nil {
 					return
 				}
 			}
 		})
-		defer client.Wait()
-		defer body.Close()
-		req, err := http.NewRequest(http.MethodPatch, "http://helix/api/config", body)
-		require.NoError(t, err)
-		req.Header.Set("Content-Type", "application/json")
-		start := time.Now()
-		res, err := server.client.Do(req)
+		res, err := http.ReadResponse(newScan(conn), nil)
 		require.NoError(t, err)
 		answer, err := io.ReadAll(res.Body)
 		require.NoError(t, err)
