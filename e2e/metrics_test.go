@@ -101,12 +101,15 @@ func TestMetricsParse(t *testing.T) {
 		untyped              model.MetricType
 	}{
 		{"text", asText, "text/plain; version=0.0.4", "helix_jobs_completed_total", model.MetricTypeUnknown},
-		{"OpenMetrics", asMetrics + ";q=0.9,text/plain;q=0.1", "text/plain; version=0.0.4", "helix_jobs_completed_total", model.MetricTypeUnknown}, // not offered
+		{"OpenMetrics", asMetrics + ";q=0.9,text/plain;q=0.1", "application/openmetrics-text; version=1.0.0", "helix_jobs_completed", model.MetricTypeUnknown},
 		{"protobuf", asProtobuf, "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited", "helix_jobs_completed_total", model.MetricTypeUnknown},
 	} {
 		t.Run(format.name, func(t *testing.T) {
 			e, answer := scrape(t, url, format.accept)
 			require.True(t, strings.HasPrefix(answer, format.answer), answer)
+			for series := range e.values {
+				require.NotContains(t, series, "_created")
+			}
 			for series, want := range map[string]float64{
 				`{__name__="helix_completed"}`:                                                   200,
 				`{__name__="helix_dropped"}`:                                                     0,

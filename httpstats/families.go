@@ -2,6 +2,7 @@ package httpstats
 
 import (
 	"math"
+	"runtime"
 	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -85,6 +86,12 @@ var families = []family{
 		func(s *source, m *series) { m.add(s.Pressure.WaitMs / 1e3) }),
 	gauge("helix_pressure_demand_cores", "CPU seconds a second offered lately, refused work included.",
 		func(s *source, m *series) { m.add(s.Pressure.Demand) }),
+	gauge("helix_pressure_capacity_cores", "CPU seconds a second that jobs get when they want more, as measured.",
+		func(s *source, m *series) { m.add(s.Pressure.Capacity) }),
+	gauge("helix_library_build_info", "Always 1; the version of the library and of Go are in the labels.",
+		func(_ *source, m *series) {
+			m.add(1, pair("goversion", runtime.Version()), pair("version", moduleVersion()))
+		}, "goversion", "version"),
 	gauge("helix_uptime_seconds", "Time since the router was made.",
 		func(s *source, m *series) { m.add(s.Uptime.Seconds()) }),
 
@@ -96,6 +103,24 @@ var families = []family{
 		}, "kind"),
 	counter("helix_kind_promises_kept_total", "Jobs of a kind that were admitted with a latency budget and ended inside it.",
 		func(s *source, m *series) { m.perKind(s, func(k *helix.KindStats) float64 { return float64(k.Kept) }) }, "kind"),
+	counter("helix_kind_jobs_late_total", "Jobs of a kind that missed their latency budget: too late when they arrived, or admitted and not finished inside it.",
+		func(s *source, m *series) { m.perKind(s, func(k *helix.KindStats) float64 { return float64(k.Late) }) }, "kind"),
+	counter("helix_kind_batch_calls_total", "Calls of a kind's batch function.",
+		func(s *source, m *series) {
+			m.perBatch(s, func(b *helix.BatchStats) float64 { return float64(b.Calls) })
+		}, "kind"),
+	counter("helix_kind_batch_jobs_total", "Jobs of a kind that ran in calls of its batch function.",
+		func(s *source, m *series) {
+			m.perBatch(s, func(b *helix.BatchStats) float64 { return float64(b.Items) })
+		}, "kind"),
+	counter("helix_kind_batch_full_calls_total", "Calls of a kind's batch function with as many jobs as a batch may have.",
+		func(s *source, m *series) {
+			m.perBatch(s, func(b *helix.BatchStats) float64 { return float64(b.Full) })
+		}, "kind"),
+	gauge("helix_kind_batch_limit_jobs", "Jobs that a batch of a kind may have.",
+		func(s *source, m *series) {
+			m.perBatch(s, func(b *helix.BatchStats) float64 { return float64(b.MaxSize) })
+		}, "kind"),
 	counter("helix_kind_run_samples_total", "Runs of a kind that its predicted run time rests on.",
 		func(s *source, m *series) {
 			m.perKind(s, func(k *helix.KindStats) float64 { return float64(k.Samples) })
@@ -123,6 +148,17 @@ var families = []family{
 		readDownstream(func(d *helix.DownstreamStats) float64 { return d.MeanMs / 1e3 }), "kind"),
 	gauge("helix_kind_downstream_calls_per_second", "Calls that ended well a second, lately.",
 		readDownstream(func(d *helix.DownstreamStats) float64 { return d.Rate }), "kind"),
+	gauge("helix_kind_turn_seconds", "How long a kind's guaranteed rate takes for what was admitted of it: what stands before its next job.",
+		func(s *source, m *series) { m.perKind(s, func(k *helix.KindStats) float64 { return k.TurnMs / 1e3 }) }, "kind"),
+	gauge("helix_kind_limited", "1 while more CPU is asked for than there is, and by this kind more than its share; else 0.",
+		func(s *source, m *series) {
+			m.perKind(s, func(k *helix.KindStats) float64 {
+				if k.Limited {
+					return 1
+				}
+				return 0
+			})
+		}, "kind"),
 }
 
 // readDownstream reads one value of the downstream of each kind that waits.

@@ -79,7 +79,8 @@ func (g gatherer) Gather() ([]*dto.MetricFamily, error) {
 }
 
 func newMetricsHandler(r *helix.Router) http.Handler {
-	serve := promhttp.HandlerFor(gatherer{r}, promhttp.HandlerOpts{})
+	// Without created timestamps: they would double the series of every counter.
+	serve := promhttp.HandlerFor(gatherer{r}, promhttp.HandlerOpts{EnableOpenMetrics: true})
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		serve.ServeHTTP(w, req)
@@ -133,6 +134,15 @@ func (s *series) addCount(value uint64, labels ...*dto.LabelPair) { s.add(float6
 func (s *series) perKind(from *source, value func(*helix.KindStats) float64) {
 	for i := range from.Kinds {
 		s.add(value(&from.Kinds[i]), from.kinds[i])
+	}
+}
+
+// perBatch adds one number for each kind that has a batch function.
+func (s *series) perBatch(from *source, value func(*helix.BatchStats) float64) {
+	for i := range from.Kinds {
+		if b := from.Kinds[i].Batch; b != nil {
+			s.add(value(b), from.kinds[i])
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -76,6 +77,8 @@ func TestMetricsKeepTheOriginalsLines(t *testing.T) {
 // a registry.
 func TestCollectorIsConsistent(t *testing.T) {
 	r := busyRouter(t)
+	_, err := helix.Register(r, pairs("pairs"))
+	require.NoError(t, err)
 	registry := prometheus.NewPedanticRegistry()
 	require.NoError(t, registry.Register(NewCollector(r)))
 	checked, err := registry.Gather()
@@ -88,6 +91,47 @@ func TestCollectorIsConsistent(t *testing.T) {
 	lints, err := promlint.NewWithMetricFamilies(served).Lint()
 	require.NoError(t, err)
 	require.Empty(t, lints)
+}
+
+// pairs is a kind whose calls take two.
+func pairs(name string) helix.Kind[int, int] {
+	return helix.Kind[int, int]{
+		Name: name, BatchMaxSize: 2, Scaling: 1, Budget: time.Minute,
+		Batch: func(_ context.Context, in []int) ([]int, error) { return in, nil },
+	}
+}
+
+func TestBatchesLateJobsAndVersionInMetrics(t *testing.T) {
+	r := newRouter(t, helix.RouterConfig{Policy: helix.ThresholdPolicy{}})
+	task, err := helix.Register(r, pairs("pairs"))
+	require.NoError(t, err)
+	for range 3 {
+		_, err := task.Submit(t.Context(), 1)
+		require.NoError(t, err)
+	}
+	submit(t, r, helix.Job{Kind: "old", Budget: time.Millisecond, Arrived: time.Now().Add(-time.Hour)})
+	h := newHandler(t, r)
+	text := ask(h, http.MethodGet, "/metrics", "").Body.String()
+	for _, line := range []string{
+		`helix_kind_batch_calls_total{kind="pairs"} 1`,
+		`helix_kind_batch_jobs_total{kind="pairs"} 1`,
+		`helix_kind_batch_full_calls_total{kind="pairs"} 0`,
+		`helix_kind_batch_limit_jobs{kind="pairs"} 2`,
+		`helix_kind_jobs_late_total{kind="old"} 1`,
+		`helix_kind_jobs_late_total{kind="pairs"} 0`,
+		`helix_kind_limited{kind="pairs"} 0`,
+		`helix_library_build_info{goversion="` + runtime.Version() + `",version="` + moduleVersion() + `"} 1`,
+	} {
+		require.Contains(t, strings.Split(text, "\n"), line)
+	}
+	require.Contains(t, text, "\nhelix_pressure_capacity_cores ")
+	require.Contains(t, text, "\nhelix_kind_turn_seconds{")
+
+	open := ask(h, http.MethodGet, "/metrics", "", "Accept", "application/openmetrics-text;version=1.0.0")
+	require.Contains(t, open.Header().Get("Content-Type"), "application/openmetrics-text; version=1.0.0")
+	require.True(t, strings.HasSuffix(open.Body.String(), "# EOF\n"))
+	require.NotContains(t, open.Body.String(), "_created")
+	require.Contains(t, open.Body.String(), "\n# TYPE helix_completed unknown\nhelix_completed 3.0\n", "the original's names stay")
 }
 
 // families2text leaves out what moves between two scrapes.

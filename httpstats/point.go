@@ -31,6 +31,7 @@ type point struct {
 	WorkMs     number `json:"work_ms"`
 	WaitMs     number `json:"wait_ms"`
 	Demand     number `json:"demand"`
+	Capacity   number `json:"capacity"`
 	Spawned    int    `json:"spawned"`
 	SpawnLimit int    `json:"spawn_limit"`
 	BatchFill  int    `json:"batch_fill"` // of the fullest batch that is forming
@@ -80,7 +81,7 @@ func (now *reading) since(before *reading, id uint64) point {
 		CPUBusy: s.Pressure.CPUBusy, Slots: s.Pressure.Slots,
 		Queued: s.Pressure.Queued, QueueCap: s.Pressure.QueueCap,
 		WorkMs: number(s.Pressure.WorkMs), WaitMs: number(s.Pressure.WaitMs),
-		Demand:  number(s.Pressure.Demand),
+		Demand: number(s.Pressure.Demand), Capacity: number(s.Pressure.Capacity),
 		Spawned: s.Pressure.Spawned, SpawnLimit: s.Pressure.SpawnLimit,
 	}
 	for _, routed := range s.RoutedByStrategy {

@@ -48,6 +48,7 @@ const columns = [
   { id: 'budget', name: 'in budget', num: true, by: (r) => r.budget ?? 2, title: 'of the jobs admitted with a budget, since start' },
   { id: 'failed', name: 'failed', num: true, by: (r) => r.k.failed, title: 'ran and returned an error or panicked, since start; and per second, mean of the last 10 s' },
   { id: 'drops', name: 'drops', num: true, by: (r) => r.k.dropped, title: 'since start; and per second, mean of the last 10 s' },
+  { id: 'ahead', name: 'ahead', num: true, by: (r) => r.k.turn_ms, title: 'what stands before the next job of the kind: how long its guaranteed rate takes for what was admitted of it' },
   { id: 'share', name: 'CPU asked for', by: (r) => r.demand, title: 'CPU seconds a second asked for, refused work included, mean of the last 10 s; the line is its fair share under overload' },
 ];
 
@@ -114,6 +115,10 @@ export function makeKinds() {
       text(parts.rate, rate > 0 ? `${f.rate(rate)} /s` : '');
       parts.cell.classList.toggle('alarm', rate > 0);
     }
+    text(e.cells.ahead, f.duration(k.turn_ms));
+    e.cells.ahead.classList.toggle('dim', !k.limited);
+    e.cells.ahead.title = k.limited ? 'over its share: as much may be ahead of a job as its budget has time for'
+      : 'within its share: what is ahead of a job is no reason to refuse it';
     const part = slots > 0 ? r.demand / slots : 0;
     e.fill.style.width = `${Math.min(1, part) * 100}%`;
     const limited = k.share > 0 && k.share < slots * 0.995;

@@ -36,8 +36,8 @@ export function makeNow(host) {
       note: p.batch_fill ? `the fullest of the batches that are forming: ${readable(p.batch_kind)}` : 'no batch is forming at this moment',
     });
     demand.set({
-      words: `${f.cores(p.demand)} of ${f.cores(p.slots)} cores`, now: p.demand, max: p.slots, slot: 'inline',
-      note: 'CPU seconds a second that were asked for lately, refused work included',
+      words: `${f.cores(p.demand)} of ${f.cores(p.capacity)} cores`, now: p.demand, max: p.capacity, slot: 'inline',
+      note: 'CPU seconds a second that were asked for lately, refused work included, of those that jobs get when they want more, as measured',
     });
     spawned.set({
       words: `${f.exact(p.spawned)} of ${f.count(p.spawn_limit)}`, now: p.spawned, max: p.spawn_limit, slot: 'spawn',
