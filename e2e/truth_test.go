@@ -308,3 +308,26 @@ func TestContrast(t *testing.T) {
 		}
 	}
 }
+
+// TestDownstreamsAreShown has two kinds that wait for the same database.
+func TestDownstreamsAreShown(t *testing.T) {
+	p := newPage(t, 1280, 1000)
+	r := newRouter(t, helix.RouterConfig{})
+	_, url := startService(t, r)
+	p.open(url)
+	submit(t, r, 1, helix.Job{Kind: "sound"})
+	p.until(jobs + " === 1")
+	require.True(t, eval[bool](p, "document.getElementById('downstreams-part').hidden"), "nothing waits")
+	for _, kind := range []string{"rows", "blobs"} {
+		calls, err := helix.Register(r, helix.Kind[int, int]{
+			Name: kind, Downstream: "database", Waits: true,
+			Run: func(_ context.Context, in int) (int, error) { return in, nil },
+		})
+		require.NoError(t, err)
+		_, err = calls.Submit(t.Context(), 1)
+		require.NoError(t, err)
+	}
+	p.until("document.querySelectorAll('#downstreams .item').length === 1")
+	require.Equal(t, "database", p.text("#downstreams .item .kind"))
+	require.Equal(t, "0 in flight, no limit", p.text("#downstreams .item b"))
+}

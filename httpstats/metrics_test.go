@@ -79,6 +79,15 @@ func TestCollectorIsConsistent(t *testing.T) {
 	r := busyRouter(t)
 	_, err := helix.Register(r, pairs("pairs"))
 	require.NoError(t, err)
+	for _, kind := range []string{"rows", "blobs"} { // of one downstream
+		calls, err := helix.Register(r, helix.Kind[int, int]{
+			Name: kind, Downstream: "database", Waits: true,
+			Run: func(_ context.Context, in int) (int, error) { return in, nil },
+		})
+		require.NoError(t, err)
+		_, err = calls.Submit(t.Context(), 1)
+		require.NoError(t, err)
+	}
 	registry := prometheus.NewPedanticRegistry()
 	require.NoError(t, registry.Register(NewCollector(r)))
 	checked, err := registry.Gather()

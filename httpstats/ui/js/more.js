@@ -1,6 +1,6 @@
 // Why jobs were dropped, how batches do, and the account of all jobs.
 
-import { $, el, text, kindName } from './dom.js';
+import { $, el, text, show, kindName } from './dom.js';
 import * as f from './format.js';
 
 /** list keeps rows by name: a label, a figure and a bar. */
@@ -40,6 +40,7 @@ function makeList(host, slot, nothing) {
 
 export function makeMore() {
   const drops = makeList($('drops'), 'drop', 'Nothing was dropped.');
+  const downstreams = makeList($('downstreams'), 'spawn', '');
   const batches = makeList($('batches'), 'batch', 'No kind has a batch function that was called.');
 
   return (view) => {
@@ -57,6 +58,16 @@ export function makeMore() {
         title: `${f.share(k.batch.full, k.batch.calls)} % of the calls were full; the longest wait for a batch to start was ${f.duration(k.batch.oldest_wait_ms)}`,
       };
     }));
+    // Kinds may share one.
+    const waited = [...new Map(s.kinds.filter((k) => k.downstream).map((k) => [k.downstream.name, k.downstream])).values()];
+    show($('downstreams-part'), waited.length > 0);
+    downstreams(waited.sort((a, b) => b.rate - a.rate).slice(0, 8).map((d) => ({
+      name: d.name, part: d.limit > 0 ? d.in_flight / d.limit : 0,
+      value: d.limit > 0 ? `${f.exact(d.in_flight)} of ${f.exact(d.limit)} in flight` : `${f.exact(d.in_flight)} in flight, no limit`,
+      note: `${f.duration(d.mean_ms)} · ${f.rate(d.rate)} /s`,
+      title: `${d.limit > 0 ? 'The limit is learned: more calls at a time would only wait longer.' : 'It is not the bottleneck, so there is no limit.'} `
+        + `A call that finds little else in flight takes ${f.duration(d.base_ms)}; lately they take ${f.duration(d.mean_ms)}, and ${f.rate(d.rate)} a second end well.`,
+    })));
     const parts = [['completed', s.completed], ['failed', s.failed], ['dropped', s.dropped], ['withdrawn', s.withdrawn], ['in flight', s.in_flight]];
     text($('account'), `${f.exact(s.submitted)} submitted = ${parts.map(([name, n]) => `${f.exact(n)} ${name}`).join(' + ')}`);
   };
