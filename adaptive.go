@@ -45,14 +45,14 @@ func (AdaptivePolicy) choose(j *JobInfo, p *Pressure, c *choice) {
 	switch {
 	case j.Budget > 0 && j.Slack <= 0:
 		c.drop(reasonLate)
-	case j.Budget > 0 && j.Predicted > j.Slack && p.Probe:
+	case j.Budget > 0 && j.least() > j.Slack && p.Probe:
 		c.reason, c.probe = reasonProbe, true
-	case j.Budget > 0 && j.Predicted > j.Slack:
+	case j.Budget > 0 && j.least() > j.Slack:
 		c.drop(reasonBudget)
-	case c.contended && j.Budget > 0 && p.Soonest+j.Predicted > j.Slack:
-		c.excess = p.Soonest + j.Predicted - j.Slack
+	case c.contended && j.Budget > 0 && p.Soonest+j.takes(p) > j.Slack:
+		c.excess = p.Soonest + j.takes(p) - j.Slack
 		c.drop(reasonWait)
-	case c.contended && p.Limited && c.over(j, p):
+	case c.contended && j.Budget > 0 && p.Limited && c.over(j, p):
 		c.drop(reasonShare)
 	}
 	switch {
@@ -78,6 +78,24 @@ func (c *choice) crowded(j *JobInfo, p *Pressure) {
 	c.drop(reasonDownstream)
 }
 
+// takes is the run time that must fit into the budget of a job that has to wait: what a run
+// is unlikely to exceed while its kind asks for more than its share, because others could use
+// the slot, and else what it may just keep within.
+func (j *JobInfo) takes(p *Pressure) time.Duration {
+	if p.Limited && j.Likely > 0 {
+		return j.Likely
+	}
+	return j.least()
+}
+
+// least is the run time that a job may just keep within.
+func (j *JobInfo) least() time.Duration {
+	if j.Low > 0 {
+		return j.Low
+	}
+	return j.Predicted
+}
+
 // contended reports that a job must wait for a slot.
 func (p *Pressure) contended() bool { return p.CPUBusy >= p.Slots || p.Queued > 0 }
 
@@ -86,27 +104,15 @@ func (p *Pressure) full() bool {
 	return p.CPUBusy >= p.Slots && p.Queued >= p.QueueCap && p.Room <= 0
 }
 
-const (
-	// leastAhead is the backlog that a kind over its share may have even if its budgets are
-	// shorter: earliest deadline first serves it faster than its guaranteed rate does.
-	leastAhead = 50 * time.Millisecond
-	// roomPart is the part of a full queue, as time, that a kind without budgets may fill. It
-	// is a little more than all of it, so that one kind alone is bounded by the queue only.
-	roomPart = 1.05
-)
+// leastAhead is the backlog that a kind over its share may have even if its budgets are
+// shorter: earliest deadline first serves it faster than its guaranteed rate does.
+const leastAhead = 50 * time.Millisecond
 
 // over reports, and notes by how much, that the kind, which asks for more than its share,
 // has as much admitted as its guaranteed rate can serve in the time that the job has. Of
 // jobs of one kind those with more time are no better off: the tightest budget counts.
 func (c *choice) over(j *JobInfo, p *Pressure) bool {
 	may := max(min(j.Slack, p.Tightest)-j.Predicted, leastAhead)
-	if j.Budget == 0 {
-		each := max(p.Work/time.Duration(p.CPUBusy+p.Queued), j.Predicted)
-		if each == 0 {
-			return false // nothing is known
-		}
-		may = scaleDuration(each, roomPart*float64(p.QueueCap)/float64(p.Slots))
-	}
 	c.excess = p.Turn - scaleDuration(may, p.Part)
 	return c.excess > 0
 }

@@ -29,11 +29,12 @@ type callModel struct {
 	varied float64  // the part of those times that grows with the units; guarded by mu
 	tells  bool     // the latest calls differed enough to tell; guarded by mu
 
-	base, slope  atomicFloat // ns, ns per unit
-	unit         atomicFloat // mean cost of a job; 0 = not known
-	least, most  atomicFloat // a job's cost is believed between these
-	spread, high atomicFloat // as parts of a prediction: see forecast
-	samples      atomic.Uint64
+	base, slope atomicFloat // ns, ns per unit
+	unit        atomicFloat // mean cost of a job; 0 = not known
+	least, most atomicFloat // a job's cost is believed between these
+	// As parts of a prediction: see forecast.
+	spread, low, likely, high atomicFloat
+	samples                   atomic.Uint64
 }
 
 // call is one point of the line.
@@ -131,6 +132,8 @@ func (m *callModel) observe(jobs int, units, cost float64, run time.Duration) {
 	m.base.Store(times.mean * (1 - m.varied))
 	m.slope.Store(times.mean * m.varied / m.cost(0))
 	m.spread.Store(times.spread)
+	m.low.Store(times.low / times.mean)
+	m.likely.Store(times.likely / times.mean)
 	m.high.Store(times.high / times.mean)
 }
 

@@ -33,7 +33,8 @@ type model struct {
 // without it; a reader may see parts of two that follow one another.
 type forecast struct {
 	mean, median atomicFloat
-	spread, high atomicFloat // as parts of mean
+	// As parts of mean.
+	spread, low, likely, high atomicFloat
 }
 
 func (f *forecast) set(s summary) {
@@ -41,16 +42,10 @@ func (f *forecast) set(s summary) {
 	f.median.Store(s.median)
 	f.spread.Store(s.spread)
 	if s.mean > 0 {
+		f.low.Store(s.low / s.mean)
+		f.likely.Store(s.likely / s.mean)
 		f.high.Store(s.high / s.mean)
 	}
-}
-
-// estimate is what is known of a job's run time.
-type estimate struct {
-	mean    time.Duration
-	high    time.Duration // nine in ten runs keep within it; at least mean
-	spread  time.Duration // mean deviation from mean
-	samples uint64        // runs it rests on
 }
 
 const (
@@ -93,22 +88,34 @@ func (m *model) sample(now int64) bool {
 	return true
 }
 
-// predict returns the run time of a job with that cost. Before the first sample it is
+// predict fills in the run time of a job with its cost. Before the first sample it is
 // cost x unit, and 0, not known, without a cost.
-func (m *model) predict(cost float64, unit time.Duration) estimate {
-	samples := m.samples.Load()
-	if samples == 0 {
-		hinted := min(scaleDuration(unit, cost), longestRun)
-		return estimate{hinted, hinted, 0, 0}
+//
+//go:noinline
+func (m *model) predict(j *JobInfo, unit time.Duration) {
+	if j.Samples = m.samples.Load(); j.Samples == 0 {
+		j.Predicted = min(scaleDuration(unit, j.Cost), longestRun)
+		j.Low, j.Likely, j.High, j.Spread = j.Predicted, j.Predicted, j.Predicted, 0
+		return
 	}
 	f, ns := &m.run, m.run.mean.Load()
-	if cost > 0 {
+	if j.Cost > 0 {
 		if unit := m.unit.mean.Load(); unit > 0 && m.unit.spread.Load() <= m.run.spread.Load() {
-			f, ns = &m.unit, min(max(unit*cost, m.least.Load()), m.most.Load())
+			f, ns = &m.unit, min(max(unit*j.Cost, m.least.Load()), m.most.Load())
 		}
 	}
-	run := bounded(ns)
-	return estimate{run, max(bounded(ns*f.high.Load()), run), bounded(ns * f.spread.Load()), samples}
+	j.Predicted = bounded(ns)
+	j.Low = bounded(ns * f.low.Load() * confidence(j.Samples))
+	j.Likely = bounded(ns * f.likely.Load())
+	j.High = max(bounded(ns*f.high.Load()), j.Predicted)
+	j.Spread = bounded(ns * f.spread.Load())
+}
+
+// confidence is the part of summary.low that few samples allow to believe in: shorter runs
+// may be yet to come.
+func confidence(samples uint64) float64 {
+	const enough = 16
+	return 1./4 + 3./4*float64(min(samples, enough))/enough
 }
 
 // bounded is a duration of that many ns.

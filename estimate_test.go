@@ -49,7 +49,7 @@ func TestModel(t *testing.T) {
 				cost, ns := c.sample(i)
 				m.observe(cost, time.Duration(ns), false)
 			}
-			e := m.predict(c.cost, time.Nanosecond)
+			e := estimated(&m, c.cost, time.Nanosecond)
 			run, spread, samples := e.mean, e.spread, e.samples
 			require.EqualValues(t, c.samples, samples)
 			require.InDelta(t, c.want, float64(run), c.want*c.within+1)
@@ -64,8 +64,8 @@ func TestModelTellsItsSpread(t *testing.T) {
 		steady.observe(1, time.Millisecond, false)
 		noisy.observe(1, time.Duration(1+i%2*2)*time.Millisecond, false)
 	}
-	require.Zero(t, steady.predict(1, 1).spread)
-	e := noisy.predict(1, 1)
+	require.Zero(t, estimated(&steady, 1, 1).spread)
+	e := estimated(&noisy, 1, 1)
 	run, spread := e.mean, e.spread
 	require.InEpsilon(t, 2*time.Millisecond, run, .05)
 	require.InEpsilon(t, time.Millisecond, spread, .1)
@@ -131,7 +131,7 @@ func TestModelOfRunsOfTwoKinds(t *testing.T) {
 				}
 				return cost, 2 * time.Microsecond
 			})
-			e := m.predict(cost, 1)
+			e := estimated(m, cost, 1)
 			require.InEpsilon(t, 2001800, e.mean, .1, "the true mean")
 			require.GreaterOrEqual(t, e.high, e.mean)
 			require.Greater(t, 2*e.spread, e.mean, "which is worth little for one job")
@@ -162,13 +162,13 @@ func TestModelWithWrongHints(t *testing.T) {
 					}
 					m.observe(c, run, false)
 					if i >= 100 {
-						e := m.predict(100, 1)
+						e := estimated(&m, 100, 1)
 						require.InEpsilon(t, time.Millisecond, e.mean, .1, "after %d", i)
 						require.Less(t, e.high, 1500*time.Microsecond)
 					}
 				}
-				require.LessOrEqual(t, m.predict(math.MaxFloat64, 1).mean, 10*time.Millisecond*believeMost*2, "64 times what was seen")
-				require.GreaterOrEqual(t, m.predict(5e-324, 1).mean, time.Duration(100))
+				require.LessOrEqual(t, estimated(&m, math.MaxFloat64, 1).mean, 10*time.Millisecond*believeMost*2, "64 times what was seen")
+				require.GreaterOrEqual(t, estimated(&m, 5e-324, 1).mean, time.Duration(100))
 			})
 		}
 	}
@@ -182,13 +182,13 @@ func TestModelOfShortRunsThatAreInterrupted(t *testing.T) {
 		}
 		return 1, 50
 	})
-	require.LessOrEqual(t, m.predict(1, 1).high, 100*time.Nanosecond)
+	require.LessOrEqual(t, estimated(m, 1, 1).high, 100*time.Nanosecond)
 	for range 5000 {
 		m.observe(1, 50, false)
 		if m.samples.Load()%700 == 0 {
 			m.observe(1, 4*time.Millisecond, false)
 		}
-		require.LessOrEqual(t, m.predict(1, 1).high, 100*time.Nanosecond, "after %d", m.samples.Load())
+		require.LessOrEqual(t, estimated(m, 1, 1).high, 100*time.Nanosecond, "after %d", m.samples.Load())
 	}
 }
 
@@ -198,8 +198,8 @@ func TestModelBelievesHintsBeyondWhatItSaw(t *testing.T) {
 		c := 1 + i%3
 		return float64(c), time.Duration(c) * time.Millisecond
 	})
-	require.InEpsilon(t, 100*time.Millisecond, m.predict(100, 1).mean, 1e-6)
-	require.InEpsilon(t, 20*time.Microsecond, m.predict(.02, 1).mean, 1e-6)
+	require.InEpsilon(t, 100*time.Millisecond, estimated(m, 100, 1).mean, 1e-6)
+	require.InEpsilon(t, 20*time.Microsecond, estimated(m, .02, 1).mean, 1e-6)
 }
 
 func TestModelWithACostOnlyNowAndThen(t *testing.T) {
@@ -212,8 +212,8 @@ func TestModelWithACostOnlyNowAndThen(t *testing.T) {
 			}
 			return float64(c), run
 		})
-		require.InEpsilon(t, 2*time.Millisecond, m.predict(2, 1).mean, .01, name)
-		require.InEpsilon(t, 2*time.Millisecond, m.predict(0, 1).mean, .05, name)
+		require.InEpsilon(t, 2*time.Millisecond, estimated(m, 2, 1).mean, .01, name)
+		require.InEpsilon(t, 2*time.Millisecond, estimated(m, 0, 1).mean, .05, name)
 	}
 }
 
@@ -221,24 +221,24 @@ func TestProbesCountMore(t *testing.T) {
 	slow := func(int) (float64, time.Duration) { return 1, 50 * time.Millisecond }
 	m := learned(500, slow)
 	m.observe(1, time.Millisecond, true)
-	e := m.predict(1, 1)
+	e := estimated(m, 1, 1)
 	require.Less(t, e.mean, 30*time.Millisecond)
 	require.Greater(t, e.mean, 20*time.Millisecond, "one alone does not decide")
 	for range 6 {
 		m.observe(1, time.Millisecond, true)
 	}
-	require.Less(t, m.predict(1, 1).mean, 2*time.Millisecond)
+	require.Less(t, estimated(m, 1, 1).mean, 2*time.Millisecond)
 
 	m = learned(500, slow)
 	m.observe(1, time.Hour, true)
-	require.LessOrEqual(t, m.predict(1, 1).mean, 150*time.Millisecond, "nor does an absurd one")
+	require.LessOrEqual(t, estimated(m, 1, 1).mean, 150*time.Millisecond, "nor does an absurd one")
 }
 
 func TestUnlearnedHintsSaturate(t *testing.T) {
 	var m model
-	require.EqualValues(t, longestRun, m.predict(math.MaxFloat64, time.Second).mean)
-	require.EqualValues(t, longestRun, m.predict(1e15, time.Second).high)
-	require.Zero(t, m.predict(5e-324, 1).mean)
+	require.EqualValues(t, longestRun, estimated(&m, math.MaxFloat64, time.Second).mean)
+	require.EqualValues(t, longestRun, estimated(&m, 1e15, time.Second).high)
+	require.Zero(t, estimated(&m, 5e-324, 1).mean)
 }
 
 // sane requires of an estimate what always holds.
@@ -290,17 +290,17 @@ func FuzzModel(f *testing.F) {
 		absurd(data, func(cost float64, run time.Duration, flags byte) {
 			m.observe(cost, run, flags&1 == 1)
 			for _, c := range []float64{cost, 0, 1, math.MaxFloat64, 5e-324} {
-				m.predict(c, time.Second).sane(t)
+				estimated(&m, c, time.Second).sane(t)
 			}
 		})
 		for i := range 100 {
 			c := 50 + 50*(i%3)
 			m.observe(float64(c), time.Duration(c)*10*time.Microsecond, false)
-			m.predict(100, 1).sane(t)
+			estimated(&m, 100, 1).sane(t)
 		}
-		require.InEpsilon(t, time.Millisecond, m.predict(100, 1).mean, .1)
-		require.InEpsilon(t, time.Millisecond, m.predict(0, 1).mean, .1)
-		require.Less(t, m.predict(100, 1).high, 2*time.Millisecond)
+		require.InEpsilon(t, time.Millisecond, estimated(&m, 100, 1).mean, .1)
+		require.InEpsilon(t, time.Millisecond, estimated(&m, 0, 1).mean, .1)
+		require.Less(t, estimated(&m, 100, 1).high, 2*time.Millisecond)
 	})
 }
 
@@ -369,4 +369,17 @@ func TestCallModelWithWrongHints(t *testing.T) {
 			require.Less(t, m.predict(m.cost(math.MaxFloat64)), 100e6)
 		})
 	}
+}
+
+// estimate is what a model says of a job.
+type estimate struct {
+	mean, high, spread time.Duration
+	samples            uint64
+}
+
+// estimated is what the model says of a job with that cost.
+func estimated(m *model, cost float64, unit time.Duration) estimate {
+	j := JobInfo{Cost: cost}
+	m.predict(&j, unit)
+	return estimate{j.Predicted, j.High, j.Spread, j.Samples}
 }

@@ -99,8 +99,23 @@ func (f *batch) expire(now int64) (next int64) {
 	return next
 }
 
-// fairPlaces is the part of the queue that every kind has a right to.
-const fairPlaces = 8
+// places is how many places of a full queue are the kind's part, by its weight among those
+// that have jobs in the queue.
+func (k *kind) places(queueCap int) float64 {
+	weight := k.weight.Load()
+	all := k.router.ledger.queueing.Load()
+	if k.queued.Load() == 0 {
+		all += weight
+	}
+	if all <= weight { // it has the queue for itself
+		return float64(queueCap)
+	}
+	return float64(queueCap) * weight / all
+}
+
+// displaceBelow is by which part of the queue a kind must have less than its part to take
+// places from others: so rarely is a job that has waited refused for one that comes.
+const displaceBelow = 1. / 16
 
 // mayDisplace reports that a job of that kind and priority may have the place of another in
 // a full queue: of a lower priority, or of a kind that has more than its part while its own
@@ -113,22 +128,23 @@ func (p *pool) mayDisplace(k *kind, priority Priority, queueCap int) bool {
 	if lower > 0 && priority != Low {
 		return true
 	}
-	return fairPlaces*k.queued.Load() < int64(queueCap)
+	return float64(k.queued.Load()) < k.places(queueCap)-displaceBelow*float64(queueCap)
 }
 
 // displace ends a job in the full queue whose place t may have, and reports whether there
 // was one; others may take the place before t does. It must be called with no lock held, a
-// batcher's neither, as it may take a member out of any batch. First go lower priorities,
-// then, of the kind that has most in the queue, jobs without a budget; and of those alike
-// what is due last.
+// batcher's neither, as it may take a member out of any batch. As the longest of fair queues
+// is cut when memory is short (Suter et al., "Design considerations for supporting TCP with
+// per-flow queueing", 1998), first go lower priorities, then, of the kind that is most above
+// its part, jobs without a budget; and of those alike what is due last.
 func (p *pool) displace(t *Ticket) bool {
-	if p.queued.Load() < int64(t.cfg.CPUQueueCap) {
+	queueCap := t.cfg.CPUQueueCap
+	if p.queued.Load() < int64(queueCap) {
 		return true
 	}
-	if !p.mayDisplace(t.kind, t.job.priority, t.cfg.CPUQueueCap) {
+	if !p.mayDisplace(t.kind, t.job.priority, queueCap) {
 		return false
 	}
-	own := t.kind.queued.Load()
 	var victim displaceable
 	p.mu.Lock()
 	p.queue.all(func(w *waiter) {
@@ -142,7 +158,8 @@ func (p *pool) displace(t *Ticket) bool {
 			return
 		}
 		lower := v.priority < t.job.priority
-		same := v.priority == t.job.priority && v.kind.queued.Load() > 2*(own+1)
+		v.above = float64(v.kind.queued.Load()) / v.kind.places(queueCap)
+		same := v.priority == t.job.priority && v.above > 1
 		if (lower || same) && (victim.w == nil || v.goesBefore(&victim)) {
 			victim = v
 		}
@@ -176,6 +193,7 @@ type displaceable struct {
 	w        *waiter
 	kind     *kind
 	priority Priority
+	above    float64 // jobs of its kind in the queue, of its places
 	expires  bool
 	due      int64
 }
@@ -186,7 +204,7 @@ func (v *displaceable) goesBefore(other *displaceable) bool {
 	case v.priority != other.priority:
 		return v.priority < other.priority
 	case v.kind != other.kind:
-		return v.kind.queued.Load() > other.kind.queued.Load()
+		return v.above > other.above
 	case v.expires != other.expires:
 		return other.expires
 	}

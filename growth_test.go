@@ -73,10 +73,12 @@ func TestARefusalUnderLoadFitsIntoANewStack(t *testing.T) {
 		wg.Go(func() { _, _ = task.Submit(t.Context(), true) })
 	}
 	require.Eventually(t, func() bool { return r.Stats().Pressure.Queued == 20 }, 10*time.Second, time.Millisecond, "they wait: %+v", r.Stats())
+	urgent := register(t, r, helix.Kind[bool, int]{Name: "urgent", Budget: 1500 * time.Millisecond, Cost: func(bool) float64 { return 1e9 },
+		Run: func(context.Context, bool) (int, error) { return 0, nil }})
 	ctx, done, moved := t.Context(), make(chan struct{}), 0
 	for range 1000 {
 		go func() {
-			if stackMoves(func() { _, _ = task.SubmitWith(ctx, true, helix.Hints{Budget: 1500 * time.Millisecond}) }) {
+			if stackMoves(func() { _, _ = urgent.Submit(ctx, true) }) {
 				moved++
 			}
 			done <- struct{}{}

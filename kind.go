@@ -206,20 +206,11 @@ func (k *kind) count() counts {
 func (k *kind) predict(j *JobInfo, cfg *RouterConfig) {
 	if j.Batchable && !j.Waits {
 		if j.Samples = k.calls.samples.Load(); j.Samples > 0 {
-			units := k.calls.cost(j.Cost)
-			j.Predicted = bounded(k.calls.predict(units))
-			j.High = max(bounded(float64(j.Predicted)*k.calls.high.Load()), j.Predicted)
-			j.Spread = bounded(float64(j.Predicted) * k.calls.spread.Load())
-			// What it adds to a full batch: under overload, when it matters, batches
-			// fill up, but only if enough is let in. What it really took is put right
-			// afterwards.
-			size, _ := k.batcher.Load().limits(cfg)
-			j.Work = bounded(k.calls.base.Load()/float64(size) + k.calls.slope.Load()*units)
+			k.predictCall(j, cfg)
 			return
 		}
 	}
-	e := k.model.predict(j.Cost, cfg.UnitTime)
-	j.Predicted, j.High, j.Spread, j.Samples = e.mean, e.high, e.spread, e.samples
+	k.model.predict(j, cfg.UnitTime)
 	j.Work = j.Predicted
 	if j.Samples == 0 {
 		k.guess(j)
@@ -227,6 +218,23 @@ func (k *kind) predict(j *JobInfo, cfg *RouterConfig) {
 	if j.Waits {
 		j.Work = 0
 	}
+}
+
+// predictCall is predict for a job of a kind whose calls have been learned.
+//
+//go:noinline
+func (k *kind) predictCall(j *JobInfo, cfg *RouterConfig) {
+	units := k.calls.cost(j.Cost)
+	j.Predicted = bounded(k.calls.predict(units))
+	j.Low = bounded(float64(j.Predicted) * k.calls.low.Load() * confidence(j.Samples))
+	j.Likely = bounded(float64(j.Predicted) * k.calls.likely.Load())
+	j.High = max(bounded(float64(j.Predicted)*k.calls.high.Load()), j.Predicted)
+	j.Spread = bounded(float64(j.Predicted) * k.calls.spread.Load())
+	// What it adds to a full batch: under overload, when it matters, batches
+	// fill up, but only if enough is let in. What it really took is put right
+	// afterwards.
+	size, _ := k.batcher.Load().limits(cfg)
+	j.Work = bounded(k.calls.base.Load()/float64(size) + k.calls.slope.Load()*units)
 }
 
 // guess puts right what a hint says that no run has confirmed: it stands for no more than
@@ -321,6 +329,7 @@ func (t *Ticket) pay(work int64) {
 // and is charged only if others had to wait for it.
 func (k *kind) correct(t *Ticket, work int64) {
 	switch {
+	case t.choice.lane != laneInline && t.charge() == 0: // of a kind not learned yet: it was not charged
 	case t.choice.lane != laneInline:
 		k.demand.correct(work)
 	case t.choice.contended && work > 0:

@@ -54,6 +54,7 @@ type ledger struct {
 	idle     float64
 	memory   float64 // ns over which demand is averaged; guarded by mu
 	worked   int64
+	queueing atomicFloat // weights of the kinds that have jobs in the queue
 	scarce   atomic.Bool // some kind asks for more than its share; written under mu
 	// procs is GOMAXPROCS, which is not to be asked at every decision: that takes a lock
 	// of the scheduler's. Written by New and under mu.
@@ -121,6 +122,7 @@ func (l *ledger) tick(now int64, cfg *RouterConfig, pool *pool, kinds map[string
 	l.procs.Store(int64(runtime.GOMAXPROCS(0)))
 	asks := make([]ask, 0, len(kinds))
 	keep := math.Exp(-float64(elapsed) / l.memory)
+	queueing := 0.0
 	total, noise, worked, mayWait := 0.0, 0.0, pool.underWay.time(now), time.Duration(0)
 	for _, k := range kinds {
 		offered, done := k.offered()
@@ -129,10 +131,14 @@ func (l *ledger) tick(now int64, cfg *RouterConfig, pool *pool, kinds map[string
 		total += asked
 		typical := k.typical(cfg)
 		noise += asked * typical.Seconds()
-		mayWait += k.demand.mayWait()
+		mayWait += k.demand.mayWait(time.Duration(k.queued.Load()) * typical)
+		if k.queued.Load() > 0 {
+			queueing += k.weight.Load()
+		}
 		asks = append(asks, ask{&k.demand, asked, k.weight.Load(), typical, k.queued.Load()})
 	}
 	l.total.Store(total)
+	l.queueing.Store(queueing)
 	saturated := !pool.spare.Swap(false) && pool.queued.Load() > 0
 	capacity := l.measure(cores, worked, elapsed, saturated)
 
@@ -141,11 +147,10 @@ func (l *ledger) tick(now int64, cfg *RouterConfig, pool *pool, kinds map[string
 		level = waterFill(asks, most)
 	}
 	l.scarce.Store(!math.IsInf(level, 1))
-	served, modest := 0.0, 0.0 // by all, and by those who ask for no more than their share
+	served, modest := 0.0, 0.0 // to all, and to kinds that ask for no more than their share
 	for _, a := range asks {
 		share := min(a.demand, a.weight*level)
-		served += share
-		if a.demand <= a.weight*level {
+		if served += share; a.demand <= a.weight*level {
 			modest += share
 		}
 	}
@@ -294,7 +299,10 @@ func (d *demand) correct(work int64) {
 
 // mayWait is how much of the kind's work may wait without harm: by Little's law, what
 // comes of it during the time that each job may wait.
-func (d *demand) mayWait() time.Duration {
+func (d *demand) mayWait(waits time.Duration) time.Duration {
+	if d.least.Load() == int64(patience) {
+		return waits
+	}
 	return time.Duration(waitPart * min(d.asked.Load(), d.share.Load()) * float64(d.least.Load()))
 }
 

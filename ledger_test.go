@@ -84,9 +84,9 @@ func TestLessIsGivenAwayWhileTooMuchWaits(t *testing.T) {
 	d.patient(40 * time.Millisecond)
 	d.asked.Store(3)
 	d.share.Store(.5)
-	require.InDelta(t, waitPart*20e6, float64(d.mayWait()), 1, "half a core for 40 ms")
+	require.InDelta(t, waitPart*20e6, float64(d.mayWait(time.Hour)), 1, "half a core for 40 ms")
 	d.asked.Store(.1)
-	require.InDelta(t, waitPart*4e6, float64(d.mayWait()), 1)
+	require.InDelta(t, waitPart*4e6, float64(d.mayWait(time.Hour)), 1)
 }
 
 func TestCapacityIsWhatJobsGet(t *testing.T) {

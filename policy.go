@@ -27,7 +27,9 @@ type JobInfo struct {
 	Cost      float64       // as hinted, in the kind's own unit; 0 = not known
 	Scaling   float64       // 0..1
 	Predicted time.Duration // run time alone as learned, or Cost x UnitTime before that; 0 = not known
-	High      time.Duration // run time that nine in ten such jobs keep within, as learned; at least Predicted
+	Low       time.Duration // run time that one in ten such jobs keeps within, as learned
+	Likely    time.Duration // run time that four in five keep within
+	High      time.Duration // run time that nine in ten keep within; at least Predicted
 	Work      time.Duration // CPU time it adds: Predicted, less what a batch saves; 0 if it Waits
 	Spread    time.Duration // mean deviation of Predicted; 0 = not known
 	Samples   uint64        // finished runs that Predicted rests on
@@ -253,12 +255,12 @@ func (ThresholdPolicy) choose(j *JobInfo, p *Pressure, c *choice) {
 	}
 	switch {
 	case j.Budget == 0:
-	case j.Predicted > j.Slack && p.Probe:
+	case j.least() > j.Slack && p.Probe:
 		c.reason, c.probe = reasonProbe, true
-	case j.Predicted > j.Slack:
+	case j.least() > j.Slack:
 		c.drop(reasonBudget)
-	case !j.Waits && c.lane != laneSpawn && c.lane != laneInline && p.Soonest+j.Predicted > j.Slack:
-		c.excess = p.Soonest + j.Predicted - j.Slack
+	case !j.Waits && c.lane != laneSpawn && c.lane != laneInline && p.Soonest+j.takes(p) > j.Slack:
+		c.excess = p.Soonest + j.takes(p) - j.Slack
 		c.drop(reasonWait)
 	}
 }

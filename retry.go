@@ -60,5 +60,5 @@ func (q *request) retryAfter(jobs int64) time.Duration {
 
 // hopeless reports that the job could not end in its budget even if nothing else ran.
 func (q *request) hopeless() bool {
-	return q.info.Budget > 0 && q.info.Predicted > max(q.info.Slack, 0)
+	return q.info.Budget > 0 && q.info.least() > max(q.info.Slack, 0)
 }

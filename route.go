@@ -59,7 +59,9 @@ func (r *Router) decide(q *request) error {
 	r.tick(q.decided, q.cfg)
 
 	var p Pressure
+	q.kind.predict(&q.info, q.cfg) // here, not in look: see the stack's depth
 	r.look(q, &p, true)
+	r.foresee(q, &p)
 	r.choose(q, &p)
 	r.resolve(q)
 	if q.event = r.watchers.sample(q.decided, q.choice.dropped); q.event != nil {
@@ -85,17 +87,13 @@ func (q *request) heedDeadline(r *Router) {
 	}
 }
 
-// look fills in what is known of the job and of the router. If probe, the job may be made
-// one.
+// look fills in what is known of the router, and when the job, whose run time has been
+// predicted, must end. If probe, the job may be made one.
 func (r *Router) look(q *request, p *Pressure, probe bool) {
-	q.kind.predict(&q.info, q.cfg)
 	q.info.meet(q.arrived, q.decided)
 	r.pressure(p, q.decided, q.cfg, q.kind, q.info.Priority)
 	if outer := jobIn(q.ctx); outer != nil {
 		r.lookInside(outer, q, p)
-	}
-	if q.info.Budget > 0 && p.CPUBusy >= p.Slots {
-		p.Soonest = r.soonest(q, p.Slots)
 	}
 	if q.info.Waits {
 		q.kind.downstream.Load().lookDown(&q.info, p)
@@ -126,7 +124,7 @@ func (r *Router) refuse(q *request) error {
 	// What could never have been done takes nobody's share. What came a little late may have
 	// been kept waiting by this process: that it was wanted must count, or those who kept
 	// it waiting are given its share.
-	if !q.hopeless() || q.info.Predicted <= q.info.Budget && q.info.Slack > -lateByOthers {
+	if !q.hopeless() || q.info.least() <= q.info.Budget && q.info.Slack > -lateByOthers {
 		away.shed.Add(int64(q.info.Work))
 	}
 	switch q.choice.reason {
@@ -276,14 +274,17 @@ func (r *Router) tick(now int64, cfg *RouterConfig) {
 	}
 }
 
-// soonest is the soonest that a slot comes to a job with a budget; all are taken. While it
-// waits, those of much tighter budgets that come later overtake it.
+// foresee fills in the soonest that a slot comes to a job with a budget, if all are taken.
+// While it waits, those of much tighter budgets that come later overtake it. Like
+// runTable.soonest it takes its frame from the stack's reserve.
 //
-//go:noinline
-func (r *Router) soonest(q *request, slots int) time.Duration {
-	jobs, work := r.pool.waiting.before(int64(q.info.Slack))
-	wait := r.pool.runs.soonest(q.decided, slots, jobs, work)
-	return time.Duration(float64(wait) / (1 - q.kind.demand.overtaken.Load()))
+//go:nosplit
+func (r *Router) foresee(q *request, p *Pressure) {
+	if q.info.Budget > 0 && p.CPUBusy >= p.Slots {
+		jobs, work := r.pool.waiting.before(int64(q.info.Slack))
+		wait := r.pool.runs.soonest(q.decided, p.Slots, jobs, work)
+		p.Soonest = time.Duration(float64(wait) / (1 - q.kind.demand.overtaken.Load()))
+	}
 }
 
 // pressure fills in the router's state at a decision about a job of that kind.
@@ -429,7 +430,9 @@ func (r *Router) Explain(job Job) Decision {
 	q.decided = r.now()
 	q.arrived = min(r.arrival(job.Arrived), q.decided)
 	var p Pressure
+	q.kind.predict(&q.info, q.cfg)
 	r.look(q, &p, false)
+	r.foresee(q, &p)
 	r.choose(q, &p)
 	r.resolve(q)
 	return r.decision(&q.choice)

@@ -99,10 +99,18 @@ func (t *Ticket) endIfPointless(now int64) bool {
 	switch {
 	case t.ctx.Err() != nil:
 		t.endWithdrawn(withdrawn(t.ctx))
-	case t.job.budget > 0 && !t.choice.probe && now+int64(t.job.predicted) > t.deadline():
+	case t.job.budget > 0 && !t.choice.probe && now+t.needs() > t.deadline():
 		t.refuseLate(reasonNoTime)
 	default:
 		return false
 	}
 	return true
+}
+
+// needs is the time that a job must have left when its slot comes: less while nobody waits.
+func (t *Ticket) needs() int64 {
+	if t.router().pool.firstDue.Load() == maxDue {
+		return int64(t.job.times(t.job.low))
+	}
+	return int64(t.job.likely)
 }

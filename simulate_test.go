@@ -147,9 +147,7 @@ func (s *simulation) arrive(c *simClass, cost float64, run time.Duration) {
 	}
 	var p Pressure
 	r.pressure(&p, s.now, cfg, c.kind, Normal)
-	if p.CPUBusy >= p.Slots {
-		p.Soonest = r.soonest(&request{kind: c.kind, info: j.info, decided: s.now}, p.Slots)
-	}
+	r.foresee(&request{kind: c.kind, info: j.info, decided: s.now}, &p)
 	j.arrived, j.decision = s.now, cfg.Policy.Choose(j.info, p)
 	if j.decision.Strategy == Drop {
 		c.lost++

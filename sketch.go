@@ -58,8 +58,9 @@ const (
 	// oneOffMost times the next.
 	seldom     = 3
 	oneOffMost = 4
-	// highPart is the part of all numbers that summary.high is no less than.
-	highPart = 0.9
+	// lowPart, likelyPart and highPart are the parts of all numbers that are within
+	// summary.low, likely and high.
+	lowPart, likelyPart, highPart = 0.1, 0.8, 0.9
 	// leastNumber and mostNumber stand in for what is beyond them: no sum overflows.
 	leastNumber, mostNumber = 1e-200, 1e200
 )
@@ -260,7 +261,9 @@ func (s *sketch) counting() (first, last int) {
 type summary struct {
 	mean   float64
 	spread float64 // mean deviation, as a part of mean
-	high   float64 // what highPart of the numbers are within, or mean if that is more
+	low    float64 // what lowPart of the numbers are within
+	likely float64 // what likelyPart of them are within
+	high   float64 // what highPart of them are within, or mean if that is more
 	median float64 // odd ones included
 	least  float64
 	most   float64
@@ -325,7 +328,14 @@ func (s *sketch) summary() (sum summary) {
 		}
 		v := min(b.mean, sum.most)
 		sum.spread += w * math.Abs(v-sum.mean)
-		if seen += w; sum.high == 0 && seen >= highPart*plain {
+		seen += w
+		if sum.low == 0 && seen >= lowPart*plain {
+			sum.low = v
+		}
+		if sum.likely == 0 && seen >= likelyPart*plain {
+			sum.likely = v
+		}
+		if sum.high == 0 && seen >= highPart*plain {
 			sum.high = v
 		}
 	}

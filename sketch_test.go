@@ -192,7 +192,7 @@ func BenchmarkModels(b *testing.B) {
 			m.observe(costs[i], time.Duration(runs[i]), false)
 		}
 		for b.Loop() {
-			m.predict(1, 1)
+			estimated(&m, 1, 1)
 		}
 	})
 	b.Run("callModel/observe", func(b *testing.B) {

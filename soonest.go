@@ -105,10 +105,11 @@ func saturate(a, b int64) int64 {
 
 // soonest is in how many ns a slot comes, of that many, all taken, to a job that must let
 // so many others of so much work in all go first. With more slots than there are places
-// what is in them is not known, and one will be free soon. Its frame is small: it runs on
-// the stack of a submitter that may be new.
+// what is in them is not known, and one will be free soon. It runs on the stack of a
+// submitter, which may be new: its frame, as it calls nothing that splits, is taken from what
+// every stack keeps in reserve.
 //
-//go:noinline
+//go:nosplit
 func (r *runTable) soonest(now int64, slots, jobs int, work int64) int64 {
 	if slots > runPlaces {
 		return work / int64(slots)

@@ -166,7 +166,7 @@ func (r *Router) Stats() Stats {
 	}
 
 	var p Pressure
-	r.pressure(&p, now, cfg, &kind{}, Normal)
+	r.pressure(&p, now, cfg, &kind{router: r}, Normal)
 	s.Pressure = PressureStats{
 		CPUBusy: p.CPUBusy, Slots: p.Slots, Queued: p.Queued, QueueCap: p.QueueCap,
 		WorkMs: milliseconds(p.Work), WaitMs: milliseconds(p.Wait),

@@ -57,13 +57,15 @@ type Ticket struct {
 // brief is what a ticket keeps of its JobInfo, which has the meanings: the rest follows
 // from it.
 type brief struct {
-	cost, scaling                         float64
-	predicted, high, work, spread, budget time.Duration
-	samples                               uint64
-	priority                              Priority
-	batchable, waits, async, bound        bool   // bound: the budget ends with the ctx, which tells the submitter
-	nested                                bool   // its submitter waits for it inside another job
-	among                                 uint16 // see limit.Call; only if it waits
+	cost                            float64
+	predicted, likely, work, budget time.Duration
+	samples                         uint64
+	scaling                         float32
+	low, high, spread               float32 // parts of predicted
+	priority                        Priority
+	batchable, waits, async, bound  bool   // bound: the budget ends with the ctx, which tells the submitter
+	nested                          bool   // its submitter waits for it inside another job
+	among                           uint16 // see limit.Call; only if it waits
 }
 
 // watch is what few tickets need: those of which a hook or a watcher wants to know.
@@ -142,19 +144,34 @@ func deadline(arrived int64, budget time.Duration) int64 {
 func (t *Ticket) Info() JobInfo {
 	b := &t.job
 	j := JobInfo{
-		Kind: t.kind.name, Cost: b.cost, Scaling: b.scaling,
-		Predicted: b.predicted, High: b.high, Work: b.work, Spread: b.spread, Samples: b.samples,
+		Kind: t.kind.name, Cost: b.cost, Scaling: float64(b.scaling),
+		Predicted: b.predicted, Low: b.times(b.low), Likely: b.likely, High: b.times(b.high),
+		Work: b.work, Spread: b.times(b.spread), Samples: b.samples,
 		Budget: b.budget, Priority: b.priority, Batchable: b.batchable, Waits: b.waits, Async: b.async,
 	}
 	j.meet(t.arrived, t.decided)
 	return j
 }
 
+// times is that many times the predicted run time.
+func (b *brief) times(part float32) time.Duration {
+	return time.Duration(float64(b.predicted) * float64(part))
+}
+
+// part is d as a part of the predicted run time.
+func (j *JobInfo) part(d time.Duration) float32 {
+	if j.Predicted == 0 {
+		return 0
+	}
+	return float32(float64(d) / float64(j.Predicted))
+}
+
 // brief is what is worth keeping of j.
 func (j *JobInfo) brief() brief {
 	return brief{
-		cost: j.Cost, scaling: j.Scaling,
-		predicted: j.Predicted, high: j.High, work: j.Work, spread: j.Spread, samples: j.Samples,
+		cost: j.Cost, scaling: float32(j.Scaling),
+		predicted: j.Predicted, likely: j.Likely, work: j.Work, samples: j.Samples,
+		low: j.part(j.Low), high: j.part(j.High), spread: j.part(j.Spread),
 		budget: j.Budget, priority: j.Priority, batchable: j.Batchable, waits: j.Waits, async: j.Async,
 	}
 }
