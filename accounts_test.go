@@ -90,3 +90,19 @@ func TestEventsAreInOrder(t *testing.T) {
 		require.Equal(t, seq, (<-feed).Seq)
 	}
 }
+
+func TestOnClock(t *testing.T) {
+	now := time.Now()
+	for name, c := range map[string]struct {
+		at   time.Time
+		want int64
+	}{
+		"monotonic":               {now.Add(-5), 95},
+		"wall clock, since set":   {now.Round(0).Add(-5), 95}, // whatever it said at the epoch
+		"before all time":         {time.Time{}.Add(1), 100 - farAway},
+		"after all time":          {time.Unix(1<<40, 0), 100 + farAway},
+		"a day before the router": {now.Add(-24 * time.Hour), 100 - int64(24*time.Hour)},
+	} {
+		require.InDelta(t, c.want, onClock(c.at, now, 100), 1, name)
+	}
+}

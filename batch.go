@@ -236,7 +236,7 @@ func (b *batcher) ripe(t *Ticket, size int) int64 {
 	}
 	calls := &t.kind.calls
 	call := int64(calls.predict(float64(size) * calls.cost(0)))
-	slack := t.deadline() - t.decided
+	slack := min(t.deadline()-t.decided, int64(patience))
 	return t.decided + min(slack/2, slack-2*call-4*int64(startMargin))
 }
 

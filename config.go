@@ -45,8 +45,9 @@ type RouterConfig struct {
 	// SpawnLimit is how many spawned jobs may exist at the same time. It bounds memory
 	// only, at some 4 KB a job: how many calls a downstream can take is learned. Defaults to 65536.
 	SpawnLimit int
-	// MaxKinds is how many different kinds are told apart; later names share
-	// the kind "other". Fixed by New. Defaults to 64.
+	// MaxKinds is how many different kinds are told apart; later names of one-off jobs
+	// share the kind "other". As many may be registered, whatever names have come before.
+	// Fixed by New. Defaults to 64.
 	MaxKinds int
 	// UnitTime is what one unit of Job.Cost counts as until the kind has been
 	// learned. Defaults to 1 ns.

@@ -37,7 +37,8 @@ var ErrLost = errors.New("helix: job was sent elsewhere, its outcome is unknown"
 //
 // Refusing must cost next to nothing when everything is being refused, so jobs
 // of one kind with the same cost, budget and priority that are refused for the
-// same reason within the same millisecond share one DropError.
+// same reason within the same millisecond, and had about the same time left, share
+// one DropError.
 type DropError struct {
 	Decision Decision
 	// RetryAfter is in how long to submit the job again: when, as predicted, it will be

@@ -236,8 +236,8 @@ func TestProbesCountMore(t *testing.T) {
 
 func TestUnlearnedHintsSaturate(t *testing.T) {
 	var m model
-	require.EqualValues(t, longestRun, estimated(&m, math.MaxFloat64, time.Second).mean)
-	require.EqualValues(t, longestRun, estimated(&m, 1e15, time.Second).high)
+	require.EqualValues(t, int64(longestRun), estimated(&m, math.MaxFloat64, time.Second).mean)
+	require.EqualValues(t, int64(longestRun), estimated(&m, 1e15, time.Second).high)
 	require.Zero(t, estimated(&m, 5e-324, 1).mean)
 }
 

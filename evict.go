@@ -24,7 +24,7 @@ const expireEvery = int64(time.Millisecond)
 
 // expireBy has the queue looked at then, at the latest. It requires p.mu.
 func (p *pool) expireBy(due int64) {
-	if p.expiry.at == 0 || due < p.expiry.at {
+	if p.expiry.at == 0 || due < p.expiry.at || inBubble(p.clock()) {
 		p.armExpiry(due)
 	}
 }
@@ -33,9 +33,12 @@ func (p *pool) expireBy(due int64) {
 func (p *pool) armExpiry(at int64) {
 	p.expiry.at = at
 	d := time.Duration(at - p.clock())
-	if p.expiry.timer == nil {
+	switch {
+	case inBubble(p.clock()):
+		time.AfterFunc(d, p.expire)
+	case p.expiry.timer == nil:
 		p.expiry.timer = time.AfterFunc(d, p.expire)
-	} else {
+	default:
 		p.expiry.timer.Reset(d)
 	}
 }

@@ -370,11 +370,12 @@ func (r *Router) register(info JobInfo, weight float64, b *batcher, down string,
 	switch {
 	case k != nil && k.template.Load() != nil:
 		return nil, fieldError("Kind.Name", fmt.Sprintf("%q", info.Kind), "the name of no kind registered before")
-	case k == nil && r.kindsFull():
+	case r.registered >= r.cfg.Load().MaxKinds:
 		return nil, fieldError("Kind.Name", fmt.Sprintf("%q", info.Kind),
 			fmt.Sprintf("one of at most %d kinds, which is RouterConfig.MaxKinds", r.cfg.Load().MaxKinds))
 	}
-	k = r.addKind(info.Kind)
+	r.registered++
+	k = r.addKind(info.Kind, true)
 	k.weight.Store(weight)
 	k.batcher.Store(b)
 	k.downstream.Store(r.downstreamNamed(down, k))
@@ -397,17 +398,17 @@ func (r *Router) kindNamed(name string) *kind {
 	name = cleanKind(name)
 	r.kindsMu.Lock()
 	defer r.kindsMu.Unlock()
-	return r.addKind(name)
+	return r.addKind(name, false)
 }
 
-// addKind returns the kind of that clean name, new if there is room, else the
-// kind "other". It requires r.kindsMu.
-func (r *Router) addKind(name string) *kind {
+// addKind returns the kind of that clean name, new if there is room or it is being
+// registered, else the kind "other". It requires r.kindsMu.
+func (r *Router) addKind(name string, registered bool) *kind {
 	kinds := *r.kinds.Load()
 	if k := kinds[name]; k != nil {
 		return k
 	}
-	if r.kindsFull() {
+	if !registered && r.kindsFull() {
 		if name = kindOther; kinds[name] != nil {
 			return kinds[name]
 		}
@@ -422,7 +423,7 @@ func (r *Router) addKind(name string) *kind {
 	return k
 }
 
-// kindsFull reports that no further kind may be told apart; "other" is extra.
+// kindsFull reports that no further name of a one-off job may be told apart; "other" is extra.
 func (r *Router) kindsFull() bool {
 	kinds := *r.kinds.Load()
 	n := len(kinds)

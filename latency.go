@@ -111,7 +111,22 @@ func (h *Histogram) recordAt(hint uint32, d time.Duration) {
 	d = max(d, 0)
 	s := &(*shards)[hint&uint32(len(*shards)-1)]
 	s.counts[placeOf(d)].Add(1)
-	s.sum.Add(uint64(d))
+	s.add(uint64(d))
+}
+
+// add adds to the sum, which stops instead of wrapping around: a sum must never fall.
+func (s *histogramShard) add(sum uint64) {
+	if s.sum.Add(sum) < sum {
+		s.sum.Store(math.MaxUint64)
+	}
+}
+
+// addSums is the sum of two sums, which stops likewise.
+func addSums(a, b uint64) uint64 {
+	if a+b < a {
+		return math.MaxUint64
+	}
+	return a + b
 }
 
 // build makes the shards. Of several callers one wins, and all return its shards.
@@ -142,7 +157,7 @@ func (h *Histogram) Merge(other *Histogram) {
 			s.counts[from.first+i].Add(n)
 		}
 	}
-	s.sum.Add(from.sum)
+	s.add(from.sum)
 }
 
 // Snapshot returns what has been counted so far. It costs 1 to 2 µs a shard and
@@ -157,7 +172,7 @@ func (h *Histogram) Snapshot() Snapshot {
 	var sum uint64
 	for i := range *shards {
 		s := &(*shards)[i]
-		sum += s.sum.Load()
+		sum = addSums(sum, s.sum.Load())
 		for p := range s.counts {
 			all[p] += s.counts[p].Load()
 		}
@@ -278,7 +293,7 @@ func (s Snapshot) Merge(other Snapshot) Snapshot {
 	var all tally
 	all.add(s)
 	all.add(other)
-	return all.snapshot(s.sum + other.sum)
+	return all.snapshot(addSums(s.sum, other.sum))
 }
 
 // Sub returns a snapshot of what was counted between earlier and s, both of the

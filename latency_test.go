@@ -247,8 +247,8 @@ func TestSumAndMean(t *testing.T) {
 	require.Equal(t, s.Mean(), recordAll(new(Histogram), time.Second, 2*time.Second, 0, 4).Mean())
 
 	s = snapshotOf(math.MaxInt64, math.MaxInt64)
-	require.EqualValues(t, math.MaxInt64, s.Sum(), "stops there")
-	require.EqualValues(t, math.MaxInt64, s.Mean())
+	require.EqualValues(t, int64(math.MaxInt64), s.Sum(), "stops there")
+	require.EqualValues(t, int64(math.MaxInt64), s.Mean())
 }
 
 func TestCountAtMost(t *testing.T) {

@@ -104,7 +104,10 @@ func toGive(capacity float64, excess time.Duration) float64 {
 }
 
 // due reports that a tick is due at time now.
-func (l *ledger) due(now int64) bool { return now-l.last.Load() >= int64(tickEvery) }
+func (l *ledger) due(now int64) bool {
+	elapsed := now - l.last.Load()
+	return elapsed >= int64(tickEvery) || elapsed < 0 // see inBubble
+}
 
 // tick works out demand and shares of all kinds at time now, of a machine with
 // that many cores and those slots.
@@ -119,6 +122,9 @@ func (l *ledger) tick(now int64, cfg *RouterConfig, pool *pool, kinds map[string
 	cores := float64(cfg.CPUParallelism)
 	l.cores.Store(int64(cfg.CPUParallelism))
 	elapsed := now - l.last.Swap(now)
+	if elapsed <= 0 {
+		elapsed = int64(tickEvery)
+	}
 	l.procs.Store(int64(runtime.GOMAXPROCS(0)))
 	asks := make([]ask, 0, len(kinds))
 	keep := math.Exp(-float64(elapsed) / l.memory)

@@ -33,7 +33,7 @@ func TestWaitQueueOrder(t *testing.T) {
 	require.Same(t, b, take(true))
 	require.Same(t, d, take(true))
 	require.Same(t, a, take(true))
-	require.EqualValues(t, maxDue, q.firstDue())
+	require.EqualValues(t, int64(maxDue), q.firstDue())
 	e := add(5, true)
 	require.Same(t, e, take(false), "unless there are none")
 }
@@ -81,7 +81,7 @@ func TestWaitersThatStandBack(t *testing.T) {
 	var q waitQueue
 	held := &waiter{held: true, due: 50, granter: &batch{urgent: 60}}
 	q.push(held)
-	require.EqualValues(t, maxDue-1, q.firstDue(), "nobody gives way for it")
+	require.EqualValues(t, int64(maxDue-1), q.firstDue(), "nobody gives way for it")
 	require.Same(t, held, q.first(true), "but a free slot it may have")
 
 	other := &waiter{due: 1000}

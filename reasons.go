@@ -15,6 +15,13 @@ type reasonTable struct {
 
 const reasonOther = "other reasons"
 
+// ownReasons are the router's own: their places are taken from the beginning, so that a
+// policy that makes up reasons cannot take them.
+var ownReasons = []string{
+	reasonBusy, reasonLate, reasonBudget, reasonWait, reasonShare, reasonQueueFull, reasonSpawnLimit,
+	reasonDownstream, reasonExpired, reasonDisplaced, reasonNoTime, reasonClosed, reasonRefused, reasonNoStrategy,
+}
+
 // index returns the place of a reason. It costs a few ns for those known.
 func (r *reasonTable) index(reason string) int {
 	if i := slices.Index(r.list(), reason); i >= 0 {
@@ -47,5 +54,5 @@ func (r *reasonTable) list() []string {
 	if names := r.names.Load(); names != nil {
 		return *names
 	}
-	return nil
+	return ownReasons
 }

@@ -30,8 +30,25 @@ func (r *Router) arrival(at time.Time) int64 {
 	if at.IsZero() {
 		return maxDue
 	}
-	return int64(at.Sub(r.epoch))
+	return r.since(at)
 }
+
+// since is a time of the user's as the router counts it.
+func (r *Router) since(at time.Time) int64 {
+	now := time.Now()
+	return onClock(at, now, int64(now.Sub(r.epoch)))
+}
+
+// onClock is at in nanoseconds since the router was made, which was elapsed before now. A
+// time without a monotonic reading, as one that was parsed or sent, is told from now by
+// the wall clock: the epoch's reading of it is old, and it may have been set since. It is
+// not beyond centuries, so that no difference of two overflows.
+func onClock(at, now time.Time, elapsed int64) int64 {
+	return elapsed - min(max(int64(now.Sub(at)), -farAway), farAway)
+}
+
+// farAway is a century.
+const farAway = int64(100 * 365 * 24 * time.Hour)
 
 // decide asks the policy, or returns why the job is refused: it was counted then, and
 // has ended. Its frame is large, and is gone when the job runs.
@@ -82,7 +99,7 @@ func (q *request) heedDeadline(r *Router) {
 	if !ok {
 		return
 	}
-	if left := max(int64(at.Sub(r.epoch))-q.arrived, 1); q.info.Budget == 0 || left < int64(q.info.Budget) {
+	if left := max(r.since(at)-q.arrived, 1); q.info.Budget == 0 || left < int64(q.info.Budget) {
 		q.info.Budget, q.bound = time.Duration(left), true
 	}
 }
@@ -416,6 +433,10 @@ func (r *Router) Explain(job Job) Decision {
 	}
 	name := cleanKind(job.Kind)
 	k := (*r.kinds.Load())[name]
+	if k == nil && r.kindsFull() {
+		name = kindOther
+		k = (*r.kinds.Load())[name]
+	}
 	if k == nil {
 		k = &kind{router: r, name: name} // nothing learned
 	}
@@ -446,6 +467,7 @@ func (r *Router) dropError(q *request, reason int) error {
 	e := last.Load()
 	if e != nil && q.decided-e.at < int64(time.Millisecond) &&
 		e.cost == q.info.Cost && e.budget == q.info.Budget && e.priority == q.info.Priority &&
+		abs(e.Decision.Slack-q.choice.slack) <= time.Millisecond+abs(q.choice.slack)/8 &&
 		(reason < maxReasons-1 || e.Decision.Reason == q.choice.reason) {
 		if q.choice.excess > 0 {
 			e.shared.Add(1)
@@ -458,6 +480,8 @@ func (r *Router) dropError(q *request, reason int) error {
 	}
 	return r.newDropError(q, last, q.retryAfter(jobs))
 }
+
+func abs(d time.Duration) time.Duration { return max(d, -d) }
 
 //go:noinline
 func (r *Router) newDropError(q *request, last *atomic.Pointer[DropError], retry time.Duration) *DropError {

@@ -18,7 +18,8 @@ type Kind[In, Out any] struct {
 	// Run does one item. May be nil if Batch is not.
 	Run func(context.Context, In) (Out, error)
 	// Batch does many items in one call and returns one result for each, in
-	// order. Its error fails all items; ItemErrors fail single ones. It must
+	// order. Its error fails all items; ItemErrors fail single ones, unless they are joined
+	// with another error, which then fails all. It must
 	// not keep the slice. Its ctx has no caller's values unless the item is
 	// alone, and is cancelled once every item's caller has left.
 	// Defaults to nil: the kind is not batched.
@@ -68,7 +69,7 @@ type Task[In, Out any] struct {
 }
 
 // Register declares a kind of work. It fails, and changes nothing, if a field
-// of k cannot be used, the name is taken, or MaxKinds kinds are known already.
+// of k cannot be used, the name is taken, or MaxKinds kinds are registered already.
 func Register[In, Out any](r *Router, k Kind[In, Out]) (*Task[In, Out], error) {
 	if err := k.validate(); err != nil {
 		return nil, err
@@ -180,7 +181,7 @@ func (t *Task[In, Out]) submit(ctx context.Context, in In, h *Hints) (out Out, e
 	if fate == fateReturned {
 		out = item.out
 	}
-	if !item.custom {
+	if !item.custom && !inBubble(item.decided) {
 		var zeroIn In
 		var zeroOut Out
 		item.reset()
@@ -204,7 +205,10 @@ func (t *Task[In, Out]) decided(ctx context.Context, in In, h *Hints) (*taskItem
 	if err := t.router.decide(&q); err != nil {
 		return nil, err
 	}
-	item, _ := t.pool.Get().(*taskItem[In, Out])
+	var item *taskItem[In, Out]
+	if !inBubble(q.decided) {
+		item, _ = t.pool.Get().(*taskItem[In, Out])
+	}
 	if item == nil {
 		item = &taskItem[In, Out]{task: t}
 		t.router.newTicket(&item.Ticket, t.kind)
@@ -376,6 +380,26 @@ func (t *Task[In, Out]) callItems(ctx context.Context, members []*Ticket, item [
 	return nil
 }
 
+// onlyItems reports that err is ItemErrors, wrapped maybe, and nothing joined with them:
+// that would be everybody's.
+func onlyItems(err error) bool {
+	for err != nil {
+		if _, ok := err.(ItemErrors); ok {
+			return true
+		}
+		if joined, ok := err.(interface{ Unwrap() []error }); ok {
+			errs := joined.Unwrap()
+			if len(errs) != 1 {
+				return false
+			}
+			err = errs[0]
+			continue
+		}
+		err = errors.Unwrap(err)
+	}
+	return false
+}
+
 // itemErrors sorts out what a batch function returned for want items: the
 // error of single items goes to fail, everybody's is returned.
 func itemErrors(kind string, want, got int, err error, fail func(i int, err error)) error {
@@ -386,7 +410,7 @@ func itemErrors(kind string, want, got int, err error, fail func(i int, err erro
 		return nil
 	}
 	var items ItemErrors // on the heap, for errors.As
-	if !errors.As(err, &items) {
+	if !errors.As(err, &items) || !onlyItems(err) {
 		return err
 	}
 	failed := 0
