@@ -54,7 +54,8 @@
 //
 // TestOfferedLoad and TestChanges simulate 0.5 to 10 times the capacity of four downstreams
 // with three budgets, and downstreams that lose capacity, slow down and hang, and state what
-// is kept of the bound. The weakest are downstreams whose calls vary by a factor of a hundred:
+// is kept of the bound, for one seed each: others fall up to two points below what the tests ask,
+// five after a change. The weakest are downstreams whose calls vary by a factor of a hundred:
 // between 0.8 and 1.2 times their capacity up to a seventh of the work is refused for budgets of
 // half of the longest call, because what is a queue and what is chance cannot be told apart in time.
 package limit
