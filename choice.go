@@ -10,6 +10,7 @@ type choice struct {
 	dropped   bool // refused; lane is the strategy it would have had
 	contended bool // had to wait for a slot
 	probe     bool // made to heal a wrong estimate: to be run even if that seems vain
+	bound     bool // its budget is what is left until the deadline of its ctx
 	diverted  [2]diversion
 	reason    string
 
@@ -118,7 +119,7 @@ func (r *Router) choose(q *request, p *Pressure) {
 func (r *Router) chooseByValue(policy Policy, q *request, p *Pressure) {
 	c := &q.choice
 	d := policy.Choose(q.info, *p)
-	*c = choice{lane: laneNone, wait: d.Wait, run: d.Run, slack: d.Slack, excess: d.Excess, demand: float32(d.Demand), share: float32(d.Share)}
+	*c = choice{lane: laneNone, bound: c.bound, wait: d.Wait, run: d.Run, slack: d.Slack, excess: d.Excess, demand: float32(d.Demand), share: float32(d.Share)}
 	if l := r.lane(d.Strategy); l != nil {
 		c.lane = int8(l.index)
 	} else if c.dropped = true; d.Strategy != Drop {

@@ -78,7 +78,7 @@ func TestARefusalUnderLoadFitsIntoANewStack(t *testing.T) {
 	ctx, done, moved := t.Context(), make(chan struct{}), 0
 	for range 1000 {
 		go func() {
-			if stackMoves(func() { _, _ = urgent.Submit(ctx, true) }) {
+			if stackMoves(func() { _, _ = urgent.SubmitWith(ctx, true, helix.Hints{Priority: helix.High}) }) {
 				moved++
 			}
 			done <- struct{}{}

@@ -62,9 +62,9 @@ type Pressure struct {
 	Turn    time.Duration // how long the kind's guaranteed rate takes for what was admitted of it
 	Room    int           // places in the queue for it; in a full queue, places that it may take from others
 
-	Limited  bool          // more is asked for than there is, and by this kind more than its share
 	Part     float64       // of the backlog that its kind may have, for a job of this priority; only if Limited
 	Tightest time.Duration // the kind's shortest budget lately; only if Limited
+	Limited  bool          // more is asked for than there is, and by this kind more than its share
 	Probe    bool          // to be let in although it seems vain, so that a doubtful estimate heals, or to see whether a downstream is back
 	Trial    bool          // a job of the kind runs outside the slots on the word of its hint, which no run has confirmed
 

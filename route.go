@@ -18,7 +18,6 @@ type request struct {
 	event *Event // nil unless the decision was sampled
 
 	choice  choice
-	bound   bool // the budget is what is left until the ctx's deadline
 	entered bool // the slot of the job inside which this one is submitted
 	// Nanoseconds since the router was made. Before the decision, arrived may also be
 	// maxDue, which means that the job arrives now.
@@ -100,7 +99,7 @@ func (q *request) heedDeadline(r *Router) {
 		return
 	}
 	if left := max(r.since(at)-q.arrived, 1); q.info.Budget == 0 || left < int64(q.info.Budget) {
-		q.info.Budget, q.bound = time.Duration(left), true
+		q.info.Budget, q.choice.bound = time.Duration(left), true
 	}
 }
 
@@ -198,7 +197,6 @@ func (r *Router) shardHere() uint8 {
 //go:noinline
 func (t *Ticket) fill(q *request) {
 	t.ctx, t.cfg, t.job, t.choice = q.ctx, q.cfg, q.info.brief(), q.choice
-	t.job.bound = q.bound
 	t.arrived, t.decided = q.arrived, q.decided
 	if q.event != nil {
 		t.watch = &watch{event: q.event}

@@ -158,20 +158,28 @@ func (k Kind[In, Out]) runAlone(ctx context.Context, in In) (out Out, err error)
 // Submit runs one item by the strategy the router chooses and returns its
 // result. It returns when the item has been done or never will be: an error
 // that matches ErrNotRun. See [Router.Submit].
-func (t *Task[In, Out]) Submit(ctx context.Context, in In) (Out, error) {
-	return t.submit(ctx, in, nil)
-}
-
-// SubmitWith is Submit with hints for this one item.
-func (t *Task[In, Out]) SubmitWith(ctx context.Context, in In, h Hints) (Out, error) {
-	return t.submit(ctx, in, &h)
-}
-
-func (t *Task[In, Out]) submit(ctx context.Context, in In, h *Hints) (out Out, err error) {
-	item, err := t.decided(ctx, in, h)
+func (t *Task[In, Out]) Submit(ctx context.Context, in In) (out Out, err error) {
+	item, err := t.decided(ctx, in, nil)
 	if err != nil {
 		return out, err
 	}
+	return t.carry(item)
+}
+
+// SubmitWith is Submit with hints for this one item.
+func (t *Task[In, Out]) SubmitWith(ctx context.Context, in In, h Hints) (out Out, err error) {
+	item, err := t.decided(ctx, in, &h)
+	if err != nil {
+		return out, err
+	}
+	return t.carry(item)
+}
+
+// carry sees an item that was not refused through. Its frame is not on the stack while a
+// decision is made.
+//
+//go:noinline
+func (t *Task[In, Out]) carry(item *taskItem[In, Out]) (out Out, err error) {
 	if item.job.nested {
 		err = item.submitNested()
 	} else if err = t.router.admit(&item.Ticket, nil); err == nil {

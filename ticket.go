@@ -63,7 +63,7 @@ type brief struct {
 	scaling                         float32
 	low, high, spread               float32 // parts of predicted
 	priority                        Priority
-	batchable, waits, async, bound  bool   // bound: the budget ends with the ctx, which tells the submitter
+	batchable, waits, async         bool
 	nested                          bool   // its submitter waits for it inside another job
 	among                           uint16 // see limit.Call; only if it waits
 }
@@ -127,7 +127,7 @@ func (t *Ticket) charge() int64 {
 }
 
 // expires reports that its submitter is to be told when its budget ends while it waits.
-func (t *Ticket) expires() bool { return t.job.budget > 0 && !t.job.bound }
+func (t *Ticket) expires() bool { return t.job.budget > 0 && !t.choice.bound }
 
 // deadline is when its budget ends. It must have one.
 func (t *Ticket) deadline() int64 { return deadline(t.arrived, t.job.budget) }
