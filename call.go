@@ -195,17 +195,15 @@ func (k *kind) runBatch(f *batch, started int64, members []*Ticket, work poolLoa
 	run := int64(f.predicted(members))
 	s.until = saturate(started, run)
 	s.place = b.pool.runs.begin(started, run, f.kind.yields.Load())
-	if s.timed = f.place.long || members[0].job.samples == 0; s.timed {
-		b.pool.underWay.begin(&s.watch, started)
+	if f.place.long || members[0].job.samples == 0 {
+		s.watch = b.pool.underWay.begin(started)
 	}
 	defer func() {
 		if how == fateExited {
 			how, err = rescue(recover())
 		}
 		s.over.Store(true)
-		if s.timed {
-			b.pool.underWay.end(&s.watch)
-		}
+		b.pool.underWay.end(s.watch)
 		stop()
 		ended := router.now()
 		for _, t := range members {

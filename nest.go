@@ -128,9 +128,7 @@ func (s *slot) depart() {
 	defer n.mu.Unlock()
 	if n.gone++; n.gone == 1 {
 		n.since = now
-		if s.timed {
-			s.pool().underWay.pause(&s.watch, now)
-		}
+		s.pool().underWay.pause(s.watch, now)
 	}
 }
 
@@ -141,9 +139,7 @@ func (s *slot) arrive() {
 	defer n.mu.Unlock()
 	if n.gone--; n.gone == 0 {
 		s.away.Add(now - n.since)
-		if s.timed {
-			s.pool().underWay.resume(&s.watch, now)
-		}
+		s.pool().underWay.resume(s.watch, now)
 	}
 }
 

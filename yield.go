@@ -34,9 +34,7 @@ func Yield(ctx context.Context) {
 	if !job.parallel.Load() {
 		away := r.now() - start
 		job.away.Add(away)
-		if job.timed {
-			r.pool.underWay.lose(&job.watch, away)
-		}
+		r.pool.underWay.lose(job.watch, away)
 	}
 	job.yielders.Add(-1)
 	s.handOver(job)
