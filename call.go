@@ -274,10 +274,11 @@ func (f *batch) predicted(members []*Ticket) float64 {
 // pay for a full one, or too few would be let in for batches to fill.
 func (f *batch) learn(members []*Ticket, run time.Duration) {
 	k := members[0].kind
-	units, sampled, succeeded := 0.0, false, 0
+	units, sampled, probe, succeeded := 0.0, false, false, 0
 	for _, t := range members {
 		units += k.calls.counted(t.job.cost)
 		sampled = sampled || t.sampled
+		probe = probe || t.choice.probe
 		if t.succeeded() {
 			succeeded++
 		}
@@ -296,7 +297,7 @@ func (f *batch) learn(members []*Ticket, run time.Duration) {
 	case !sampled:
 	case 2*succeeded > len(members):
 		one := members[int(k.calls.samples.Load())%len(members)]
-		k.calls.observe(len(members), units, one.job.cost, run)
+		k.calls.observe(len(members), units, one.job.cost, run, probe)
 	default:
 		k.fail(run / time.Duration(len(members)))
 	}
