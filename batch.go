@@ -131,6 +131,9 @@ func (b *batcher) tryOffer(t *Ticket) error {
 	due := b.due(t)
 
 	b.mu.Lock()
+	if f := b.forming; f != nil && len(f.members) >= size { // the most is less than when it was formed
+		b.close(f)
+	}
 	if f := b.forming; f != nil {
 		err := f.join(t, due, size)
 		b.mu.Unlock()
@@ -207,6 +210,16 @@ func (b *batcher) grew(f *batch, size int) {
 		b.forming = nil
 	}
 	b.noteFill()
+}
+
+// close has f, which forms, take no more members. It requires b.mu.
+func (b *batcher) close(f *batch) {
+	f.full.Store(true)
+	b.forming = nil
+	b.noteFill()
+	if f.held && !f.granted {
+		b.pool.hurry(&f.place, f.due, f.ripe, true, f.expires)
+	}
 }
 
 // noteFill requires b.mu.

@@ -89,6 +89,31 @@ func TestBatchMaxSizeOfTheKind(t *testing.T) {
 	})
 }
 
+// What forms when BatchMaxSize becomes less goes as it is, and the next keeps to the new one.
+func TestBatchesKeepToABatchMaxSizeLoweredMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newBatchFixture(t, nil, itoa)
+		l := &loader{takes: time.Second}
+		load := l.register(t, f.Router, nil)
+		submit := func(from, to int) {
+			for i := from; i < to; i++ {
+				f.submit(t.Context(), i, func(_ string, err error) { require.NoError(t, err) })
+				f.wg.Go(func() {
+					_, err := load.Submit(t.Context(), i)
+					require.NoError(t, err)
+				})
+				synctest.Wait()
+			}
+		}
+		submit(0, 6) // the first is called at once
+		require.NoError(t, f.Update(func(c *helix.RouterConfig) { c.BatchMaxSize = 2 }))
+		submit(6, 9)
+		f.wg.Wait()
+		require.Equal(t, [][]int{{0}, {1, 2, 3, 4, 5}, {6, 7}, {8}}, f.calls)
+		require.Equal(t, [][]int{{0}, {1, 2, 3, 4, 5}, {6, 7}, {8}}, l.calls)
+	})
+}
+
 func TestBatchStandsBackNoLongerThanBatchMaxDelay(t *testing.T) {
 	for _, delay := range []time.Duration{time.Millisecond, time.Minute} {
 		synctest.Test(t, func(t *testing.T) {

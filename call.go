@@ -195,15 +195,17 @@ func (k *kind) runBatch(f *batch, started int64, members []*Ticket, work poolLoa
 	run := int64(f.predicted(members))
 	s.until = saturate(started, run)
 	s.place = b.pool.runs.begin(started, run, f.kind.yields.Load())
-	if f.place.long || members[0].job.samples == 0 {
-		s.watch = b.pool.underWay.begin(started)
+	if s.timed = f.place.long || members[0].job.samples == 0; s.timed {
+		b.pool.underWay.begin(&s.watch, started)
 	}
 	defer func() {
 		if how == fateExited {
 			how, err = rescue(recover())
 		}
 		s.over.Store(true)
-		b.pool.underWay.end(s.watch)
+		if s.timed {
+			b.pool.underWay.end(&s.watch)
+		}
 		stop()
 		ended := router.now()
 		for _, t := range members {
@@ -274,11 +276,10 @@ func (f *batch) predicted(members []*Ticket) float64 {
 // pay for a full one, or too few would be let in for batches to fill.
 func (f *batch) learn(members []*Ticket, run time.Duration) {
 	k := members[0].kind
-	units, sampled, probe, succeeded := 0.0, false, false, 0
+	units, sampled, succeeded := 0.0, false, 0
 	for _, t := range members {
 		units += k.calls.counted(t.job.cost)
 		sampled = sampled || t.sampled
-		probe = probe || t.choice.probe
 		if t.succeeded() {
 			succeeded++
 		}
@@ -297,7 +298,7 @@ func (f *batch) learn(members []*Ticket, run time.Duration) {
 	case !sampled:
 	case 2*succeeded > len(members):
 		one := members[int(k.calls.samples.Load())%len(members)]
-		k.calls.observe(len(members), units, one.job.cost, run, probe)
+		k.calls.observe(len(members), units, one.job.cost, run)
 	default:
 		k.fail(run / time.Duration(len(members)))
 	}

@@ -103,8 +103,8 @@ func (m *callModel) gain(jobs int) float64 {
 }
 
 // observe learns from a call of that many jobs, with that many units in all as counted,
-// of which one has that cost. A probe counts as much as all before it, as for model.
-func (m *callModel) observe(jobs int, units, cost float64, run time.Duration, probe bool) {
+// of which one has that cost.
+func (m *callModel) observe(jobs int, units, cost float64, run time.Duration) {
 	if !m.mu.TryLock() {
 		return
 	}
@@ -126,9 +126,6 @@ func (m *callModel) observe(jobs int, units, cost float64, run time.Duration, pr
 	}
 	if jobs == 1 && !m.tells {
 		m.varied *= 1 - slopeForget
-	}
-	if probe {
-		m.times.keep(1)
 	}
 	m.times.add(ns/m.shape(units), false)
 	times := m.times.summary()

@@ -82,7 +82,7 @@ func TestCallModel(t *testing.T) {
 			for range n {
 				units += cost * (.5 + rng.Float64())
 			}
-			m.observe(n, units, cost, time.Duration(us((base+slope*units)*(.95+.1*rng.Float64()))), false)
+			m.observe(n, units, cost, time.Duration(us((base+slope*units)*(.95+.1*rng.Float64()))))
 		}
 	}
 	observe(400, 8, 10, 400, 2) // 400 µs a call and 20 µs a usual job
@@ -93,7 +93,7 @@ func TestCallModel(t *testing.T) {
 	require.InDelta(t, 0, m.gain(1), 1e-9)
 
 	for range 200 { // always as many, and twice as slow
-		m.observe(8, 80, 10, time.Duration(us(1120)), false)
+		m.observe(8, 80, 10, time.Duration(us(1120)))
 	}
 	require.InEpsilon(t, us(1120), m.predict(80), .01)
 	require.Less(t, m.predict(10), us(1120))
@@ -101,11 +101,11 @@ func TestCallModel(t *testing.T) {
 	observe(400, 8, 10, 0, 50)
 	require.InDelta(t, 0, m.gain(8), .06, "no saving any more")
 	for range 600 {
-		m.observe(1, 10, 10, time.Duration(us(500)), false)
+		m.observe(1, 10, 10, time.Duration(us(500)))
 	}
 	require.Greater(t, m.gain(8), batchPays, "it is tried again")
 	observe(40, 8, 10, 0, 50)
-	m.observe(4, 40, 10, time.Hour, false)
+	m.observe(4, 40, 10, time.Hour)
 	require.LessOrEqual(t, m.predict(40), us(1.2*4*2000), "one outlier counts at most four times")
 	require.GreaterOrEqual(t, m.gain(8), 0.)
 	require.GreaterOrEqual(t, m.base.Load(), 0.)
@@ -232,16 +232,6 @@ func TestProbesCountMore(t *testing.T) {
 	m = learned(500, slow)
 	m.observe(1, time.Hour, true)
 	require.LessOrEqual(t, estimated(m, 1, 1).mean, 150*time.Millisecond, "nor does an absurd one")
-
-	var calls callModel
-	for range 200 {
-		calls.observe(1, 1, 1, 50*time.Millisecond, false)
-	}
-	for range 6 {
-		require.Greater(t, calls.predict(1), 1e6)
-		calls.observe(1, 1, 1, time.Millisecond, true)
-	}
-	require.Less(t, calls.predict(1), 2e6)
 }
 
 func TestUnlearnedHintsSaturate(t *testing.T) {
@@ -327,14 +317,14 @@ func FuzzCallModel(f *testing.F) {
 		}
 		absurd(data, func(cost float64, run time.Duration, flags byte) {
 			jobs := 1 + int(flags%8)
-			m.observe(jobs, float64(jobs)*m.counted(cost), cost, run, false)
+			m.observe(jobs, float64(jobs)*m.counted(cost), cost, run)
 			for _, c := range []float64{cost, 0, 1, math.MaxFloat64, 5e-324} {
 				check(c)
 			}
 		})
 		for i := range 100 {
 			jobs, c := 1+i%4, float64(50+50*(i%3))
-			m.observe(jobs, float64(jobs)*m.counted(c), c, time.Duration(1e6+float64(jobs)*c*1e4), false)
+			m.observe(jobs, float64(jobs)*m.counted(c), c, time.Duration(1e6+float64(jobs)*c*1e4))
 			check(c)
 		}
 		require.InEpsilon(t, 2*time.Millisecond, m.predict(m.cost(100)), .3)
@@ -350,7 +340,7 @@ func TestCallModelOfCallsOfTwoKinds(t *testing.T) {
 		if i%10 == 0 {
 			run = 20 * time.Millisecond
 		}
-		m.observe(1, m.counted(0), 0, run, false)
+		m.observe(1, m.counted(0), 0, run)
 	}
 	require.InEpsilon(t, 2001800, m.predict(m.cost(0)), .1)
 }
@@ -370,7 +360,7 @@ func TestCallModelWithWrongHints(t *testing.T) {
 					}
 					units += m.counted(one)
 				}
-				m.observe(jobs, units, one, time.Duration(400e3+2e3*truth), false)
+				m.observe(jobs, units, one, time.Duration(400e3+2e3*truth))
 				if i >= 200 {
 					require.InEpsilon(t, 600e3, m.predict(m.cost(100)), .1, "after %d", i)
 					require.InEpsilon(t, 2000e3, m.predict(8*m.cost(100)), .1, "after %d", i)

@@ -29,6 +29,11 @@ func (b *batcher) gather(t *Ticket) {
 
 	b.mu.Lock()
 	g := b.gathering
+	if g != nil && g.items >= size { // the most is less than when it was formed
+		b.take(g)
+		defer b.launch(g)
+		g = nil
+	}
 	if g == nil {
 		g = &gathering{due: due}
 		b.gathering = g

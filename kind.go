@@ -296,7 +296,7 @@ func (k *kind) learn(t *Ticket) {
 	case !t.succeeded():
 		k.fail(run)
 	case t.job.batchable && !t.job.waits:
-		k.calls.observe(1, k.calls.counted(t.job.cost), t.job.cost, run, t.choice.probe)
+		k.calls.observe(1, k.calls.counted(t.job.cost), t.job.cost, run)
 	default:
 		k.model.observe(t.job.cost, run, t.choice.probe)
 	}

@@ -128,7 +128,9 @@ func (s *slot) depart() {
 	defer n.mu.Unlock()
 	if n.gone++; n.gone == 1 {
 		n.since = now
-		s.pool().underWay.pause(s.watch, now)
+		if s.timed {
+			s.pool().underWay.pause(&s.watch, now)
+		}
 	}
 }
 
@@ -139,7 +141,9 @@ func (s *slot) arrive() {
 	defer n.mu.Unlock()
 	if n.gone--; n.gone == 0 {
 		s.away.Add(now - n.since)
-		s.pool().underWay.resume(s.watch, now)
+		if s.timed {
+			s.pool().underWay.resume(&s.watch, now)
+		}
 	}
 }
 

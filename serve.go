@@ -55,8 +55,8 @@ func (p *pool) runClaimed(t *Ticket) {
 	}()
 	t.slot.until = saturate(t.started, int64(t.job.predicted))
 	t.slot.place = p.runs.begin(t.started, int64(t.job.predicted), t.kind.yields.Load())
-	if t.long() || t.job.samples == 0 {
-		t.slot.watch = p.underWay.begin(t.started)
+	if t.slot.timed = t.long() || t.job.samples == 0; t.slot.timed {
+		p.underWay.begin(&t.slot.watch, t.started)
 	}
 	t.kind.exec(t, t.started)
 	returned = true
@@ -65,7 +65,9 @@ func (p *pool) runClaimed(t *Ticket) {
 // finish gives the slot of a ticket back that has ended, and delivers the ticket.
 // Others may be woken here, which takes much stack: runClaimed has returned.
 func (p *pool) finish(t *Ticket) {
-	p.underWay.end(t.slot.watch)
+	if t.slot.timed {
+		p.underWay.end(&t.slot.watch)
+	}
 	router := t.router()
 	t.slot.end(workLoad(t.charge()))
 	router.nudge()

@@ -199,13 +199,13 @@ func BenchmarkModels(b *testing.B) {
 		var m callModel
 		for i := 0; b.Loop(); i++ {
 			jobs := 1 + i%8
-			m.observe(jobs, float64(jobs)*costs[i%1024], costs[i%1024], time.Duration(runs[i%1024]), false)
+			m.observe(jobs, float64(jobs)*costs[i%1024], costs[i%1024], time.Duration(runs[i%1024]))
 		}
 	})
 	b.Run("callModel/predict", func(b *testing.B) {
 		var m callModel
 		for i := range runs {
-			m.observe(1, costs[i], costs[i], time.Duration(runs[i]), false)
+			m.observe(1, costs[i], costs[i], time.Duration(runs[i]))
 		}
 		for b.Loop() {
 			m.predict(m.cost(1))

@@ -33,7 +33,8 @@ type slot struct {
 	due   int64        // by when it gets its slot back
 	until int64        // when it is predicted to end, but for what it is away
 	away  atomic.Int64 // ns that are not the job's own: in nested jobs, waiting, or in Yield
-	watch *stopwatch   // in pool.underWay; nil: the run is not timed there
+	watch stopwatch
+	timed bool // its time so far is known to pool.underWay
 
 	bounded  bool        // it runs, or ran, in a slot
 	parallel atomic.Bool // several goroutines of the job were in Yield at once
@@ -43,7 +44,7 @@ type slot struct {
 
 	// The owner's of the slot.
 	long  bool // it counts as held by a long run
-	place int8 // in pool.runs
+	place int  // in pool.runs
 }
 
 // The states of a slot.

@@ -14,32 +14,27 @@ type underWay struct {
 	paused int64 // ns taken before they were paused, of all that are
 }
 
-// stopwatch is what underWay keeps of one run; nil of one that it does not time. It is
-// guarded by underWay.mu.
+// stopwatch is what underWay keeps of one run. It is guarded by underWay.mu.
 type stopwatch struct {
-	begun  int64 // later by what it was away
-	paused int64 // when; 0: it is not
-	ended  bool
+	on           bool
+	begun, since int64 // since is when it was paused; 0: it is not
 }
 
 // begin notes that a run begins.
-func (u *underWay) begin(now int64) *stopwatch {
+func (u *underWay) begin(w *stopwatch, now int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	w.on, w.begun = true, now
 	u.runs++
 	u.begun += now
-	return &stopwatch{begun: now}
 }
 
 // pause notes that a run hands its slot over.
 func (u *underWay) pause(w *stopwatch, now int64) {
-	if w == nil {
-		return
-	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if !w.ended && w.paused == 0 {
-		w.paused = now
+	if w.on && w.since == 0 {
+		w.since = now
 		u.runs--
 		u.begun -= w.begun
 		u.paused += now - w.begun
@@ -48,15 +43,12 @@ func (u *underWay) pause(w *stopwatch, now int64) {
 
 // resume notes that a paused run goes on.
 func (u *underWay) resume(w *stopwatch, now int64) {
-	if w == nil {
-		return
-	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if !w.ended && w.paused != 0 {
-		u.paused -= w.paused - w.begun
-		w.begun += now - w.paused
-		w.paused = 0
+	if w.on && w.since != 0 {
+		u.paused -= w.since - w.begun
+		w.begun += now - w.since
+		w.since = 0
 		u.runs++
 		u.begun += w.begun
 	}
@@ -64,12 +56,9 @@ func (u *underWay) resume(w *stopwatch, now int64) {
 
 // lose takes off time that a run held its slot for others.
 func (u *underWay) lose(w *stopwatch, ns int64) {
-	if w == nil {
-		return
-	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if !w.ended && w.paused == 0 {
+	if w.on && w.since == 0 {
 		w.begun += ns
 		u.begun += ns
 	}
@@ -77,21 +66,17 @@ func (u *underWay) lose(w *stopwatch, ns int64) {
 
 // end notes that a run has ended, and is paid for.
 func (u *underWay) end(w *stopwatch) {
-	if w == nil {
-		return
-	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	switch {
-	case w.ended:
-		return
-	case w.paused != 0: // a goroutine of the job's own still waits in Yield
-		u.paused -= w.paused - w.begun
+	case !w.on:
+	case w.since != 0: // a goroutine of the job's own still waits in Yield
+		u.paused -= w.since - w.begun
 	default:
 		u.runs--
 		u.begun -= w.begun
 	}
-	w.ended = true
+	w.on = false
 }
 
 // time is how long all runs have taken so far, in ns.

@@ -82,25 +82,26 @@ func TestCapacityCountsWorkWhileItRuns(t *testing.T) {
 
 func TestUnderWay(t *testing.T) {
 	var u underWay
-	a := u.begin(100)
+	var a, b stopwatch
+	u.begin(&a, 100)
 	require.EqualValues(t, 50, u.time(150))
-	b := u.begin(150)
+	u.begin(&b, 150)
 	require.EqualValues(t, 150, u.time(200))
-	u.pause(a, 200)
+	u.pause(&a, 200)
 	require.EqualValues(t, 100+150, u.time(300))
-	u.lose(a, 5) // it holds no slot
-	u.lose(b, 50)
+	u.lose(&a, 5) // it holds no slot
+	u.lose(&b, 50)
 	require.EqualValues(t, 100+100, u.time(300))
-	u.resume(a, 400)
-	u.resume(a, 450)
+	u.resume(&a, 400)
+	u.resume(&a, 450)
 	require.EqualValues(t, 200+300, u.time(500))
-	u.pause(b, 500)
-	u.end(a)
-	u.end(a)
+	u.pause(&b, 500)
+	u.end(&a)
+	u.end(&a)
 	require.EqualValues(t, 300, u.time(900))
-	u.end(b) // while a goroutine that it left behind waits for a slot
+	u.end(&b) // while a goroutine that it left behind waits for a slot
 	require.Zero(t, u.time(1000))
-	u.resume(b, 1000)
-	u.pause(b, 1000)
+	u.resume(&b, 1000)
+	u.pause(&b, 1000)
 	require.Zero(t, u.time(1000))
 }

@@ -34,7 +34,9 @@ func Yield(ctx context.Context) {
 	if !job.parallel.Load() {
 		away := r.now() - start
 		job.away.Add(away)
-		r.pool.underWay.lose(job.watch, away)
+		if job.timed {
+			r.pool.underWay.lose(&job.watch, away)
+		}
 	}
 	job.yielders.Add(-1)
 	s.handOver(job)
