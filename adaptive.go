@@ -20,7 +20,9 @@ import "time"
 // to keep within SpawnThreshold likewise while a slot is free; batch for kinds whose
 // batches have been seen to save at least a tenth (or not been seen yet); inline
 // again for runs within SpawnThreshold that find all slots taken while GOMAXPROCS is
-// more than CPUParallelism; cpu_pool for the rest. A kind of which nothing has started for a second
+// more than CPUParallelism; cpu_pool for the rest. A job that it would refuse, unless it is
+// already late, or that would wait longer for a slot than all of it takes elsewhere, goes
+// to a strategy that forecasts to serve it: see [Forecaster]. A kind of which nothing has started for a second
 // gets one job in, so that a wrong estimate heals.
 type AdaptivePolicy struct{}
 
@@ -34,7 +36,7 @@ const batchPays = 0.1
 func (a AdaptivePolicy) Choose(j JobInfo, p Pressure) (d Decision) {
 	var c choice
 	a.choose(&j, &p, &c)
-	c.spellBuiltin(&d)
+	c.spellBuiltin(&d, &p)
 	return d
 }
 
@@ -64,6 +66,9 @@ func (AdaptivePolicy) choose(j *JobInfo, p *Pressure, c *choice) {
 	case (c.lane == laneCPUPool || c.lane == laneBatch && !j.Waits) && p.full():
 		c.excess = p.Wait
 		c.drop(reasonQueueFull)
+	}
+	if p.Offers != nil {
+		c.goElsewhere(j, p)
 	}
 }
 

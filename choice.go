@@ -12,6 +12,7 @@ type choice struct {
 	probe     bool // made to heal a wrong estimate: to be run even if that seems vain
 	bound     bool // its budget is what is left until the deadline of its ctx
 	diverted  [2]diversion
+	offer     int8 // the place in Pressure.Offers, and one, of what was taken; 0: none
 	reason    string
 
 	wait, run, slack time.Duration
@@ -92,10 +93,13 @@ func (c *choice) spell(d *Decision, name string) {
 	}
 }
 
-// spellBuiltin is spell for a choice among the built-in strategies.
-func (c *choice) spellBuiltin(d *Decision) {
+// spellBuiltin is spell for a choice among the built-in strategies and what others offer.
+func (c *choice) spellBuiltin(d *Decision, p *Pressure) {
 	name := ""
-	if c.lane != laneNone {
+	switch {
+	case c.offer > 0:
+		name = p.Offers[c.offer-1].Strategy
+	case c.lane != laneNone:
 		name = laneNames[c.lane]
 	}
 	c.spell(d, name)

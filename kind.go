@@ -20,6 +20,7 @@ type kind struct {
 	template atomic.Pointer[JobInfo] // what Register said; nil for kinds of one-off jobs
 	batcher  atomic.Pointer[batcher] // nil without a batch function
 	gate     atomic.Pointer[gate]    // nil without Kind.MaxConcurrent
+	door     atomic.Pointer[door]    // of its Task, for jobs that come as bytes; nil without a codec
 	// downstream is what its jobs that wait are waiting for. Never nil, but in a kind that Explain makes up.
 	downstream atomic.Pointer[downstream]
 	cells      []cell       // sharded counters, a power of two of them
@@ -31,6 +32,8 @@ type kind struct {
 	// before any run of the kind had confirmed what hints say.
 	trials atomic.Int64
 	queued atomic.Int64 // jobs that wait for a slot
+
+	elsewhere [maxLanes]atomic.Pointer[model] // run times in lanes elsewhere; nil: none has ended there
 
 	dropErrors [maxReasons]atomic.Pointer[DropError] // the latest for each reason
 	rejected   atomic.Pointer[[4]Alternative]        // the latest of a policy from outside
@@ -290,6 +293,10 @@ func (k *kind) learn(t *Ticket) {
 	}
 	if trial {
 		t.endTrial()
+	}
+	if t.job.elsewhere {
+		k.learnElsewhere(t)
+		return
 	}
 	switch {
 	case !t.sampled:

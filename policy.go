@@ -40,6 +40,9 @@ type JobInfo struct {
 	Batchable bool // the kind has a batch function
 	Waits     bool // mostly waits, needs no CPU slot
 	Async     bool // came through Go: nobody's goroutine to run on
+
+	Portable   bool // its input and output can be bytes: the kind has a Codec
+	Idempotent bool // may be done twice; see Kind.Idempotent
 }
 
 // Pressure is the state of the router at the moment of a decision.
@@ -78,6 +81,11 @@ type Pressure struct {
 	BatchFill    int     // jobs in the kind's forming batch
 	BatchMaxSize int     // the kind's own, or RouterConfig.BatchMaxSize
 	BatchGain    float64 // what a full batch saves, 0..1, as learned; 1 = not known
+
+	// What strategies that forecast offer the job; nil = nothing, and an element without a
+	// Strategy is none. Choose must not keep the pointer. (An array in place would be on the
+	// stack of every submitting goroutine.)
+	Offers *[maxOffers]Offer
 
 	// The live thresholds, so that a policy needs no configuration of its own.
 	InlineThreshold time.Duration
@@ -157,6 +165,8 @@ const (
 	reasonSlot        = "slot free"
 	reasonQueues      = "queued, earliest deadline first"
 	reasonProbe       = "let in to learn its run time anew"
+	reasonElsewhere   = "cannot be kept here, can elsewhere"
+	reasonSooner      = "done sooner elsewhere"
 
 	reasonBusy       = "cpu is busy and it scales too little to batch"
 	reasonLate       = "already late"
@@ -173,6 +183,7 @@ const (
 	reasonClosed     = "router is closed"
 	reasonRefused    = "strategy refused it"
 	reasonNoStrategy = "policy named an unknown strategy"
+	reasonDeclined   = "strategy declined it"
 
 	notSmall     = "cost above inline_threshold"
 	notMedium    = "cost above spawn_threshold"
@@ -188,6 +199,7 @@ const (
 	notFree      = "all slots are taken"
 	notPaying    = "batching does not pay"
 	notWaits     = "waits, needs no cpu slot"
+	notSooner    = "waiting for a slot takes longer"
 )
 
 // The scaling from which work is batched: under pressure, and always.
@@ -224,7 +236,7 @@ func (ThresholdPolicy) String() string { return "threshold" }
 func (t ThresholdPolicy) Choose(j JobInfo, p Pressure) (d Decision) {
 	var c choice
 	t.choose(&j, &p, &c)
-	c.spellBuiltin(&d)
+	c.spellBuiltin(&d, &p)
 	return d
 }
 

@@ -2,6 +2,7 @@ package helix
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"runtime/debug"
 	"sync/atomic"
@@ -17,8 +18,9 @@ type request struct {
 	info  JobInfo
 	event *Event // nil unless the decision was sampled
 
-	choice  choice
-	entered bool // the slot of the job inside which this one is submitted
+	choice   choice
+	declined uint16 // lanes that are not to be chosen, by their places
+	entered  bool   // the slot of the job inside which this one is submitted
 	// Nanoseconds since the router was made. Before the decision, arrived may also be
 	// maxDue, which means that the job arrives now.
 	arrived, decided int64
@@ -80,11 +82,17 @@ func (r *Router) decide(q *request) error {
 	r.foresee(q, &p)
 	r.choose(q, &p)
 	r.resolve(q)
+	if q.choice.offer > 0 && q.hopeless() { // or an estimate that is wrong would never heal
+		q.kind.prober.refuse(q.decided)
+	}
 	if q.event = r.watchers.sample(q.decided, q.choice.dropped); q.event != nil {
 		r.show(q, &p)
 	}
 	if q.cfg.Logger.Enabled(q.ctx, slog.LevelDebug) {
 		r.logDecision(q, &p)
+	}
+	if p.Offers != nil {
+		p.forget()
 	}
 	if q.choice.dropped {
 		return r.refuse(q)
@@ -118,6 +126,9 @@ func (r *Router) look(q *request, p *Pressure, probe bool) {
 		p.Probe = q.info.Slack > 0 && r.probe(q, probe)
 	} else {
 		q.kind.demand.patient(q.info.Budget)
+	}
+	if len(r.forecasters) > 0 {
+		r.forecasters.ask(q, p)
 	}
 }
 
@@ -197,6 +208,7 @@ func (r *Router) shardHere() uint8 {
 //go:noinline
 func (t *Ticket) fill(q *request) {
 	t.ctx, t.cfg, t.job, t.choice = q.ctx, q.cfg, q.info.brief(), q.choice
+	t.job.elsewhere = t.lane().elsewhere
 	t.arrived, t.decided = q.arrived, q.decided
 	if q.event != nil {
 		t.watch = &watch{event: q.event}
@@ -221,7 +233,9 @@ func (r *Router) admit(t *Ticket, outer *slot) error {
 	// after that. Then the phase is looked at again: either this sees that the
 	// router closes, or waitIdle sees the job.
 	c := t.kind.cell(t.shard)
-	c.submitted.Add(1)
+	if t.custody != custodyBack { // one that was declined counts already
+		c.submitted.Add(1)
+	}
 	if charge := t.charge(); charge != 0 {
 		c.admitted.Add(charge)
 		t.kind.demand.owe(t.decided, charge)
@@ -245,6 +259,9 @@ func (r *Router) admit(t *Ticket, outer *slot) error {
 //
 //go:noinline
 func (r *Router) refuseOffered(t *Ticket, err error) error {
+	if errors.Is(err, ErrDecline) {
+		return r.again(t)
+	}
 	reason := refusalReason(err)
 	if r.phase.Load() == phaseClosed {
 		reason = reasonClosed // whatever a strategy says that has been closed
@@ -259,8 +276,9 @@ func (r *Router) refuseOffered(t *Ticket, err error) error {
 	t.dropChoice(reason)
 	q := request{kind: t.kind, info: t.Info(), choice: t.choice, arrived: t.arrived, decided: t.decided}
 	if t.watch != nil {
-		q.event = t.watch.event
-		q.event.refuse(t.Decision())
+		if q.event = t.watch.event; q.event != nil {
+			q.event.refuse(t.Decision())
+		}
 	}
 	return r.turnDown(&q, r.reasons.index(reason))
 }
@@ -270,6 +288,10 @@ func (r *Router) refuseOffered(t *Ticket, err error) error {
 //go:noinline
 func (r *Router) show(q *request, p *Pressure) {
 	q.event.Time, q.event.Info, q.event.Pressure = r.epoch.Add(time.Duration(q.decided)), q.info, *p
+	if p.Offers != nil { // the decision's own go back to a pool
+		offers := *p.Offers
+		q.event.Pressure.Offers = &offers
+	}
 	q.event.Decision = r.decision(&q.choice)
 }
 
@@ -389,7 +411,7 @@ func (r *Router) offer(t *Ticket) (err error) {
 		}
 		return err
 	}
-	t.custom = true
+	t.custody = custodyGiven
 	returned, accepted := false, true
 	defer func() {
 		if accepted {
@@ -411,7 +433,11 @@ func (r *Router) offer(t *Ticket) (err error) {
 		}
 	}()
 	err = l.strategy.Offer(t)
-	if returned = true; err == nil || !t.claim() {
+	returned = true
+	switch {
+	case err != nil && t.claim():
+	case errors.Is(err, ErrDecline) && t.ended == 0: // it had claimed it, and gives it back
+	default:
 		return nil // it was accepted, whatever the strategy says
 	}
 	accepted = false
@@ -423,6 +449,13 @@ func (r *Router) offer(t *Ticket) (err error) {
 // Task, whose values stand in for fields that are zero. An invalid job is a
 // Drop with the error as its reason.
 func (r *Router) Explain(job Job) Decision {
+	var q request
+	var p Pressure
+	return r.consider(&q, &p, job)
+}
+
+// consider is Explain; it leaves what it was decided by in q and p.
+func (r *Router) consider(q *request, p *Pressure, job Job) Decision {
 	if err := job.Validate(); err != nil {
 		return Decision{Strategy: Drop, Reason: err.Error()}
 	}
@@ -438,9 +471,9 @@ func (r *Router) Explain(job Job) Decision {
 	if k == nil {
 		k = &kind{router: r, name: name} // nothing learned
 	}
-	q := &request{ctx: context.Background(), kind: k, cfg: r.cfg.Load(), info: job.info(name)}
+	*q = request{ctx: context.Background(), kind: k, cfg: r.cfg.Load(), info: job.info(name)}
 	if of := k.template.Load(); of != nil {
-		q.info.Batchable = of.Batchable
+		q.info.Batchable, q.info.Portable, q.info.Idempotent = of.Batchable, of.Portable, of.Idempotent
 		q.info.Waits = q.info.Waits || of.Waits
 		def(&q.info.Scaling, of.Scaling)
 		def(&q.info.Budget, of.Budget)
@@ -448,11 +481,10 @@ func (r *Router) Explain(job Job) Decision {
 	}
 	q.decided = r.now()
 	q.arrived = min(r.arrival(job.Arrived), q.decided)
-	var p Pressure
 	q.kind.predict(&q.info, q.cfg)
-	r.look(q, &p, false)
-	r.foresee(q, &p)
-	r.choose(q, &p)
+	r.look(q, p, false)
+	r.foresee(q, p)
+	r.choose(q, p)
 	r.resolve(q)
 	return r.decision(&q.choice)
 }

@@ -19,9 +19,10 @@ type Router struct {
 	cfgMu sync.Mutex                   // makes cfg and pool.slots change together; never held in user code
 	epoch time.Time                    // what all times are counted from
 
-	lanes []*lane // one a strategy; drop has none
-	pool  *pool   // slots, for the built-in cpu_pool and batch
-	spawn *spawn  // the built-in one
+	lanes       []*lane     // one a strategy; drop has none
+	forecasters forecasters // those of lanes that forecast
+	pool        *pool       // slots, for the built-in cpu_pool and batch
+	spawn       *spawn      // the built-in one
 
 	kindsMu    sync.Mutex // guards replacing kinds, and registered
 	registered int        // kinds of Register
@@ -50,7 +51,9 @@ type lane struct {
 	index    int // in Router.lanes and cell.routed
 	strategy Strategy
 	custom   bool // from RouterConfig.Strategies
-	latency  Histogram
+
+	elsewhere bool // its jobs take no CPU of this machine
+	latency   Histogram
 }
 
 // New makes a router. The zero RouterConfig is ready for use. The error names
@@ -78,6 +81,14 @@ func New(cfg RouterConfig) (*Router, error) {
 	}
 	for _, s := range cfg.Strategies {
 		r.addLane(s, true)
+	}
+	for _, l := range r.lanes[laneBatch+1:] {
+		if e, ok := l.strategy.(Elsewhere); ok {
+			l.elsewhere = e.Elsewhere()
+		}
+		if _, ok := l.strategy.(Forecaster); ok {
+			r.forecasters = append(r.forecasters, l)
+		}
 	}
 	return r, nil
 }
@@ -152,7 +163,7 @@ func (r *Router) Submit(ctx context.Context, job Job) (result Result, err error)
 	}
 	item.conclude(&result)
 	fate := item.fate
-	if !item.custom && !inBubble(item.decided) {
+	if item.custody == custodyOwn && !inBubble(item.decided) {
 		item.reset()
 		item.do, item.tell, item.value = nil, nil, nil
 		r.jobs.Put(item)

@@ -18,8 +18,9 @@ type Strategy interface {
 	// be the same.
 	Name() string
 	// Offer accepts the ticket, and then sees to it that Ticket.Run (or
-	// Ticket.Refuse) is called on it exactly once, or returns an error and
-	// never touches it again: the job is then dropped. It must not block,
+	// Ticket.Refuse, or Ticket.Claim and then Finish or Decline) is called on it
+	// exactly once, or returns an error and never touches it again: the job is then
+	// dropped, or if the error is ErrDecline decided on again. It must not block,
 	// except to run the job in place. It is called on the submitter's
 	// goroutine.
 	Offer(t *Ticket) error

@@ -54,6 +54,13 @@ type Kind[In, Out any] struct {
 	// kinds share it: they then share the limit that is learned of it too. Only with Waits; like
 	// Name otherwise. Defaults to "": the kind has a downstream of its own.
 	Downstream string
+	// Codec writes items and results as bytes, so that a Strategy can have items done on
+	// another machine, and Router.SubmitBytes can do them for one. [JSON] is one.
+	// Defaults to nil: items stay in this process.
+	Codec Codec[In, Out]
+	// Idempotent says that an item may be done twice: a strategy that has lost one may
+	// try again. Defaults to false.
+	Idempotent bool
 	// BatchMaxSize and BatchMaxDelay default to RouterConfig's.
 	BatchMaxSize  int
 	BatchMaxDelay time.Duration
@@ -83,6 +90,7 @@ func Register[In, Out any](r *Router, k Kind[In, Out]) (*Task[In, Out], error) {
 	info := JobInfo{
 		Kind: k.Name, Scaling: k.Scaling, Budget: k.Budget, Priority: k.Priority,
 		Batchable: k.Batch != nil, Waits: k.Waits,
+		Portable: k.Codec != nil, Idempotent: k.Idempotent,
 	}
 	t := &Task[In, Out]{router: r, spec: k, info: info}
 	var b *batcher
@@ -93,6 +101,10 @@ func Register[In, Out any](r *Router, k Kind[In, Out]) (*Task[In, Out], error) {
 	t.kind, err = r.register(info, k.Weight, b, k.Downstream, k.MaxConcurrent)
 	if err != nil {
 		return nil, err
+	}
+	if info.Portable {
+		d := door(t)
+		t.kind.door.Store(&d)
 	}
 	return t, nil
 }
@@ -189,15 +201,21 @@ func (t *Task[In, Out]) carry(item *taskItem[In, Out]) (out Out, err error) {
 	if fate == fateReturned {
 		out = item.out
 	}
-	if !item.custom && !inBubble(item.decided) {
-		var zeroIn In
-		var zeroOut Out
-		item.reset()
-		item.in, item.out = zeroIn, zeroOut
-		t.pool.Put(item)
-	}
+	t.recycle(item)
 	fate.pass(err)
 	return out, err
+}
+
+// recycle makes an item that has ended ready for the next.
+func (t *Task[In, Out]) recycle(item *taskItem[In, Out]) {
+	if item.custody != custodyOwn || inBubble(item.decided) {
+		return
+	}
+	var zeroIn In
+	var zeroOut Out
+	item.reset()
+	item.in, item.out = zeroIn, zeroOut
+	t.pool.Put(item)
 }
 
 // decided returns the item if it was not refused. Its frame is large, and is gone when

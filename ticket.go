@@ -26,7 +26,7 @@ type Ticket struct {
 	next    step  // what the submitter is to do once Offer has returned; set by Offer
 	told    step  // what it is to do when it has been woken
 	fate    fate
-	custom  bool // offered to a strategy from outside: never used again
+	custody custody
 	home    bool // ran on its submitter's goroutine, which needs no waking
 	sampled bool // its run time is to be learned
 	trial   bool // runs outside the slots on the word of its hint; see kind.trials
@@ -54,6 +54,16 @@ type Ticket struct {
 	place  waiter        // in the pool's queue; guarded by pool.mu
 }
 
+// custody says whether strategies from outside know the ticket: such a one is never used
+// again.
+type custody uint8
+
+const (
+	custodyOwn   custody = iota // none does
+	custodyGiven                // it was offered to one
+	custodyBack                 // that one has declined it
+)
+
 // brief is what a ticket keeps of its JobInfo, which has the meanings: the rest follows
 // from it.
 type brief struct {
@@ -64,6 +74,7 @@ type brief struct {
 	low, high, spread               float32 // parts of predicted
 	priority                        Priority
 	batchable, waits, async         bool
+	elsewhere                       bool   // its strategy takes no CPU of this machine
 	nested                          bool   // its submitter waits for it inside another job
 	among                           uint16 // see limit.Call; only if it waits
 }
@@ -72,6 +83,8 @@ type brief struct {
 type watch struct {
 	event *Event          // nil unless the decision was sampled
 	span  context.Context // what Hooks.Start returned, for Hooks.Done; nil: the job's own
+
+	declined uint16 // lanes whose strategies gave the ticket back
 }
 
 // work is the typed shell around a ticket: it knows what to run.
@@ -99,6 +112,7 @@ const (
 	stepRun                // a slot is yours: run the job in it
 	stepLead               // a slot is yours: run your batch in it
 	stepSettle             // your batch has run: do the accounting
+	stepAgain              // your strategy declined: decide once more
 )
 
 // fate is how a job's code came back.
@@ -120,7 +134,7 @@ func (t *Ticket) lane() *lane { return t.kind.router.lanes[t.choice.lane] }
 // charge is the CPU ns charged to the ledger at admission. What runs in place pays when
 // it has ended, which is at once.
 func (t *Ticket) charge() int64 {
-	if t.choice.lane == laneInline {
+	if t.choice.lane == laneInline || t.job.elsewhere {
 		return 0
 	}
 	return int64(t.job.work)
@@ -148,6 +162,10 @@ func (t *Ticket) Info() JobInfo {
 		Predicted: b.predicted, Low: b.times(b.low), Likely: b.likely, High: b.times(b.high),
 		Work: b.work, Spread: b.times(b.spread), Samples: b.samples,
 		Budget: b.budget, Priority: b.priority, Batchable: b.batchable, Waits: b.waits, Async: b.async,
+	}
+	if of := t.kind.template.Load(); of != nil {
+		_, own := t.work.(portable)
+		j.Portable, j.Idempotent = of.Portable && own, of.Idempotent
 	}
 	j.meet(t.arrived, t.decided)
 	return j
@@ -188,8 +206,14 @@ func (j *JobInfo) meet(arrived, now int64) {
 func (t *Ticket) Decision() Decision { return t.choice.decision(t.lane().name) }
 
 // Context is done when the job is no longer wanted: a ticket that is still
-// queued then is withdrawn by its submitter, and Run does nothing.
-func (t *Ticket) Context() context.Context { return t.ctx }
+// queued then is withdrawn by its submitter, and Run does nothing. After Claim it has the
+// values of what Hooks.Start returned.
+func (t *Ticket) Context() context.Context {
+	if t.watch != nil && t.watch.span != nil {
+		return t.watch.span
+	}
+	return t.ctx
+}
 
 // Run runs the job on the calling goroutine and reports true, or false if the
 // job had been withdrawn. Panics of the job do not reach the caller.
@@ -235,7 +259,7 @@ func (t *Ticket) withdraw(err error) bool {
 // to the pool's work off.
 func (t *Ticket) leaveQueue() {
 	switch {
-	case t.custom: // its strategy finds out when it calls Run
+	case t.custody == custodyGiven: // its strategy finds out when it calls Run
 	case t.choice.lane == laneSpawn:
 		t.kind.gate.Load().remove(t)
 	case t.choice.lane == laneBatch && t.job.waits:
@@ -358,6 +382,11 @@ func (t *Ticket) proceed() error {
 		t.batch.lead(t)
 	case stepSettle:
 		t.settleMember()
+	case stepAgain:
+		if err := t.router().again(t); err != nil {
+			return err
+		}
+		return t.proceed()
 	}
 	return t.err
 }

@@ -1,0 +1,302 @@
+package helix
+
+import (
+	"errors"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// ErrDecline is returned by Strategy.Offer, wrapped or not, to give the ticket back: the
+// router decides again as if the strategy were not there. A job that another job waits
+// for is refused.
+var ErrDecline = errors.New("helix: strategy declines the job")
+
+// Forecaster is implemented by a [Strategy] that can tell beforehand how long a job would
+// take. It is asked before the policy, at every decision: it must be fast and must not
+// block or allocate. What it says is in Pressure.Offers.
+type Forecaster interface {
+	Forecast(JobInfo) Forecast
+}
+
+// Forecast is what a job may expect of a strategy. The zero value offers nothing.
+type Forecast struct {
+	Room bool          // it would take the job
+	Wait time.Duration // until the job starts, the way there and back included
+	Run  time.Duration // how long it then takes; 0 = as the router has learned of jobs of the kind there
+	Cost float64       // of two strategies that serve, the one of the lower cost is chosen
+}
+
+// Elsewhere is implemented by a [Strategy] whose jobs take no CPU of this machine, if
+// Elsewhere returns true, always the same: they are not charged to it and teach nothing of
+// how long jobs run here. It must not have the name of a built-in strategy.
+type Elsewhere interface {
+	Elsewhere() bool
+}
+
+// maxOffers is how many forecasting strategies a policy hears of.
+const maxOffers = 2
+
+// Offer is the forecast of a strategy that has room for the job.
+type Offer struct {
+	Strategy  string
+	Wait, Run time.Duration
+	Cost      float32
+	lane      int8
+}
+
+// forecasters are the lanes whose strategies forecast.
+type forecasters []*lane
+
+// ask fills in the offers for a job. It is not for the stack of those who have no forecasters.
+//
+//go:noinline
+func (f forecasters) ask(q *request, p *Pressure) {
+	offers, n := offersPool.Get().(*[maxOffers]Offer), 0
+	for _, l := range f {
+		if n == maxOffers || q.declined&(1<<l.index) != 0 {
+			continue
+		}
+		forecast := l.strategy.(Forecaster).Forecast(q.info)
+		if !forecast.Room || forecast.Wait < 0 || forecast.Run < 0 || forecast.Cost != forecast.Cost {
+			continue
+		}
+		if forecast.Run == 0 {
+			forecast.Run = q.kind.predictIn(l.index, q.info.Cost)
+		}
+		offers[n] = Offer{l.name, forecast.Wait, forecast.Run, float32(forecast.Cost), int8(l.index)}
+		n++
+	}
+	if n == 0 {
+		offersPool.Put(offers)
+		return
+	}
+	p.Offers = offers
+}
+
+// offersPool has the arrays that Pressure.Offers are made of.
+var offersPool = sync.Pool{New: func() any { return new([maxOffers]Offer) }}
+
+// forget gives the array of offers back that the decision was made by.
+func (p *Pressure) forget() {
+	*p.Offers = [maxOffers]Offer{}
+	offersPool.Put(p.Offers)
+	p.Offers = nil
+}
+
+// predictIn predicts the run of a job in a lane elsewhere; 0 = not known.
+func (k *kind) predictIn(lane int, cost float64) time.Duration {
+	m := k.elsewhere[lane].Load()
+	if m == nil {
+		return 0
+	}
+	j := JobInfo{Cost: cost}
+	m.predict(&j, 0)
+	return j.Predicted
+}
+
+// learnElsewhere takes in the run of a job that ended elsewhere.
+func (k *kind) learnElsewhere(t *Ticket) {
+	if t.fate != fateReturned || t.err != nil {
+		return
+	}
+	at := &k.elsewhere[t.choice.lane]
+	m := at.Load()
+	if m == nil {
+		if m = new(model); !at.CompareAndSwap(nil, m) {
+			m = at.Load()
+		}
+	}
+	m.observe(t.job.cost, t.worked(), false)
+}
+
+// goElsewhere takes the best offer if the job would be refused here although an offer
+// serves it, or if waiting for a slot here takes longer than all of it there.
+//
+//go:noinline
+func (c *choice) goElsewhere(j *JobInfo, p *Pressure) {
+	best := int8(-1)
+	for i := range p.Offers {
+		o := &p.Offers[i]
+		if o.Strategy == "" || j.Budget > 0 && o.Wait+o.Run > j.Slack {
+			continue
+		}
+		if best < 0 || o.less(&p.Offers[best]) {
+			best = int8(i)
+		}
+	}
+	if best < 0 || c.probe || c.dropped && c.reason == reasonLate {
+		return
+	}
+	o, reason, why := &p.Offers[best], reasonElsewhere, c.reason
+	if !c.dropped {
+		if o.Wait+o.Run >= c.wait || c.lane != laneCPUPool && c.lane != laneBatch || !p.contended() {
+			return
+		}
+		reason, why = reasonSooner, notSooner
+	}
+	beside := besideElsewhere(c.lane, why)
+	c.choose(o.lane, reason, beside)
+	c.dropped, c.excess, c.offer = false, 0, best+1
+	c.wait, c.run = o.Wait, o.Run
+}
+
+// less reports that o is better than other: cheaper, or as cheap and sooner done.
+func (o *Offer) less(other *Offer) bool {
+	if o.Cost != other.Cost {
+		return o.Cost < other.Cost
+	}
+	return o.Wait+o.Run < other.Wait+other.Run
+}
+
+// whyElsewhere are the reasons for which a job is not run here but elsewhere.
+var whyElsewhere = [...]string{notSooner, reasonBudget, reasonWait, reasonShare, reasonSpawnLimit, reasonQueueFull}
+
+// besidesElsewhere are what is rejected with a strategy elsewhere: one here, for each of
+// whyElsewhere.
+var besidesElsewhere = func() (b [len(laneNames)][len(whyElsewhere)][4]Alternative) {
+	for lane := range b {
+		for i, why := range whyElsewhere {
+			b[lane][i] = [4]Alternative{{laneNames[lane], why}}
+		}
+	}
+	return b
+}()
+
+func besideElsewhere(lane int8, why string) *[4]Alternative {
+	for i := range whyElsewhere {
+		if lane >= 0 && int(lane) < len(laneNames) && whyElsewhere[i] == why {
+			return &besidesElsewhere[lane][i]
+		}
+	}
+	return nil
+}
+
+// Claim makes the caller the owner of a ticket that its strategy accepted: the job counts
+// as started. The owner must call Finish or Decline once, or return ErrDecline from Offer.
+// It reports false if the job has been withdrawn, or a panic in Hooks.Start has ended it;
+// then the ticket must not be touched any more. Run and Refuse are for tickets that were
+// not claimed.
+func (t *Ticket) Claim() bool {
+	if !t.claim() {
+		return false
+	}
+	t.started = t.router().now()
+	if t.cfg.Hooks.Start == nil {
+		return true
+	}
+	return t.startElsewhere()
+}
+
+// startElsewhere calls Hooks.Start; a panic in it ends the job.
+//
+//go:noinline
+func (t *Ticket) startElsewhere() (ok bool) {
+	defer func() {
+		if v := recover(); v != nil {
+			t.conclude(nil, &PanicError{Value: v, Stack: debug.Stack()})
+		}
+	}()
+	t.startHook(t.ctx)
+	return true
+}
+
+// Finish ends a job that was done elsewhere. Its result is read from output, as the kind's
+// Codec wrote it, unless err is not nil. An err that is a [*PanicError], or ErrGoexit, ends
+// the job as if it had panicked, or exited, here. Call it once, after Claim; the ticket
+// must not be touched afterwards.
+func (t *Ticket) Finish(output []byte, err error) { t.conclude(output, err) }
+
+// conclude settles a claimed ticket whose job has come to its end elsewhere.
+func (t *Ticket) conclude(output []byte, err error) {
+	defer t.deliver()
+	if err == nil {
+		if p, ok := t.work.(portable); ok {
+			err = p.takeOutput(output)
+		} else {
+			err = codecError(t.kind.name, "reading output", false, errNoCodec, nil)
+		}
+	}
+	t.members = 1
+	t.err, t.fate = err, fateReturned
+	if _, ok := err.(*PanicError); ok {
+		t.fate = fatePanicked
+	} else if err == ErrGoexit {
+		t.fate = fateExited
+	}
+	t.ended = t.router().now()
+	t.kind.learn(t)
+	t.settle()
+}
+
+// Decline gives a claimed ticket back after Offer has accepted it: the router decides
+// again, as if the strategy were not there. It does not block for long: a job from Submit
+// goes on on its submitter's goroutine. Stats count the job as routed to both. The ticket
+// must not be touched afterwards.
+func (t *Ticket) Decline() {
+	if !t.job.async {
+		t.rouse(stepAgain)
+		return
+	}
+	if err := t.router().again(t); err != nil {
+		t.err = err
+		t.deliver()
+	}
+}
+
+// declines notes that the strategy of the ticket does not want it, and returns all that do not.
+func (t *Ticket) declines() uint16 {
+	if t.watch == nil {
+		t.watch = &watch{}
+	}
+	t.watch.declined |= 1 << t.choice.lane
+	t.watch.span = nil
+	return t.watch.declined
+}
+
+// again decides once more about a ticket that its strategy declined, and offers it to
+// another one. The caller owns the ticket. An error says that it is refused: it has ended.
+//
+//go:noinline
+func (r *Router) again(t *Ticket) error {
+	q := request{ctx: t.ctx, kind: t.kind, cfg: r.cfg.Load(), info: t.Info(), declined: t.declines(), arrived: t.arrived, decided: r.now()}
+	q.choice.bound, q.event = t.choice.bound, t.watch.event
+	var p Pressure
+	if jobIn(t.ctx) != nil && !q.info.Async { // it would need its caller's slot, which it has passed by
+		q.choice = t.choice
+	} else {
+		q.kind.predict(&q.info, q.cfg)
+		r.look(&q, &p, false)
+		r.foresee(&q, &p)
+		r.choose(&q, &p)
+		r.resolve(&q)
+	}
+	if c := &q.choice; !c.dropped && q.declined&(1<<c.lane) != 0 {
+		c.drop(reasonDeclined)
+	}
+	if q.event != nil {
+		r.show(&q, &p)
+	}
+	c := t.kind.cell(t.shard)
+	if charge := t.charge(); charge != 0 {
+		c.admitted.Add(-charge)
+		t.kind.correct(t, -charge)
+	}
+	if q.choice.dropped {
+		t.decided, t.ended = q.decided, q.decided
+		if t.choice.drop(q.choice.reason); q.choice.lane != laneNone {
+			t.choice = q.choice
+		}
+		reason := r.reasons.index(q.choice.reason)
+		c.shed.Add(int64(q.info.Work))
+		c.bounced[reason].Add(1)
+		r.nudge()
+		return r.turnDown(&q, reason)
+	}
+	t.fill(&q)
+	t.watch = &watch{event: q.event, declined: q.declined}
+	t.custody = custodyBack
+	t.next, t.started = stepWait, 0
+	t.state.Store(stateQueued)
+	return r.admit(t, nil)
+}
