@@ -145,7 +145,7 @@ func (t *Task[In, Out]) submitBytes(ctx context.Context, b []byte, h *Hints, res
 	}
 	fate := item.fate
 	o := item.outcome("")
-	result.Decision, result.Wait, result.Run = item.Decision(), o.Wait, o.Run
+	result.Decision, result.Wait, result.Run, result.Ran = item.Decision(), o.Wait, o.Run, fate != fateNotRun
 	if fate == fateReturned && err == nil {
 		encoded, err = t.encodeOutput(item.out)
 	}

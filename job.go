@@ -52,6 +52,7 @@ type Result struct {
 	Decision Decision      // the route taken and why
 	Wait     time.Duration // from the decision to the start of Run
 	Run      time.Duration // how long Run took
+	Ran      bool          // Run was called: an error is its own, whatever it matches
 }
 
 // Hints are what [Task.SubmitWith] and [Task.GoWith] may say of one item; a zero field falls

@@ -276,7 +276,7 @@ func (i *jobItem) tellStarted() {
 //go:noinline
 func (i *jobItem) conclude(result *Result) {
 	o := i.outcome("")
-	result.Value, result.Wait, result.Run = i.value, o.Wait, o.Run
+	result.Value, result.Wait, result.Run, result.Ran = i.value, o.Wait, o.Run, i.fate != fateNotRun
 	i.choice.spell(&result.Decision, i.lane().name)
 }
 

@@ -25,6 +25,9 @@ type Config struct {
 	// the job counts as lost. One that has left is noticed sooner: see [Client].
 	// Defaults to 3 s.
 	LostAfter time.Duration
+	// Trace returns the W3C traceparent that a job with that ctx carries to its worker.
+	// Defaults to none.
+	Trace func(ctx context.Context) string
 }
 
 func (c Config) withDefaults() Config {
@@ -153,6 +156,11 @@ func (c *Client) Do(ctx context.Context, job Job) (Result, error) {
 		return Result{}, err
 	}
 	defer c.leave()
+	return c.do(ctx, job)
+}
+
+// do is Do for those who have entered.
+func (c *Client) do(ctx context.Context, job Job) (Result, error) {
 	k := c.fleet.kind(job.Kind, false)
 	if k == nil {
 		return Result{}, &NotRunError{Reason: reasonNoWorker}

@@ -327,6 +327,13 @@ func TestOutcomesTravel(t *testing.T) {
 				require.NotErrorIs(t, err, context.Canceled)
 			},
 		},
+		"an error that is only about a job of its own": {
+			func(context.Context, *Request) ([]byte, error) { return nil, helix.ErrDropped },
+			func(t *testing.T, err error) {
+				require.NotErrorIs(t, err, helix.ErrNotRun, "it ran, and must not run again")
+				require.ErrorContains(t, err, helix.ErrDropped.Error())
+			},
+		},
 		"panic": {
 			func(context.Context, *Request) ([]byte, error) { panic("boom") },
 			func(t *testing.T, err error) {
@@ -347,9 +354,7 @@ func TestOutcomesTravel(t *testing.T) {
 			func(t *testing.T, err error) { require.ErrorIs(t, err, helix.ErrGoexit) },
 		},
 		"refused late": {
-			func(context.Context, *Request) ([]byte, error) {
-				return nil, &helix.DropError{Decision: helix.Decision{Reason: "too late"}, RetryAfter: time.Second}
-			},
+			func(context.Context, *Request) ([]byte, error) { return nil, errLate },
 			func(t *testing.T, err error) {
 				require.ErrorIs(t, err, helix.ErrNotRun)
 				require.ErrorContains(t, err, "too late")

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/helixrouter/helix"
 	"github.com/stretchr/testify/require"
 )
 
@@ -263,11 +265,11 @@ func (m *machine) Load(r *Request) Load {
 	return Load{Slots: m.slots, Busy: m.busy, Queued: len(m.waiting), Wait: m.wait(), Run: m.cost, Refuses: m.refuses(r)}
 }
 
-func (m *machine) Do(ctx context.Context, r *Request, _ time.Time) ([]byte, error) {
+func (m *machine) Do(ctx context.Context, r *Request, arrived time.Time) (out Output, err error) {
 	m.mu.Lock()
 	if m.refuses(r) {
 		m.mu.Unlock()
-		return nil, &NotRunError{Reason: "machine is full"}
+		return out, &NotRunError{Reason: "machine is full"}
 	}
 	if m.busy == m.slots {
 		turn := make(chan struct{})
@@ -289,12 +291,15 @@ func (m *machine) Do(ctx context.Context, r *Request, _ time.Time) ([]byte, erro
 			m.busy--
 		}
 	}()
-	Started(ctx)
+	started := time.Now()
+	out.Body = r.Input
 	if m.run != nil {
-		return m.run(ctx, r)
+		out.Body, err = m.run(ctx, r)
+	} else {
+		time.Sleep(m.cost)
 	}
-	time.Sleep(m.cost)
-	return r.Input, nil
+	out.Wait, out.Run, out.Ran = started.Sub(arrived), time.Since(started), !errors.Is(err, errLate)
+	return out, err
 }
 
 func (m *machine) ended() int {
@@ -329,6 +334,9 @@ func requireAccounts(t *testing.T, w WorkerStats) {
 	t.Helper()
 	require.Equal(t, w.Sent, w.Answered+w.Refused+w.Undelivered+w.Unsent+w.Lost+uint64(w.Flying), "%+v", w)
 }
+
+// errLate is what a machine says of a job that it did not run after all.
+var errLate = fmt.Errorf("%w: too late", helix.ErrNotRun)
 
 // exit ends the goroutine, in the disguise of a function that returns.
 func exit() { runtime.Goexit() }

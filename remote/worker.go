@@ -16,9 +16,16 @@ type Handler interface {
 	Kinds() []string
 	// Do does one job, or refuses it with an error that matches helix.ErrNotRun. The
 	// budget runs from arrived.
-	Do(ctx context.Context, r *Request, arrived time.Time) ([]byte, error)
+	Do(ctx context.Context, r *Request, arrived time.Time) (Output, error)
 	// Load tells what would become of such a job now. It must be quick.
 	Load(r *Request) Load
+}
+
+// Output is what a job at a worker comes to.
+type Output struct {
+	Body      []byte
+	Wait, Run time.Duration
+	Ran       bool // an error is the job's own, even if it matches helix.ErrNotRun
 }
 
 // WorkerConfig configures a [Worker]. The zero value is ready for use.
@@ -157,13 +164,13 @@ func (w *Worker) cancel(attempt uint64) {
 // do runs a job and answers, whatever the job does.
 func (w *Worker) do(ctx context.Context, r *Request, arrived time.Time, answer func([]byte)) {
 	reply := Reply{Status: StatusExited} // unless it turns out otherwise
-	clock := &clock{begun: arrived}
-	defer func() { // also after runtime.Goexit
+	defer func() {                       // also after runtime.Goexit
 		if v := recover(); v != nil {
 			reply.panicked(v)
 		}
-		ended := time.Now()
-		reply.Wait, reply.Run = clock.split(ended)
+		if reply.Wait == 0 && reply.Run == 0 {
+			reply.Run = time.Since(arrived)
+		}
 		reply.Load = w.load(r)
 		answer(reply.Append(nil))
 		w.end(r.Attempt)
@@ -171,20 +178,20 @@ func (w *Worker) do(ctx context.Context, r *Request, arrived time.Time, answer f
 	if w.cfg.Context != nil {
 		ctx = w.cfg.Context(ctx, r)
 	}
-	ctx = context.WithValue(ctx, clockKey{}, clock)
 	out, err := w.handler.Do(ctx, r, arrived)
-	reply.concluded(ctx, out, err)
+	reply.Wait, reply.Run = out.Wait, out.Run
+	reply.concluded(ctx, &out, err)
 }
 
 // concluded fills in how the job ended.
-func (r *Reply) concluded(ctx context.Context, out []byte, err error) {
+func (r *Reply) concluded(ctx context.Context, out *Output, err error) {
 	drop := (*helix.DropError)(nil)
 	switch {
 	case err == nil:
-		r.Status, r.Body = StatusDone, out
-	case errors.As(err, &drop):
+		r.Status, r.Body = StatusDone, out.Body
+	case !out.Ran && errors.As(err, &drop):
 		r.Status, r.Reason, r.RetryAfter = StatusRefused, drop.Decision.Reason, drop.RetryAfter
-	case errors.Is(err, helix.ErrNotRun):
+	case !out.Ran && errors.Is(err, helix.ErrNotRun):
 		r.Status, r.Reason = StatusRefused, err.Error()
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 		r.Status, r.Body = StatusCanceled, []byte(err.Error())
@@ -200,28 +207,6 @@ func (r *Reply) panicked(v any) {
 		r.Stack, v = p.Stack, p.Value
 	}
 	r.Body = fmt.Appendf(nil, "%v", v)
-}
-
-// clock tells when a job began to run, so that its wait and its run can be told apart.
-type clock struct {
-	begun, started time.Time
-}
-
-type clockKey struct{}
-
-// Started notes that the job with that ctx begins to run now. A [Handler] calls it on the
-// goroutine that Do was called on, or before Do returns.
-func Started(ctx context.Context) {
-	if c, ok := ctx.Value(clockKey{}).(*clock); ok {
-		c.started = time.Now()
-	}
-}
-
-func (c *clock) split(ended time.Time) (wait, run time.Duration) {
-	if c.started.IsZero() {
-		return 0, ended.Sub(c.begun)
-	}
-	return c.started.Sub(c.begun), ended.Sub(c.started)
 }
 
 // Announce tells of the worker, once for each kind.

@@ -1,0 +1,169 @@
+package natsremote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/helixrouter/helix"
+	"github.com/helixrouter/helix/remote"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nuid"
+)
+
+// WorkerConfig configures a worker. The zero value is ready for use.
+type WorkerConfig struct {
+	remote.WorkerConfig
+	// Namespace is what all subjects begin with. Defaults to "helix".
+	Namespace string
+	// ID is the worker's name, different in every process and for every start of it.
+	// Defaults to a random one.
+	ID string
+	// Drain is how long the jobs that the worker has may go on when it leaves; then their
+	// ctx is cancelled, and they have as long again. Defaults to 30 s.
+	Drain time.Duration
+}
+
+// tellEvery is how often a worker tells of itself, and tellAgain how soon after one another
+// because clients have come.
+const (
+	tellEvery = time.Second
+	tellAgain = 10 * time.Millisecond
+)
+
+// Serve does the jobs that clients send, by the rules of that router, until ctx is done.
+// Then it leaves: it refuses what comes, which clients send elsewhere, and returns nil when
+// all that it had has been answered. The connection must have [Options].
+func Serve(ctx context.Context, nc *nats.Conn, r *helix.Router, cfg WorkerConfig) error {
+	if err := checkConn(nc); err != nil {
+		return err
+	}
+	s, err := newSubjects(cfg.Namespace)
+	if err != nil {
+		return err
+	}
+	if cfg.ID == "" {
+		cfg.ID = nuid.Next()
+	}
+	if cfg.Drain <= 0 {
+		cfg.Drain = 30 * time.Second
+	}
+	kinds := r.PortableKinds()
+	if len(kinds) == 0 {
+		return errors.New("natsremote: the router has no kind with a Codec")
+	}
+	w := &worker{nc: nc, subjects: s, id: cfg.ID, Worker: remote.NewWorker(remote.Jobs(r), cfg.WorkerConfig), came: make(chan struct{}, 1)}
+	defer w.unsubscribe(&w.others)
+	defer w.unsubscribe(&w.jobs)
+	if err := w.subscribe(kinds); err != nil {
+		return err
+	}
+	w.tellUntil(ctx.Done())
+
+	w.Leave()
+	w.tell()
+	for _, sub := range w.jobs {
+		_ = sub.Drain() // what the server has sent is still refused
+	}
+	if err = w.waitFor(cfg.Drain); err != nil {
+		w.Cancel()
+		err = w.waitFor(cfg.Drain)
+	}
+	if e := nc.FlushTimeout(5 * time.Second); e != nil && !errors.Is(e, nats.ErrConnectionClosed) {
+		err = errors.Join(err, fmt.Errorf("natsremote: sending the last answers: %w", e))
+	}
+	return err
+}
+
+// worker is a remote.Worker on a connection.
+type worker struct {
+	*remote.Worker
+	nc           *nats.Conn
+	subjects     subjects
+	id           string
+	jobs, others []*nats.Subscription
+	came         chan struct{} // a client has come
+}
+
+func (w *worker) subscribe(kinds []string) error {
+	add := func(to *[]*nats.Subscription, subject string, f nats.MsgHandler) error {
+		sub, err := w.nc.Subscribe(subject, f)
+		if err != nil {
+			return fmt.Errorf("natsremote: subscribing to %s: %w", subject, err)
+		}
+		*to = append(*to, sub)
+		return nil
+	}
+	err := add(&w.others, w.subjects.probes(w.id), w.receive)
+	for _, kind := range kinds {
+		err = errors.Join(err, add(&w.jobs, w.subjects.jobs(w.id, kind), w.receive))
+	}
+	err = errors.Join(err, add(&w.others, w.subjects.hello(), func(*nats.Msg) {
+		select {
+		case w.came <- struct{}{}:
+		default:
+		}
+	}))
+	if err != nil {
+		return err
+	}
+	return w.nc.Flush() // before anybody is told where to send
+}
+
+func (w *worker) unsubscribe(subs *[]*nats.Subscription) {
+	for _, sub := range *subs {
+		_ = sub.Unsubscribe() // the connection may be closed
+	}
+}
+
+// receive takes a message. It does not block.
+func (w *worker) receive(m *nats.Msg) {
+	if m.Reply != "" && !strings.HasPrefix(m.Reply, w.subjects.answers()) {
+		return // not a client's: nobody is to make a worker write to other subjects
+	}
+	w.Receive(m.Data, func(frame []byte) {
+		if m.Reply == "" {
+			return
+		}
+		if most := w.nc.MaxPayload(); most > 0 && int64(len(frame)) > most {
+			too := remote.Reply{Status: remote.StatusFailed, Body: fmt.Appendf(nil, "natsremote: output larger than what can be sent: %d bytes, the server takes %d", len(frame), most)}
+			frame = too.Append(nil)
+		}
+		_ = m.Respond(frame) // broken connection: the client knows as well
+	})
+}
+
+// tellUntil tells clients of the worker, until it is done.
+func (w *worker) tellUntil(done <-chan struct{}) {
+	tick := time.NewTicker(tellEvery)
+	defer tick.Stop()
+	w.tell()
+	for {
+		select {
+		case <-tick.C:
+		case <-w.came:
+			select {
+			case <-time.After(tellAgain): // others may come at the same time
+			case <-done:
+				return
+			}
+		case <-done:
+			return
+		}
+		w.tell()
+	}
+}
+
+func (w *worker) tell() {
+	w.Announce(w.id, func(kind string, frame []byte) {
+		_ = w.nc.Publish(w.subjects.load(kind, w.id), frame) // again in a second
+	})
+}
+
+func (w *worker) waitFor(d time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), d, errors.New("natsremote: jobs did not end in time"))
+	defer cancel()
+	return w.Wait(ctx)
+}
