@@ -470,3 +470,90 @@ func ExampleTask_GoWith() {
 	fmt.Println(future.Wait(ctx))
 	// Output: 42 <nil>
 }
+
+// A group fans out over a slice: the results come in order, and the first error would have
+// cancelled the rest.
+func ExampleNewGroup() {
+	router, err := helix.New(helix.RouterConfig{})
+	if err != nil {
+		panic(err)
+	}
+	defer router.Close()
+	square, err := helix.Register(router, helix.Kind[int, int]{
+		Name: "square",
+		Run:  func(_ context.Context, n int) (int, error) { return n * n, nil },
+	})
+	if err != nil {
+		panic(err)
+	}
+	ctx := context.Background()
+	group := helix.NewGroup(square)
+	for n := range 5 {
+		group.Go(ctx, n)
+	}
+	fmt.Println(group.Wait(ctx))
+	// Output: [0 1 4 9 16] <nil>
+}
+
+// The first error cancels the others, whose ctx tells why, and Wait waits for all of them.
+func ExampleGroup_Wait() {
+	router, err := helix.New(helix.RouterConfig{CPUParallelism: 2})
+	if err != nil {
+		panic(err)
+	}
+	defer router.Close()
+	connected := make(chan struct{})
+	fetch, err := helix.Register(router, helix.Kind[string, string]{
+		Name: "fetch", Waits: true,
+		Run: func(ctx context.Context, page string) (string, error) {
+			if page == "missing" {
+				<-connected
+				return "", errors.New("no such page")
+			}
+			close(connected)
+			<-ctx.Done() // a slow server
+			fmt.Println(page, "was left:", context.Cause(ctx))
+			return "", ctx.Err()
+		},
+	})
+	if err != nil {
+		panic(err)
+	}
+	ctx := context.Background()
+	group := helix.NewGroup(fetch)
+	group.Go(ctx, "slow")
+	group.Go(ctx, "missing")
+	_, err = group.Wait(ctx)
+	fmt.Println(err)
+	// Output:
+	// slow was left: no such page
+	// no such page
+}
+
+// A job from Go that follows its submitter ends with the ctx it was submitted with.
+func ExampleTask_GoWith_follow() {
+	router, err := helix.New(helix.RouterConfig{})
+	if err != nil {
+		panic(err)
+	}
+	defer router.Close()
+	watch, err := helix.Register(router, helix.Kind[string, int]{
+		Name: "watch", Waits: true,
+		Run: func(ctx context.Context, _ string) (int, error) {
+			<-ctx.Done()
+			return 0, context.Cause(ctx)
+		},
+	})
+	if err != nil {
+		panic(err)
+	}
+	request, cancel := context.WithCancelCause(context.Background())
+	future, err := watch.GoWith(request, "prices", helix.Hints{Follow: true})
+	if err != nil {
+		panic(err)
+	}
+	cancel(errors.New("the client has left"))
+	_, err = future.Wait(context.Background())
+	fmt.Println(strings.TrimPrefix(err.Error(), "helix: job was not run: ")) // maybe it had not started
+	// Output: the client has left
+}

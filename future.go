@@ -17,7 +17,7 @@ type Future[T any] struct {
 type started[T any] interface {
 	self() *Ticket
 	result() T // once it has ended
-	abandon()
+	abandon(cause error)
 }
 
 // signal is closed when something has happened.
@@ -66,13 +66,16 @@ func (f *Future[T]) Wait(ctx context.Context) (T, error) {
 
 // Cancel gives the job up: withdrawn at once if it is queued, else its ctx is
 // cancelled. It does not wait for the job to end.
-func (f *Future[T]) Cancel() {
+func (f *Future[T]) Cancel() { f.cancel(context.Canceled) }
+
+// cancel is Cancel for that cause.
+func (f *Future[T]) cancel(cause error) {
 	t := f.of.self()
-	if t.withdraw(&withdrawnError{context.Canceled, context.Canceled}) {
+	if t.withdraw(&withdrawnError{context.Canceled, cause}) {
 		t.deliver()
 		return
 	}
-	f.of.abandon()
+	f.of.abandon(cause)
 }
 
 // pass makes what happened to a job happen to its submitter.

@@ -25,8 +25,8 @@ type Job struct {
 	Scaling float64
 	// Budget is the latency budget, counted from Arrived. It steers the
 	// choice and sheds work that cannot meet it; it never cancels a job that
-	// runs. For Submit the deadline of ctx counts as a budget where it is earlier. Defaults
-	// to 0, which means none.
+	// runs. For Submit, and with Follow, the deadline of ctx counts as a budget where it is
+	// earlier. Defaults to 0, which means none.
 	Budget time.Duration
 	// Arrived is when the work reached the service. Defaults to the moment
 	// of the call.
@@ -36,9 +36,13 @@ type Job struct {
 	// Waits says that the job mostly waits (I/O) and so needs no CPU slot.
 	// Defaults to false.
 	Waits bool
+	// Follow has a job from Go end with the ctx that it was submitted with: it is withdrawn if
+	// that is done before it starts, and its own ctx is done, with the same cause, when that is.
+	// A job of Submit does so anyway. Defaults to false.
+	Follow bool
 	// Run does the work. Its ctx is the caller's for Submit; for Go it has the
 	// caller's values but lives until the job ends, Future.Cancel or
-	// Router.Close.
+	// Router.Close, unless the job is to Follow.
 	Run func(ctx context.Context) (any, error)
 	// Started, if not nil, is called on the goroutine of Run, just before it, with the
 	// decision and how long the job waited since. A job that never starts does not
@@ -62,6 +66,7 @@ type Hints struct {
 	Budget   time.Duration // shorter or longer than the kind's; NoBudget says that there is none
 	Arrived  time.Time
 	Priority Priority // PlainNormal says Normal where the kind has another
+	Follow   bool     // see Job.Follow
 }
 
 // NoBudget says in [Hints] that an item has no budget although its kind has one.

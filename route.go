@@ -20,6 +20,7 @@ type request struct {
 
 	choice   choice
 	declined uint16 // lanes that are not to be chosen, by their places
+	follow   bool   // the job, from Go, ends with ctx
 	entered  bool   // the slot of the job inside which this one is submitted
 	// Nanoseconds since the router was made. Before the decision, arrived may also be
 	// maxDue, which means that the job arrives now.
@@ -71,7 +72,7 @@ func (r *Router) decide(q *request) error {
 		return err
 	}
 	q.cfg = r.cfg.Load()
-	if !q.info.Async {
+	if !q.info.Async || q.follow {
 		q.heedDeadline(r)
 	}
 	r.tick(q.decided, q.cfg)

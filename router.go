@@ -201,7 +201,8 @@ func (r *Router) decided(ctx context.Context, job *Job) (*jobItem, error) {
 
 // Go starts one job and does not wait for it; the job never runs on the
 // caller's goroutine. The error is a refusal, as from Submit. The job's ctx has
-// the values of ctx, but ends with the job, [Future.Cancel] or [Router.Close].
+// the values of ctx, but ends with the job, [Future.Cancel] or [Router.Close]; with ctx
+// too if Job.Follow says so.
 // A panic in Run is raised in Future.Wait; it is also logged, since nobody may
 // be waiting.
 func (r *Router) Go(ctx context.Context, job Job) (*Future[Result], error) {
@@ -247,7 +248,7 @@ func (r *Router) describe(q *request, job *Job, async bool) error {
 	}
 	q.kind, q.arrived = r.kindNamed(job.Kind), r.arrival(job.Arrived)
 	q.info = job.info(q.kind.name)
-	q.info.Async = async
+	q.info.Async, q.follow = async, async && job.Follow
 	return nil
 }
 

@@ -248,27 +248,28 @@ func (t *Task[In, Out]) decided(ctx context.Context, in In, h *Hints) (*taskItem
 // Go starts one item without waiting for it. The error is a refusal, or says
 // that a hint cannot be used. See [Router.Go].
 func (t *Task[In, Out]) Go(ctx context.Context, in In) (*Future[Out], error) {
-	return t.start(ctx, in, nil)
+	return t.start(ctx, in, nil, nil)
 }
 
 // GoWith is Go with hints for this one item.
 func (t *Task[In, Out]) GoWith(ctx context.Context, in In, h Hints) (*Future[Out], error) {
-	return t.start(ctx, in, &h)
+	return t.start(ctx, in, &h, nil)
 }
 
-func (t *Task[In, Out]) start(ctx context.Context, in In, h *Hints) (*Future[Out], error) {
+// start is Go. If then is not nil it is called once the job, if it was accepted, has ended.
+func (t *Task[In, Out]) start(ctx context.Context, in In, h *Hints, then func(*Ticket)) (*Future[Out], error) {
 	var q request
 	q.ctx = ctx
 	if err := t.describe(&q, in, h); err != nil {
 		return nil, err
 	}
-	q.info.Async = true
+	q.info.Async, q.follow = true, h != nil && h.Follow
 	if err := t.router.decide(&q); err != nil {
 		return nil, err
 	}
 	item := &goItem[In, Out]{taskItem: taskItem[In, Out]{task: t, in: in}}
 	t.router.newTicket(&item.Ticket, t.kind)
-	item.work, item.future.of = item, item
+	item.work, item.future.of, item.then = item, item, then
 	if err := t.router.start(&item.Ticket, &item.own, &q); err != nil {
 		return nil, err
 	}
