@@ -54,7 +54,7 @@ func (AdaptivePolicy) choose(j *JobInfo, p *Pressure, c *choice) {
 	case c.contended && j.Budget > 0 && p.Soonest+j.takes(p) > j.Slack:
 		c.excess = p.Soonest + j.takes(p) - j.Slack
 		c.drop(reasonWait)
-	case c.contended && j.Budget > 0 && p.Limited && c.over(j, p):
+	case c.contended && j.Budget > 0 && p.Limited && !p.Recalled && c.over(j, p):
 		c.drop(reasonShare)
 	}
 	switch {
@@ -117,9 +117,13 @@ const leastAhead = 50 * time.Millisecond
 // has as much admitted as its guaranteed rate can serve in the time that the job has. Of
 // jobs of one kind those with more time are no better off: the tightest budget counts.
 func (c *choice) over(j *JobInfo, p *Pressure) bool {
-	may := max(min(j.Slack, p.Tightest)-j.Predicted, leastAhead)
-	c.excess = p.Turn - scaleDuration(may, p.Part)
+	c.excess = p.Turn - j.ahead(p)
 	return c.excess > 0
+}
+
+// ahead is the backlog that the kind of a job may have before it.
+func (j *JobInfo) ahead(p *Pressure) time.Duration {
+	return scaleDuration(max(min(j.Slack, p.Tightest)-j.Predicted, leastAhead), p.Part)
 }
 
 // What is rejected with each strategy. Where inline comes first, it depends on the job

@@ -9,12 +9,55 @@ import (
 // hands out: a place for one job comes free when its kind's guaranteed rate has worked off
 // what a job adds, and each is promised to one of those refused only. Told only how long it
 // takes until some place is free, they would all come at once.
+//
+// A job that comes when a turn is due takes it, if its kind is hardly further ahead than it
+// may be: so the rate at which places come free need not be foreseen to the last job. That
+// it is the job which was told so cannot be seen, and does not matter: it is the one that is
+// there.
 type turns struct {
 	latest atomic.Int64 // the time of the latest turn given
+	// The turns that have not been taken nor missed, in the order of time: from head to tail,
+	// modulo turnsKept.
+	head, tail atomic.Uint32
+	due        atomic.Pointer[[turnsKept]atomic.Int64] // nil until the first
 }
 
-// mostRetry is the longest time that a refused job is told to wait.
-const mostRetry = time.Minute
+const (
+	turnsKept = 512
+	// mostRetry is the longest time that a refused job is told to wait.
+	mostRetry = time.Minute
+	// turnLasts is for how long a turn may be taken.
+	turnLasts = 2 * time.Millisecond
+)
+
+// give notes a turn.
+func (t *turns) give(at int64) {
+	due := t.due.Load()
+	if due == nil {
+		t.due.CompareAndSwap(nil, new([turnsKept]atomic.Int64))
+		due = t.due.Load()
+	}
+	if t.tail.Load()-t.head.Load() < turnsKept { // of more than so many nobody is sure
+		due[(t.tail.Add(1)-1)%turnsKept].Store(at)
+	}
+}
+
+// take takes a turn that is due at time now, if there is one.
+func (t *turns) take(now int64) bool {
+	for {
+		head, tail := t.head.Load(), t.tail.Load()
+		if head == tail {
+			return false
+		}
+		at := t.due.Load()[head%turnsKept].Load()
+		if at > now {
+			return false
+		}
+		if t.head.CompareAndSwap(head, head+1) && now-at <= int64(turnLasts) {
+			return true
+		}
+	}
+}
 
 // after is in how long to come again for a job refused at time now that has excess too much
 // before it, when a place comes free every so often, of so many jobs refused at once.
@@ -24,6 +67,7 @@ func (t *turns) after(now int64, excess, every time.Duration, jobs int64) time.D
 		latest := t.latest.Load()
 		turn := max(first, min(saturate(latest, jobs*int64(every)), now+int64(mostRetry)))
 		if t.latest.CompareAndSwap(latest, turn) {
+			t.give(turn)
 			return time.Duration(turn-now) + 1
 		}
 	}
@@ -33,6 +77,7 @@ func (t *turns) after(now int64, excess, every time.Duration, jobs int64) time.D
 func (t *turns) forget() {
 	if t.latest.Load() != 0 {
 		t.latest.Store(0)
+		t.head.Store(t.tail.Load())
 	}
 }
 

@@ -123,6 +123,11 @@ func (r *Router) look(q *request, p *Pressure, probe bool) {
 	if q.info.Waits {
 		q.kind.downstream.Load().lookDown(&q.info, p)
 	}
+	if p.Limited && probe && q.info.Budget > 0 && p.contended() {
+		if ahead := q.info.ahead(p); p.Turn > ahead && p.Turn <= ahead+ahead/4 {
+			p.Recalled = q.kind.demand.turns.take(q.decided)
+		}
+	}
 	if q.hopeless() {
 		p.Probe = q.info.Slack > 0 && r.probe(q, probe)
 	} else {
