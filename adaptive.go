@@ -4,16 +4,17 @@ import "time"
 
 // AdaptivePolicy keeps promises: a job it admits finishes inside its budget,
 // whatever the load, and what cannot is refused at once. Its zero value is ready
-// for use and follows [Router.Update]. It admits by four rules:
+// for use and follows [Router.Update]. First, it does no harm: a job that finds a slot free
+// runs, and one that must wait is refused only for one of these:
 //
-//  1. not already late: what is left of the budget must hold the predicted run;
-//  2. fair share: when all kinds together ask for more CPU than there is, the
-//     machine is divided among them, max-min fairly by weight, and a kind that asks
-//     for more than its share gets its share (see [Kind].Weight; within it,
-//     low priorities are refused first, and none is starved);
+//  1. it would be late itself: what is in the slots, and what is queued and due before it,
+//     leaves too little of its budget for the run;
+//  2. it would make others late: all kinds together ask for more CPU than there is, its kind for
+//     more than its fair share of it (max-min fair by [Kind].Weight), and as much of
+//     the kind is admitted as that share can serve in time. Of those, low priorities are refused first;
 //  3. work that Waits: no more calls in flight than let its downstream answer in time, as
 //     learned for each (see [Kind].Downstream); one that is not the bottleneck has no limit;
-//  4. the bounds CPUQueueCap and SpawnLimit, as a last resort.
+//  4. the bounds that the user set, CPUQueueCap and SpawnLimit.
 //
 // And it chooses the cheapest strategy that serves: inline for runs that keep within
 // InlineThreshold on average, and four times that nine times in ten; spawn for work that Waits, and for work from Go predicted
@@ -22,8 +23,8 @@ import "time"
 // again for runs within SpawnThreshold that find all slots taken while GOMAXPROCS is
 // more than CPUParallelism; cpu_pool for the rest. A job that it would refuse, unless it is
 // already late, or that would wait longer for a slot than all of it takes elsewhere, goes
-// to a strategy that forecasts to serve it: see [Forecaster]. A kind of which nothing has started for a second
-// gets one job in, so that a wrong estimate heals.
+// to a strategy that forecasts to serve it: see [Forecaster]. A job that its kind's estimate
+// alone refuses is let in now and then, so that a wrong one heals.
 type AdaptivePolicy struct{}
 
 // String returns the policy's name in configuration files and on pages.

@@ -1,7 +1,6 @@
 package helix_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -182,24 +181,5 @@ func TestHintsSayWhatTheKindDoesNot(t *testing.T) {
 			got = append(got, fmt.Sprint(e.Info.Budget, " ", e.Info.Priority))
 		}
 		require.Equal(t, []string{"20ms high", "1h0m0s high", "0s normal", "20ms low"}, got)
-	})
-}
-
-// The deadline of the submitter's ctx is a budget.
-func TestTheDeadlineOfTheCtxIsABudget(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRouter(t, helix.RouterConfig{CPUParallelism: 1})
-		task := register(t, r, sleepKind("k", time.Hour, false))
-		for range 30 {
-			_, err := task.Submit(t.Context(), 100*ms)
-			require.NoError(t, err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), 10*ms)
-		defer cancel()
-		began := time.Now()
-		_, err := task.Submit(ctx, 100*ms)
-		require.ErrorIs(t, err, helix.ErrDropped)
-		require.ErrorContains(t, err, "budget cannot be met")
-		require.Zero(t, time.Since(began), "refused at once")
 	})
 }
