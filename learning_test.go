@@ -276,7 +276,7 @@ func TestConfirmedHintsRunInline(t *testing.T) {
 		r := newRouter(t, helix.RouterConfig{CPUParallelism: 2})
 		for i := range 10 {
 			_, err := r.Submit(t.Context(), helix.Job{Kind: "k", Cost: 100, Run: func(context.Context) (any, error) {
-				time.Sleep(100)
+				time.Sleep(100 * time.Nanosecond)
 				return nil, nil
 			}})
 			require.NoError(t, err)

@@ -16,13 +16,12 @@ import (
 
 // nestFixture is two routers all of whose jobs take one strategy, and what runs in them.
 type nestFixture struct {
-	r, other       *helix.Router
-	task, away     *helix.Task[do, int]
-	slots          int
-	running, most  atomic.Int64 // leaves
-	runs           atomic.Int64
-	leafTime       time.Duration
-	joined, leaves int64
+	r, other      *helix.Router
+	task, away    *helix.Task[do, int]
+	slots         int
+	running, most atomic.Int64 // leaves
+	runs          atomic.Int64
+	leafTime      time.Duration
 }
 
 // leaf is a job that keeps a CPU busy, as it were.
