@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -281,7 +282,7 @@ func TestWithdrawnItemsLeaveTheirBatch(t *testing.T) {
 }
 
 func TestBatchCtxEndsWhenEverybodyHasLeft(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	leave := func(t *testing.T, after [3]time.Duration) { // each member
 		var cancelled time.Time
 		f := newBatchFixture(t, nil, func(ctx context.Context, ins []int) ([]string, error) {
 			if len(ins) == 1 {
@@ -297,12 +298,47 @@ func TestBatchCtxEndsWhenEverybodyHasLeft(t *testing.T) {
 		f.submit(t.Context(), 0, func(_ string, err error) { require.NoError(t, err) })
 		for i := range 3 {
 			ctx := context.WithValue(t.Context(), ctxKey{}, i)
-			ctx, cancel := context.WithTimeout(ctx, time.Duration(10-i)*time.Second)
+			ctx, cancel := context.WithTimeout(ctx, after[i]*time.Second)
 			defer cancel()
 			f.submit(ctx, i, func(_ string, err error) { require.ErrorIs(t, err, context.Canceled) })
 		}
 		f.wg.Wait()
 		require.Equal(t, 10*time.Second, cancelled.Sub(start))
+	}
+	for _, after := range [][3]time.Duration{{10, 9, 8}, {8, 9, 10}, {8, 10, 9}} {
+		synctest.Test(t, func(t *testing.T) { leave(t, after) })
+	}
+}
+
+// counting is a ctx that lives on and knows how many watch it.
+type counting struct {
+	context.Context
+	watching *atomic.Int64
+}
+
+// Value hides the ctx inside, which package context would otherwise watch itself.
+func (counting) Value(any) any { return nil }
+
+func (c counting) AfterFunc(f func()) func() bool {
+	c.watching.Add(1)
+	stop := context.AfterFunc(c.Context, f)
+	return func() bool { c.watching.Add(-1); return stop() }
+}
+
+// A call that has ended leaves nothing behind in the ctxs of its members, which may last.
+func TestBatchLeavesNothingInTheCtxsOfItsMembers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newBatchFixture(t, nil, itoa)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		lasting := counting{ctx, &atomic.Int64{}}
+		for i := range 9 {
+			f.submit(lasting, i, func(_ string, err error) { require.NoError(t, err) })
+		}
+		time.Sleep(1500 * time.Millisecond)
+		require.Positive(t, lasting.watching.Load(), "while it runs")
+		f.wg.Wait()
+		require.Zero(t, lasting.watching.Load())
 	})
 }
 

@@ -103,12 +103,12 @@ func (f *batch) expire(now int64) (next int64) {
 }
 
 // places is how many places of a full queue are the kind's part, by its weight among those
-// that have jobs in the queue.
-func (k *kind) places(queueCap int) float64 {
+// that have jobs in the queue and comes, of which another job does.
+func (k *kind) places(queueCap int, comes *kind) float64 {
 	weight := k.weight.Load()
 	all := k.router.ledger.queueing.Load()
-	if k.queued.Load() == 0 {
-		all += weight
+	if comes.queued.Load() == 0 {
+		all += comes.weight.Load()
 	}
 	if all <= weight { // it has the queue for itself
 		return float64(queueCap)
@@ -131,7 +131,7 @@ func (p *pool) mayDisplace(k *kind, priority Priority, queueCap int) bool {
 	if lower > 0 && priority != Low {
 		return true
 	}
-	return float64(k.queued.Load()) < k.places(queueCap)-displaceBelow*float64(queueCap)
+	return float64(k.queued.Load()) < k.places(queueCap, k)-displaceBelow*float64(queueCap)
 }
 
 // displace ends a job in the full queue whose place t may have, and reports whether there
@@ -161,7 +161,7 @@ func (p *pool) displace(t *Ticket) bool {
 			return
 		}
 		lower := v.priority < t.job.priority
-		v.above = float64(v.kind.queued.Load()) / v.kind.places(queueCap)
+		v.above = float64(v.kind.queued.Load()) / v.kind.places(queueCap, t.kind)
 		same := v.priority == t.job.priority && v.above > 1
 		if (lower || same) && (victim.w == nil || v.goesBefore(&victim)) {
 			victim = v

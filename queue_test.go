@@ -247,3 +247,50 @@ func TestASlotForNobodyIsNotWaitedFor(t *testing.T) {
 		<-closed
 	})
 }
+
+// A batch whose members have all given up, and are about to leave, takes no more.
+func TestABatchThatNobodyWantsForms(t *testing.T) {
+	r, err := New(RouterConfig{CPUParallelism: 1})
+	require.NoError(t, err) // never closed: the ticket is not a real one
+	_, err = Register(r, Kind[int, int]{Name: "k", Batch: func(_ context.Context, ins []int) ([]int, error) { return ins, nil }})
+	require.NoError(t, err)
+	k := r.kindNamed("k")
+	b := k.batcher.Load()
+	gone := &Ticket{kind: k, cfg: r.cfg.Load(), choice: choice{lane: laneBatch}}
+	f := newBatch(gone, 0)
+	f.members, gone.batch = append(f.members, gone), f
+	require.NoError(t, r.pool.tryEnqueue(&f.place, f, gone))
+	b.forming = f
+	require.True(t, gone.giveUp())
+	r.pool.grant()
+	require.Nil(t, b.forming)
+	require.Zero(t, b.fill.Load())
+	require.Zero(t, r.pool.busy())
+}
+
+// The queue takes nothing once it is closed, whoever was admitted before.
+func TestTheQueueAfterClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, err := New(RouterConfig{CPUParallelism: 1})
+		require.NoError(t, err)
+		require.True(t, r.pool.take(0))
+		require.NoError(t, r.pool.Close(t.Context()))
+		_, err = r.Submit(t.Context(), Job{Run: func(context.Context) (any, error) { return nil, nil }})
+		require.ErrorIs(t, err, ErrClosed)
+		r.pool.release(0, false)
+		require.NoError(t, r.Close())
+	})
+}
+
+// However many are refused, none is told to come in more than mostRetry.
+func TestTurnsAreBounded(t *testing.T) {
+	var turns turns
+	last := time.Duration(0)
+	for range 200 {
+		after := turns.after(1000, time.Second, time.Second, 1)
+		require.GreaterOrEqual(t, after, last)
+		require.LessOrEqual(t, after, mostRetry+1)
+		last = after
+	}
+	require.Equal(t, mostRetry+1, last)
+}
