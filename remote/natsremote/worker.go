@@ -64,9 +64,7 @@ func Serve(ctx context.Context, nc *nats.Conn, r *helix.Router, cfg WorkerConfig
 
 	w.Leave()
 	w.tell()
-	for _, sub := range w.jobs {
-		_ = sub.Drain() // what the server has sent is still refused
-	}
+	w.drain(cfg.Drain)
 	if err = w.waitFor(cfg.Drain); err != nil {
 		w.Cancel()
 		err = w.waitFor(cfg.Drain)
@@ -160,6 +158,26 @@ func (w *worker) tell() {
 	w.Announce(w.id, func(kind string, frame []byte) {
 		_ = w.nc.Publish(w.subjects.load(kind, w.id), frame) // again in a second
 	})
+}
+
+// drain ends the subscriptions to jobs, and waits until what the server had sent has been
+// refused: a request that were thrown away would be lost to its client.
+func (w *worker) drain(most time.Duration) {
+	var closed []<-chan nats.SubStatus
+	for _, sub := range w.jobs {
+		c := sub.StatusChanged(nats.SubscriptionClosed)
+		if sub.Drain() == nil { // else the connection is closed
+			closed = append(closed, c)
+		}
+	}
+	timeout := time.After(most)
+	for _, c := range closed {
+		select {
+		case <-c:
+		case <-timeout:
+			return
+		}
+	}
 }
 
 func (w *worker) waitFor(d time.Duration) error {
