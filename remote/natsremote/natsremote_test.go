@@ -275,7 +275,7 @@ func TestAWorkerThatIsStoppedAndComesBack(t *testing.T) {
 	w := startWorker(t, url, "w1")
 	s := newSubmitter(t, url, 1)
 	require.NoError(t, w.Process.Signal(syscall.SIGSTOP))
-	_, err := s.once.Submit(t.Context(), order{})
+	_, err := s.once.Submit(t.Context(), order{Sleep: 2 * time.Second}) // it may take a while to stop
 	require.ErrorIs(t, err, helix.ErrLost)
 
 	startWorker(t, url, "w2")
