@@ -55,7 +55,7 @@ func (AdaptivePolicy) choose(j *JobInfo, p *Pressure, c *choice) {
 	case c.contended && j.Budget > 0 && p.Soonest+j.takes(p) > j.Slack:
 		c.excess = p.Soonest + j.takes(p) - j.Slack
 		c.drop(reasonWait)
-	case c.contended && j.Budget > 0 && p.Limited && !p.Recalled && c.over(j, p):
+	case (c.contended || p.Hidden && !j.Waits) && j.Budget > 0 && p.Limited && !p.Recalled && c.over(j, p):
 		c.drop(reasonShare)
 	}
 	switch {

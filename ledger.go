@@ -62,6 +62,7 @@ type ledger struct {
 	cores atomic.Int64 // slots, as of the last tick
 	// nextProbe is the earliest time at which a probe of any kind may be made.
 	nextProbe atomic.Int64
+	hidden    hiddenQueue
 }
 
 // measure takes in the work done in the last elapsed ns, and whether jobs waited
@@ -130,6 +131,7 @@ func (l *ledger) tick(now int64, cfg *RouterConfig, pool *pool, kinds map[string
 	keep := math.Exp(-float64(elapsed) / l.memory)
 	queueing := 0.0
 	total, noise, worked, mayWait := 0.0, 0.0, pool.underWay.time(now), time.Duration(0)
+	tightest := time.Duration(patience)
 	for _, k := range kinds {
 		offered, done := k.offered()
 		worked += done
@@ -141,6 +143,9 @@ func (l *ledger) tick(now int64, cfg *RouterConfig, pool *pool, kinds map[string
 		if k.queued.Load() > 0 {
 			queueing += k.weight.Load()
 		}
+		if least := time.Duration(k.demand.least.Load()); least > 0 && asked > leastShare {
+			tightest = min(tightest, least)
+		}
 		asks = append(asks, ask{&k.demand, asked, k.weight.Load(), typical, k.queued.Load()})
 	}
 	l.total.Store(total)
@@ -148,7 +153,8 @@ func (l *ledger) tick(now int64, cfg *RouterConfig, pool *pool, kinds map[string
 	saturated := !pool.spare.Swap(false) && pool.queued.Load() > 0
 	capacity := l.measure(cores, worked, elapsed, saturated)
 
-	most, level := usable*capacity, math.Inf(1)
+	given := capacity * l.hidden.look(now, tightest, total/capacity)
+	most, level := usable*given, math.Inf(1)
 	if l.overloaded(total, noise, most) {
 		level = waterFill(asks, most)
 	}
@@ -164,7 +170,7 @@ func (l *ledger) tick(now int64, cfg *RouterConfig, pool *pool, kinds map[string
 	less := 1.0
 	if most > modest {
 		excess := time.Duration(pool.waiting.all()) - mayWait
-		less = max((toGive(capacity, excess)-modest)/(most-modest), leastServed)
+		less = max((toGive(given, excess)-modest)/(most-modest), leastServed)
 	}
 	for _, a := range asks {
 		a.of.divide(now, capacity, most-served, a, level, less)

@@ -69,6 +69,7 @@ type Pressure struct {
 	Tightest time.Duration // the kind's shortest budget lately; only if Limited
 	Recalled bool          // it comes when a refused job of its kind was told to come again
 	Limited  bool          // more is asked for than there is, and by this kind more than its share
+	Hidden   bool          // jobs wait in front of the router, see Router.Waited: a slot that is free is not spare
 	Probe    bool          // to be let in although it seems vain, so that a doubtful estimate heals, or to see whether a downstream is back
 	Trial    bool          // a job of the kind runs outside the slots on the word of its hint, which no run has confirmed
 

@@ -351,7 +351,7 @@ func (r *Router) pressure(p *Pressure, now int64, cfg *RouterConfig, k *kind, pr
 	if p.Room = p.QueueCap - p.Queued; p.Room <= 0 && r.pool.mayDisplace(k, priority, p.QueueCap) {
 		p.Room = 1
 	}
-	p.Part = 1
+	p.Part, p.Hidden = 1, r.ledger.hidden.stand.Load()
 	if p.Limited = k.demand.limited.Load(); p.Limited {
 		p.Part = tierPart[priority-Low]
 		p.Tightest = time.Duration(k.demand.least.Load())

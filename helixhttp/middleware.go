@@ -152,6 +152,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	job := h.describe(r)
+	if r.ProtoMajor == 1 { // where the arrival is exact
+		if at := Arrived(r); !at.IsZero() {
+			h.router.Waited(time.Since(at))
+		}
+	}
 	if err := h.submit(w, r, &job); err != nil {
 		h.refuse(w, r, &job, err)
 	}
