@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// result is what became of the requests of a point.
+type result struct {
+	sent, inBudget, late, refused, failed int64
+	goodput                               float64 // CPU seconds a second of work answered in budget
+}
+
+func (r result) String() string {
+	part := func(n int64) float64 { return 100 * float64(n) / float64(max(r.sent, 1)) }
+	return fmt.Sprintf("%.1f/%.1f g%.2f", part(r.inBudget), part(r.late), r.goodput)
+}
+
+// client sends requests at times that are fixed before, each on a kept connection that is
+// free, or on a new one.
+type client struct {
+	addr    string
+	classes []class
+	load    float64
+
+	mu   sync.Mutex // guards free
+	free []*connection
+
+	sent, inBudget, late, refused, failed, goodWork atomic.Int64
+}
+
+type connection struct {
+	net.Conn
+	in *bufio.Reader
+}
+
+func newClient(addr string, classes []class, load float64) *client {
+	return &client{addr: addr, classes: classes, load: load}
+}
+
+// patience is after how long a client gives up.
+const patience = 2 * time.Second
+
+// run sends for so long. What was to be sent in the first quarter does not count.
+func (c *client) run(lasts time.Duration) result {
+	rng := rand.New(rand.NewPCG(11, 13))
+	next := make([]time.Duration, len(c.classes))
+	gap := func(i int) time.Duration {
+		rate := c.load * c.classes[i].share / c.classes[i].work.Seconds()
+		return time.Duration(rng.ExpFloat64() / rate * 1e9)
+	}
+	for i := range next {
+		next[i] = gap(i)
+	}
+	var pending sync.WaitGroup
+	start := time.Now()
+	for {
+		i := 0
+		for j := range next {
+			if next[j] < next[i] {
+				i = j
+			}
+		}
+		at := next[i]
+		if at >= lasts {
+			break
+		}
+		next[i] += gap(i)
+		if ahead := time.Until(start.Add(at)); ahead > 0 {
+			time.Sleep(ahead)
+		}
+		pending.Go(func() { c.send(&c.classes[i], start.Add(at), at >= lasts/4) })
+	}
+	pending.Wait()
+	for _, conn := range c.free {
+		_ = conn.Close()
+	}
+	counted := (lasts - lasts/4).Seconds()
+	return result{c.sent.Load(), c.inBudget.Load(), c.late.Load(), c.refused.Load(), c.failed.Load(),
+		float64(c.goodWork.Load()) / 1e9 / counted}
+}
+
+// send sends a request that was due then.
+func (c *client) send(of *class, due time.Time, counts bool) {
+	status, err := c.exchange(of.path)
+	took := time.Since(due)
+	if !counts {
+		return
+	}
+	c.sent.Add(1)
+	switch {
+	case err != nil:
+		c.failed.Add(1)
+	case status != http.StatusOK:
+		c.refused.Add(1)
+	case took <= of.budget:
+		c.inBudget.Add(1)
+		c.goodWork.Add(int64(of.work))
+	default:
+		c.late.Add(1)
+	}
+}
+
+func (c *client) exchange(path string) (status int, err error) {
+	conn, err := c.take()
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		if err != nil {
+			_ = conn.Close()
+			return
+		}
+		c.mu.Lock()
+		c.free = append(c.free, conn)
+		c.mu.Unlock()
+	}()
+	if err = conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		return 0, err
+	}
+	if _, err = io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: h\r\n\r\n"); err != nil {
+		return 0, err
+	}
+	res, err := http.ReadResponse(conn.in, nil)
+	if err != nil {
+		return 0, err
+	}
+	_, err = io.Copy(io.Discard, res.Body)
+	return res.StatusCode, err
+}
+
+func (c *client) take() (*connection, error) {
+	c.mu.Lock()
+	if n := len(c.free); n > 0 {
+		conn := c.free[n-1]
+		c.free = c.free[:n-1]
+		c.mu.Unlock()
+		return conn, nil
+	}
+	c.mu.Unlock()
+	conn, err := net.DialTimeout("tcp", c.addr, patience)
+	if err != nil {
+		return nil, err
+	}
+	return &connection{conn, bufio.NewReader(conn)}, nil
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestMain is the server where a test runs a point, since that runs this program again.
+func TestMain(m *testing.M) {
+	if what := os.Getenv(serverVar); what != "" {
+		fail(serve(what))
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func TestEveryContenderServes(t *testing.T) {
+	for _, name := range contenders {
+		h, err := handler(name, mixes["even"])
+		require.NoError(t, err)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", "/light", nil))
+		want := 200
+		if name == "refuse-all" {
+			want = 503
+		}
+		require.Equal(t, want, w.Code, name)
+	}
+}
+
+func TestAPointCountsEveryRequest(t *testing.T) {
+	r, err := point("refuse-all", "even", mixes["even"], 0.3, 400*time.Millisecond)
+	require.NoError(t, err)
+	require.NotZero(t, r.sent)
+	require.Equal(t, r.sent, r.refused+r.failed)
+	require.Zero(t, r.goodput)
+}
+
+func TestWhatIsLateIsNotInBudget(t *testing.T) {
+	entered := false
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { entered = true }))
+	defer srv.Close()
+	c := newClient(strings.TrimPrefix(srv.URL, "http://"), nil, 1)
+	of := &class{path: "/", work: time.Second, budget: time.Minute}
+	c.send(of, time.Now(), true)
+	require.True(t, entered)
+	c.send(of, time.Now().Add(-time.Hour), true) // was to be sent an hour ago
+	c.send(of, time.Now(), false)
+	require.EqualValues(t, 1, c.inBudget.Load())
+	require.EqualValues(t, 1, c.late.Load())
+	require.EqualValues(t, 2, c.sent.Load())
+	require.EqualValues(t, time.Second, c.goodWork.Load())
+}
+
+func TestBadFlags(t *testing.T) {
+	for _, c := range [][2]string{{"-mix", "none"}, {"-loads", "1,x"}, {"-loads", "NaN"}, {"-only", "nobody"}, {"-for", "0s"}} {
+		err := run([]string{c[0], c[1]})
+		require.ErrorContains(t, err, c[0])
+	}
+}

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package main
+
+// pin does nothing here: the system places the processes.
+func pin(int) {}
