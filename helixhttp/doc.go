@@ -12,9 +12,10 @@
 //		return err
 //	}
 //	server := &http.Server{Addr: ":8080", Handler: admit.Wrap(mux)}
-//	return helixhttp.ListenAndServe(ctx, server, 10*time.Second)
+//	return helixhttp.ListenAndServe(ctx, server, 10*time.Second, router)
 //
-// [ListenAndServe] serves until ctx ends, and then finishes what has arrived. It listens
+// [ListenAndServe] serves until ctx ends, then finishes what has arrived, and shuts the
+// router down. It listens
 // through a [Listener], which knows when a request reached the machine: on Linux when the
 // kernel received it. Under load a request waits in sockets and in Go's run queue before
 // any handler sees it; its budget runs from its arrival, so that this wait counts.

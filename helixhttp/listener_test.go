@@ -367,6 +367,63 @@ func TestServeGivesUpAfterItsGrace(t *testing.T) {
 	require.Error(t, <-failed, "its connection is closed")
 }
 
+// Jobs that a handler has started with Go end before Serve returns, or are cancelled when
+// the grace is over; then the router is closed either way.
+func TestServeShutsTheRouterDown(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		grace time.Duration
+	}{{"in time", time.Minute}, {"grace is over", time.Millisecond}} {
+		t.Run(c.name, func(t *testing.T) {
+			router := newRouter(t, helix.RouterConfig{})
+			running, proceed, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+			srv := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+				_, err := router.Go(context.Background(), helix.Job{Run: func(ctx context.Context) (any, error) {
+					close(running)
+					select {
+					case <-proceed:
+					case <-ctx.Done():
+					}
+					ended <- context.Cause(ctx)
+					return nil, nil
+				}})
+				require.NoError(t, err)
+			})}
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			ctx, stop := context.WithCancel(t.Context())
+			served := make(chan error, 1)
+			go func() { served <- helixhttp.Serve(ctx, srv, l, c.grace, router) }()
+			res, err := http.Get("http://" + l.Addr().String())
+			require.NoError(t, err)
+			require.NoError(t, res.Body.Close())
+			http.DefaultClient.CloseIdleConnections()
+			<-running
+			stop()
+			if c.grace == time.Minute {
+				for { // until the router refuses jobs
+					if _, err := router.Submit(t.Context(), helix.Job{Run: func(context.Context) (any, error) { return nil, nil }}); err != nil {
+						require.ErrorIs(t, err, helix.ErrClosed)
+						break
+					}
+				}
+				select {
+				case err := <-served:
+					t.Fatal("Serve returned with a job running: ", err)
+				default:
+				}
+				close(proceed)
+				require.NoError(t, <-served)
+				require.NoError(t, <-ended)
+				require.EqualValues(t, 0, router.Stats().InFlight)
+				return
+			}
+			require.ErrorIs(t, <-served, context.DeadlineExceeded)
+			require.ErrorIs(t, <-ended, helix.ErrClosed)
+		})
+	}
+}
+
 func TestListenAndServeFailsWhereItCannotListen(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

@@ -54,5 +54,5 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	fmt.Printf("thumbnails: http://%s/ (Ctrl-C finishes what has arrived)\n", *addr)
-	return helixhttp.ListenAndServe(ctx, server, 10*time.Second)
+	return helixhttp.ListenAndServe(ctx, server, 10*time.Second, router)
 }

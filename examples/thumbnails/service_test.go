@@ -101,7 +101,7 @@ func TestShutdownLosesNoRequest(t *testing.T) {
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	go func() { served <- helixhttp.Serve(ctx, &http.Server{Handler: gate}, l, time.Minute) }()
+	go func() { served <- helixhttp.Serve(ctx, &http.Server{Handler: gate}, l, time.Minute, router) }()
 
 	var pending sync.WaitGroup
 	var answered, refused atomic.Int64
