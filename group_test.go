@@ -196,19 +196,19 @@ func TestARefusalIsAnErrorOfTheGroup(t *testing.T) {
 
 func TestAPanicInAGroupIsRaisedOnce(t *testing.T) {
 	eachGroup(t, func(t *testing.T, f *fixture, g *helix.Group[do, int]) {
-		wait := func() (err error, raised any) {
+		wait := func() (raised any, err error) {
 			defer func() { raised = recover() }()
 			_, err = g.Wait(t.Context())
-			return err, nil
+			return nil, err
 		}
 		g.Go(t.Context(), after(time.Hour, 1))
 		g.Go(t.Context(), func(context.Context) (int, error) { time.Sleep(time.Second); explode(); return 0, nil })
-		_, raised := wait()
+		raised, _ := wait()
 		require.IsType(t, &helix.PanicError{}, raised)
 		require.Equal(t, "boom", raised.(*helix.PanicError).Value)
 		require.Contains(t, string(raised.(*helix.PanicError).Stack), "explode")
 		require.Zero(t, f.Stats().InFlight, "the others were waited for")
-		err, raised := wait()
+		raised, err := wait()
 		require.Nil(t, raised)
 		var p *helix.PanicError
 		require.ErrorAs(t, err, &p)
@@ -218,9 +218,9 @@ func TestAPanicInAGroupIsRaisedOnce(t *testing.T) {
 		g.Go(t.Context(), func(ctx context.Context) (int, error) { <-ctx.Done(); explode(); return 0, nil })
 		synctest.Wait()
 		g.GoWith(t.Context(), after(0, 1), helix.Hints{Cost: -1})
-		_, raised = wait()
+		raised, _ = wait()
 		require.IsType(t, &helix.PanicError{}, raised)
-		err, _ = wait()
+		_, err = wait()
 		var field *helix.FieldError
 		require.ErrorAs(t, err, &field, "the first error")
 	})
