@@ -64,7 +64,7 @@ func TestARefusalUnderLoadFitsIntoANewStack(t *testing.T) {
 	}
 	r := newRouter(t, helix.RouterConfig{CPUParallelism: 2})
 	free := make(chan struct{})
-	task := register(t, r, helix.Kind[bool, int]{Name: "k", Budget: time.Hour, Cost: func(bool) float64 { return 1e9 },
+	task := register(t, r, helix.Kind[bool, int]{Name: "k", Cost: func(bool) float64 { return 36e11 }, // an hour
 		Run: func(context.Context, bool) (int, error) { <-free; return 0, nil }})
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -73,7 +73,7 @@ func TestARefusalUnderLoadFitsIntoANewStack(t *testing.T) {
 		wg.Go(func() { _, _ = task.Submit(t.Context(), true) })
 	}
 	require.Eventually(t, func() bool { return r.Stats().Pressure.Queued == 20 }, 10*time.Second, time.Millisecond, "they wait: %+v", r.Stats())
-	urgent := register(t, r, helix.Kind[bool, int]{Name: "urgent", Budget: 1500 * time.Millisecond, Cost: func(bool) float64 { return 1e9 },
+	urgent := register(t, r, helix.Kind[bool, int]{Name: "urgent", Budget: time.Minute, Cost: func(bool) float64 { return 1e6 },
 		Run: func(context.Context, bool) (int, error) { return 0, nil }})
 	ctx, done, moved := t.Context(), make(chan struct{}), 0
 	for range 1000 {
