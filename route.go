@@ -130,7 +130,8 @@ func (r *Router) look(q *request, p *Pressure, probe bool) {
 	}
 	if q.hopeless() {
 		p.Probe = q.info.Slack > 0 && r.probe(q, probe)
-	} else {
+	}
+	if q.info.Budget == 0 || q.info.least() <= q.info.Budget {
 		q.kind.demand.patient(q.info.Budget)
 	}
 	if len(r.forecasters) > 0 {

@@ -75,7 +75,7 @@ type KindStats struct {
 	RoutedByStrategy []StrategyCount `json:"routed_by_strategy"`
 
 	BudgetMs float64 `json:"budget_ms"` // of the latest job; 0 = none
-	Late     uint64  `json:"late"`      // came too late, or were admitted and not kept
+	Late     uint64  `json:"late"`      // came too late, would have waited for a slot for too long, or were admitted and not kept
 	Yields   bool    `json:"yields"`    // some job has called Yield
 
 	Samples   uint64  `json:"samples"`     // runs learned from; calls, with a batch function
@@ -223,8 +223,10 @@ func (r *Router) kindStats(k *kind, n *counts, now int64, cfg *RouterConfig) Kin
 	}
 	s.BudgetMs, s.Yields = k.demand.budgetMs(), k.yields.Load()
 	s.Late = n.promised - n.kept
-	if i := slices.Index(r.reasons.list(), reasonLate); i >= 0 {
-		s.Late += n.dropped[i]
+	for i, reason := range r.reasons.list() {
+		if reason == reasonLate || reason == reasonWait {
+			s.Late += n.dropped[i]
+		}
 	}
 	s.Submitted = n.submitted
 	s.Samples = k.model.samples.Load()
