@@ -48,6 +48,8 @@ const (
 	fitGain = 0.125
 	// muchVaried is a change of callModel.varied from which times told by it are of no use.
 	muchVaried = 0.1
+	// muchDearer is a change of what a usual job costs that says that others came before.
+	muchDearer = octave / 4
 	// fenceFrom is the number of costs from which some are not believed.
 	fenceFrom = 8
 	// leastVariation is the relative difference of the units in small and large calls
@@ -60,16 +62,20 @@ const (
 	// A cost is believed as far as believeReach beyond the middle half of all, or as far as
 	// that extends (Tukey's fences, as above, a little closer).
 	believeReach = 4 * octave
+	// leastCost and mostCost stand in for costs beyond them. No product or quotient of
+	// what they make overflows.
+	leastCost, mostCost = 1e-30, 1e30
 )
 
 // cost is the units that a job with that cost counts as in a prediction: without one,
 // the mean.
 func (m *callModel) cost(cost float64) float64 {
 	if cost > 0 {
+		cost = min(max(cost, leastCost), mostCost)
 		if most := m.most.Load(); most > 0 {
 			return min(max(cost, m.least.Load()), most)
 		}
-		return min(cost, mostNumber)
+		return cost
 	}
 	if unit := m.unit.Load(); unit > 0 {
 		return unit
@@ -110,17 +116,19 @@ func (m *callModel) observe(jobs int, units, cost float64, run time.Duration) {
 	}
 	defer m.mu.Unlock()
 	if cost > 0 {
-		m.costs.add(cost, false)
+		m.costs.add(min(max(cost, leastCost), mostCost), false)
 	}
+	units = min(max(units, leastCost), float64(jobs)*mostCost)
 	ns := float64(min(max(run, 1), longestRun))
 	n := m.samples.Load()
-	m.latest[n%uint64(len(m.latest))] = call{float32(min(max(units, 1e-30), 1e30)), float32(ns)}
+	m.latest[n%uint64(len(m.latest))] = call{float32(units), float32(ns)}
 	m.samples.Store(n + 1)
 	if n < earlyCount || n%fitEvery == 0 || jobs > 1 && !m.tells {
-		unit, varied := m.cost(0), m.varied
+		unit := m.cost(0)
 		m.believe()
+		varied := m.varied
 		m.fit(int(min(n+1, uint64(len(m.latest)))))
-		if math.Abs(m.varied-varied) > muchVaried || apart(m.cost(0), unit) > octave {
+		if math.Abs(m.varied-varied) > muchVaried || apart(m.cost(0), unit) > muchDearer {
 			m.restate(n)
 		}
 	}
@@ -143,7 +151,8 @@ func (m *callModel) shape(units float64) float64 {
 	return 1 - m.varied + m.varied*units/m.cost(0)
 }
 
-// believe brings up to date what a usual job costs, and what cost is believed. It
+// believe brings up to date what a usual job costs, and what cost is believed. Where that
+// changes little, what is known is told by the new cost, so base and slope stay. It
 // requires m.mu.
 func (m *callModel) believe() {
 	if m.costs.used == 0 {
@@ -152,7 +161,13 @@ func (m *callModel) believe() {
 	lower, upper := m.costs.quantile(.25), m.costs.quantile(.75)
 	reach := max(believeReach, apart(lower, upper))
 	least, most := shift(lower, -reach), shift(upper, reach)
-	m.unit.Store(m.costs.meanWithin(least, most))
+	unit := m.costs.meanWithin(least, most)
+	if was := m.cost(0); apart(unit, was) <= muchDearer {
+		longer := m.shape(unit)
+		m.times.stretch(longer)
+		m.varied *= unit / was / longer
+	}
+	m.unit.Store(unit)
 	if m.costs.count >= fenceFrom {
 		m.least.Store(least)
 		m.most.Store(most)

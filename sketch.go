@@ -216,6 +216,14 @@ func (s *sketch) scale(by float32) {
 	}
 }
 
+// stretch multiplies all numbers so far.
+func (s *sketch) stretch(by float64) {
+	for i := range s.buckets[:s.used] {
+		b := &s.buckets[i]
+		b.mean = min(max(b.mean*by, leastNumber), mostNumber)
+	}
+}
+
 // quantile is the number that so much of what counts is within; 0 for an empty sketch.
 func (s *sketch) quantile(part float32) float64 {
 	first, last := s.counting()
