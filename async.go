@@ -34,7 +34,7 @@ func (r *Router) start(t *Ticket, own *goContext, q *request) error {
 	if q.follow {
 		own.followed()
 	}
-	err := r.admit(t, jobIn(q.ctx))
+	err := r.admit(t, q.outer)
 	if err != nil {
 		own.cancel(&noCause)
 		t.fate.pass(err)

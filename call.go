@@ -196,7 +196,7 @@ func (k *kind) runBatch(f *batch, started int64, members []*Ticket, work poolLoa
 	s.until = saturate(started, run)
 	s.place = b.pool.runs.begin(started, run, f.kind.yields.Load())
 	if s.timed = f.place.long || members[0].job.samples == 0; s.timed {
-		b.pool.underWay.begin(&s.watch, started)
+		b.pool.underWay.begin(&s.nested().watch, started)
 	}
 	defer func() {
 		if how == fateExited {
@@ -204,7 +204,7 @@ func (k *kind) runBatch(f *batch, started int64, members []*Ticket, work poolLoa
 		}
 		s.over.Store(true)
 		if s.timed {
-			b.pool.underWay.end(&s.watch)
+			b.pool.underWay.end(&s.nested().watch)
 		}
 		stop()
 		ended := router.now()
@@ -247,18 +247,15 @@ func settleMembers(members []*Ticket) {
 // nestIn has the call know the jobs inside which its members were submitted: members[0],
 // on whose goroutine it is, if it is on any member's, and the others.
 func (f *batch) nestIn(members []*Ticket) {
-	var others []*slot
 	for _, t := range members {
 		switch {
 		case t.slot == nil:
 		case t.home:
-			f.slot.outer = t.slot
+			f.slot.nested().outer = t.slot
 		default:
-			others = append(others, t.slot)
+			n := f.slot.nested()
+			n.other = append(n.other, t.slot)
 		}
-	}
-	if len(others) > 0 {
-		f.slot.nest.Store(&nest{other: others})
 	}
 }
 

@@ -259,10 +259,10 @@ func (t *Ticket) declines() uint16 {
 //
 //go:noinline
 func (r *Router) again(t *Ticket) error {
-	q := request{ctx: t.ctx, kind: t.kind, cfg: r.cfg.Load(), info: t.Info(), declined: t.declines(), arrived: t.arrived, decided: r.now()}
+	q := request{ctx: t.ctx, outer: jobIn(t.ctx), kind: t.kind, cfg: r.cfg.Load(), info: t.Info(), declined: t.declines(), arrived: t.arrived, decided: r.now()}
 	q.choice.bound, q.event = t.choice.bound, t.watch.event
 	var p Pressure
-	if jobIn(t.ctx) != nil && !q.info.Async { // it would need its caller's slot, which it has passed by
+	if q.outer != nil && !q.info.Async { // it would need its caller's slot, which it has passed by
 		q.choice = t.choice
 	} else {
 		q.kind.predict(&q.info, q.cfg)

@@ -5,10 +5,12 @@ import (
 	"sync/atomic"
 )
 
-// nest is what a slot has besides, once there is work inside its job or around it.
+// nest is what a slot has besides, once there is work inside its job or around it, or the
+// job yields or is long.
 type nest struct {
+	outer *slot   // of the job inside which this one was submitted, maybe to another router; nil if there is none
 	host  *slot   // the run in whose slot this one runs; nil if it has one of its own, or none
-	other []*slot // of a batch: the jobs around its members, besides slot.outer
+	other []*slot // of a batch: the jobs around its members, besides outer
 
 	// lent says whether the slot of the job around was lent because of this one, and not
 	// given back to it: see slot.lendOuter.
@@ -16,6 +18,11 @@ type nest struct {
 
 	waiting int        // goroutines of the job that wait; guarded by pool.mu
 	back    *returning // the job's place in the queue while it is slotReturning; guarded by pool.mu
+
+	away     atomic.Int64 // ns that are not the job's own: in nested jobs, waiting, or in Yield
+	watch    stopwatch    // guarded by underWay.mu
+	yielders atomic.Int32 // goroutines of the job in Yield
+	parallel atomic.Bool  // several were at once
 
 	mu    sync.Mutex
 	gone  int   // goroutines of the job that are in nested jobs, or wait; guarded by mu
@@ -39,7 +46,7 @@ type nestedSlot struct {
 // slot if that is not nil.
 func newNested(outer, host *slot) *slot {
 	s := &nestedSlot{}
-	s.outer = outer
+	s.room.outer = outer
 	s.nest.Store(&s.room)
 	if host != nil {
 		s.room.host = host
@@ -52,16 +59,17 @@ func newNested(outer, host *slot) *slot {
 // that waits for it.
 //
 //go:noinline
-func (t *Ticket) fillNested(q *request, outer *slot) {
-	s := outer
+func (t *Ticket) fillNested(q *request) {
+	var s *slot
 	if q.entered {
-		t.ctx = s.Context // q.ctx is s
+		s = q.ctx.(*slot)
+		t.ctx = s.Context
 	} else {
-		s = newNested(outer, nil)
+		s = newNested(q.outer, nil)
 		s.Context = t.ctx
 	}
 	s.kind, s.due = t.kind, t.due()
-	for _, o := range []*slot{s.outer, s.host()} {
+	for _, o := range []*slot{s.outer(), s.host()} {
 		if o != nil && o.kind.router == t.router() {
 			s.due = min(s.due, o.due)
 		}
@@ -78,6 +86,15 @@ func (s *slot) nested() *nest {
 	return s.nest.Load()
 }
 
+// outer is of the job inside which this one was submitted, maybe to another router; nil if
+// there is none.
+func (s *slot) outer() *slot {
+	if n := s.nest.Load(); n != nil {
+		return n.outer
+	}
+	return nil
+}
+
 func (s *slot) host() *slot {
 	if n := s.nest.Load(); n != nil {
 		return n.host
@@ -88,17 +105,20 @@ func (s *slot) host() *slot {
 // around calls f for the job and for those around it, from the innermost outwards, until it
 // returns true, and reports that it did.
 func (s *slot) around(f func(*slot) bool) bool {
-	for ; s != nil; s = s.outer {
+	for s != nil {
 		if f(s) {
 			return true
 		}
-		if n := s.nest.Load(); n != nil {
-			for _, o := range n.other {
-				if o.around(f) {
-					return true
-				}
+		n := s.nest.Load()
+		if n == nil {
+			return false
+		}
+		for _, o := range n.other {
+			if o.around(f) {
+				return true
 			}
 		}
+		s = n.outer
 	}
 	return false
 }
@@ -129,7 +149,7 @@ func (s *slot) depart() {
 	if n.gone++; n.gone == 1 {
 		n.since = now
 		if s.timed {
-			s.pool().underWay.pause(&s.watch, now)
+			s.pool().underWay.pause(&n.watch, now)
 		}
 	}
 }
@@ -140,22 +160,24 @@ func (s *slot) arrive() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.gone--; n.gone == 0 {
-		s.away.Add(now - n.since)
+		n.away.Add(now - n.since)
 		if s.timed {
-			s.pool().underWay.resume(&s.watch, now)
+			s.pool().underWay.resume(&n.watch, now)
 		}
 	}
 }
 
 // absent is how many ns of a run that ended then were not the job's own.
 func (s *slot) absent(ended int64) int64 {
-	away := s.away.Load()
-	if n := s.nest.Load(); n != nil {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		if n.gone > 0 { // goroutines that outlive it
-			away += max(ended-n.since, 0)
-		}
+	n := s.nest.Load()
+	if n == nil {
+		return 0
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	away := n.away.Load()
+	if n.gone > 0 { // goroutines that outlive it
+		away += max(ended-n.since, 0)
 	}
 	return away
 }
@@ -163,10 +185,10 @@ func (s *slot) absent(ended int64) int64 {
 // lendOuter lends the slots of all jobs around this one, which wait for it, until they have
 // its result: see endNested. Those whose slot it runs in have none to lend.
 func (s *slot) lendOuter() {
-	for ; s.outer != nil; s = s.outer {
+	for outer := s.outer(); outer != nil; s, outer = outer, outer.outer() {
 		n := s.nested()
-		if n.host != s.outer && n.lent.CompareAndSwap(lentNot, lentOuter) {
-			s.outer.lend()
+		if n.host != outer && n.lent.CompareAndSwap(lentNot, lentOuter) {
+			outer.lend()
 		}
 	}
 }
@@ -197,11 +219,11 @@ func (s *slot) unpause() {
 //
 //go:noinline
 func (t *Ticket) submitNested() error {
-	s := t.slot
-	s.outer.nesting()
-	s.outer.depart()
-	defer s.endNested() // also after runtime.Goexit
-	if err := t.router().admit(t, s.outer); err != nil {
+	s, outer := t.slot, t.slot.outer()
+	outer.nesting()
+	outer.depart()
+	defer s.endNested(outer) // also after runtime.Goexit
+	if err := t.router().admit(t, outer); err != nil {
 		return err
 	}
 	return t.proceed()
@@ -209,7 +231,7 @@ func (t *Ticket) submitNested() error {
 
 // endNested gives the slot that a nested run had back, and waits until the job around it has
 // its own.
-func (s *slot) endNested() {
+func (s *slot) endNested(outer *slot) {
 	if s.host() != nil {
 		s.end(0)
 	}
@@ -217,8 +239,8 @@ func (s *slot) endNested() {
 	if s.nested().lent.Swap(lentNoMore) == lentOuter {
 		waited = 1
 	}
-	if waited > 0 || s.outer.state.Load() == slotLent {
-		s.outer.comeBack(waited)
+	if waited > 0 || outer.state.Load() == slotLent {
+		outer.comeBack(waited)
 	}
-	s.outer.arrive()
+	outer.arrive()
 }

@@ -13,6 +13,7 @@ import (
 // submitter's stack: a refused job never has a ticket.
 type request struct {
 	ctx   context.Context // the submitter's; the job's own slot if entered
+	outer *slot           // of the job inside which this one is submitted; nil if there is none
 	kind  *kind
 	cfg   *RouterConfig
 	info  JobInfo
@@ -59,7 +60,8 @@ const farAway = int64(100 * 365 * 24 * time.Hour)
 func (r *Router) decide(q *request) error {
 	q.decided = r.now()
 	q.arrived = min(q.arrived, q.decided)
-	if r.phase.Load() != phaseOpen && !r.opensInside(jobIn(q.ctx)) {
+	q.outer = jobIn(q.ctx)
+	if r.phase.Load() != phaseOpen && !r.opensInside(q.outer) {
 		away := q.kind.turnedAway()
 		away.submitted.Add(1)
 		away.refused[r.reasons.index(reasonClosed)].Add(1)
@@ -117,8 +119,8 @@ func (q *request) heedDeadline(r *Router) {
 func (r *Router) look(q *request, p *Pressure, probe bool) {
 	q.info.meet(q.arrived, q.decided)
 	r.pressure(p, q.decided, q.cfg, q.kind, q.info.Priority)
-	if outer := jobIn(q.ctx); outer != nil {
-		r.lookInside(outer, q, p)
+	if q.outer != nil {
+		r.lookInside(q.outer, q, p)
 	}
 	if q.info.Waits {
 		q.kind.downstream.Load().lookDown(&q.info, p)
@@ -220,8 +222,8 @@ func (t *Ticket) fill(q *request) {
 	if q.event != nil {
 		t.watch = &watch{event: q.event}
 	}
-	if outer := jobIn(q.ctx); outer != nil && !q.info.Async {
-		t.fillNested(q, outer)
+	if q.outer != nil && !q.info.Async {
+		t.fillNested(q)
 	}
 }
 
@@ -376,8 +378,8 @@ func (r *Router) resolve(q *request) {
 	if c.lane == laneInline && q.info.Async {
 		c.divert(divertAsync, laneSpawn, notAsync)
 	}
-	if outer := jobIn(q.ctx); outer != nil && !q.info.Async {
-		r.resolveNested(q, outer)
+	if q.outer != nil && !q.info.Async {
+		r.resolveNested(q)
 	}
 }
 
@@ -386,7 +388,7 @@ func (r *Router) resolve(q *request) {
 // form a batch meanwhile; but where others are known to come all do.
 //
 //go:noinline
-func (r *Router) resolveNested(q *request, outer *slot) {
+func (r *Router) resolveNested(q *request) {
 	c, why := &q.choice, divertNestedPool
 	if c.lane == laneBatch {
 		why = divertNestedBatch
@@ -397,8 +399,8 @@ func (r *Router) resolveNested(q *request, outer *slot) {
 	if (c.lane != laneCPUPool && c.lane != laneBatch) || r.lanes[c.lane].custom {
 		return
 	}
-	if host := r.pool.seat(outer); host != nil && host.enter() {
-		own := newNested(outer, host)
+	if host := r.pool.seat(q.outer); host != nil && host.enter() {
+		own := newNested(q.outer, host)
 		own.Context = q.ctx
 		q.ctx, q.entered = own, true
 		c.divert(why, laneInline, reasonNested)

@@ -56,7 +56,7 @@ func (p *pool) runClaimed(t *Ticket) {
 	t.slot.until = saturate(t.started, int64(t.job.predicted))
 	t.slot.place = p.runs.begin(t.started, int64(t.job.predicted), t.kind.yields.Load())
 	if t.slot.timed = t.long() || t.job.samples == 0; t.slot.timed {
-		p.underWay.begin(&t.slot.watch, t.started)
+		p.underWay.begin(&t.slot.nested().watch, t.started)
 	}
 	t.kind.exec(t, t.started)
 	returned = true
@@ -66,7 +66,7 @@ func (p *pool) runClaimed(t *Ticket) {
 // Others may be woken here, which takes much stack: runClaimed has returned.
 func (p *pool) finish(t *Ticket) {
 	if t.slot.timed {
-		p.underWay.end(&t.slot.watch)
+		p.underWay.end(&t.slot.nested().watch)
 	}
 	router := t.router()
 	t.slot.end(workLoad(t.charge()))
@@ -110,7 +110,7 @@ func (t *Ticket) endIfPointless(now int64) bool {
 // needs is the time that a job must have left when its slot comes: less while nobody waits.
 func (t *Ticket) needs() int64 {
 	if t.router().pool.firstDue.Load() == maxDue {
-		return int64(t.job.times(t.job.low))
+		return int64(t.job.low)
 	}
 	return int64(t.job.likely)
 }

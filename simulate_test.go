@@ -47,7 +47,7 @@ type simJob struct {
 	run    int64
 	left   int64 // of run
 	place  waiter
-	table  int
+	table  int8
 	waited bool // was in the queue
 
 	arrived  int64

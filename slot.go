@@ -26,25 +26,20 @@ import (
 // compare-and-swap on state; the others hold pool.mu.
 type slot struct {
 	context.Context
-	kind  *kind
-	outer *slot // of the job inside which this one was submitted, maybe to another router; nil if there is none
-	nest  atomic.Pointer[nest]
+	kind *kind
+	nest atomic.Pointer[nest] // nil for most: a slot is allocated for every run
 
-	due   int64        // by when it gets its slot back
-	until int64        // when it is predicted to end, but for what it is away
-	away  atomic.Int64 // ns that are not the job's own: in nested jobs, waiting, or in Yield
-	watch stopwatch
-	timed bool // its time so far is known to pool.underWay
+	due   int64 // by when it gets its slot back
+	until int64 // when it is predicted to end, but for what it is away
+	state atomic.Int32
+	over  atomic.Bool // the job has ended; goroutines that outlive it may still have the ctx
 
-	bounded  bool        // it runs, or ran, in a slot
-	parallel atomic.Bool // several goroutines of the job were in Yield at once
-	over     atomic.Bool // the job has ended; goroutines that outlive it may still have the ctx
-	state    atomic.Int32
-	yielders atomic.Int32 // goroutines of the job in Yield
+	bounded bool // it runs, or ran, in a slot
+	timed   bool // its time so far is known to pool.underWay
 
 	// The owner's of the slot.
 	long  bool // it counts as held by a long run
-	place int  // in pool.runs
+	place int8 // in pool.runs
 }
 
 // The states of a slot.
@@ -231,7 +226,7 @@ func (s *slot) queueBack(long bool) *returning {
 	n.back = back
 	back.place.due, back.place.long = s.due, long
 	back.place.class = classOf(s.due - now)
-	p.wait(&back.place, workLoad(max(s.until+s.away.Load()-now, 0)))
+	p.wait(&back.place, workLoad(max(s.until+n.away.Load()-now, 0)))
 	p.push(&back.place, back)
 	return back
 }

@@ -75,21 +75,21 @@ const (
 
 // begin notes a run that will hold a slot from now on for that long, and returns its place.
 // One that yields hands its slot over as soon as it is asked for.
-func (r *runTable) begin(now, run int64, yields bool) int {
+func (r *runTable) begin(now, run int64, yields bool) int8 {
 	if run < runFrom || yields {
 		return noPlace
 	}
 	until := max(saturate(now, run), 1)
 	for i := range r.until {
 		if r.until[i].Load() == 0 && r.until[i].CompareAndSwap(0, until) {
-			return i
+			return int8(i)
 		}
 	}
 	return noPlace
 }
 
 // end gives the place of a run back.
-func (r *runTable) end(place int) {
+func (r *runTable) end(place int8) {
 	if place != noPlace {
 		r.until[place].Store(0)
 	}

@@ -278,7 +278,8 @@ func (t *Task[In, Out]) start(ctx context.Context, in In, h *Hints, then func(*T
 
 // describe fills in the request for an item, but for its ctx. h may be nil.
 func (t *Task[In, Out]) describe(q *request, in In, h *Hints) error {
-	q.kind, q.info, q.arrived = t.kind, t.info, maxDue
+	q.info = t.info // by itself, or it is copied twice
+	q.kind, q.arrived = t.kind, maxDue
 	info := &q.info
 	if h != nil {
 		if err := h.validate(); err != nil {

@@ -71,7 +71,7 @@ type brief struct {
 	predicted, likely, work, budget time.Duration
 	samples                         uint64
 	scaling                         float32
-	low, high, spread               float32 // parts of predicted
+	low, high, spread               float32 // ns: close enough, and half the room
 	priority                        Priority
 	batchable, waits, async         bool
 	elsewhere                       bool   // its strategy takes no CPU of this machine
@@ -159,8 +159,8 @@ func (t *Ticket) Info() JobInfo {
 	b := &t.job
 	j := JobInfo{
 		Kind: t.kind.name, Cost: b.cost, Scaling: float64(b.scaling),
-		Predicted: b.predicted, Low: b.times(b.low), Likely: b.likely, High: b.times(b.high),
-		Work: b.work, Spread: b.times(b.spread), Samples: b.samples,
+		Predicted: b.predicted, Low: min(time.Duration(b.low), b.predicted), Likely: b.likely, High: max(time.Duration(b.high), b.predicted),
+		Work: b.work, Spread: time.Duration(b.spread), Samples: b.samples,
 		Budget: b.budget, Priority: b.priority, Batchable: b.batchable, Waits: b.waits, Async: b.async,
 	}
 	if of := t.kind.template.Load(); of != nil {
@@ -171,25 +171,12 @@ func (t *Ticket) Info() JobInfo {
 	return j
 }
 
-// times is that many times the predicted run time.
-func (b *brief) times(part float32) time.Duration {
-	return time.Duration(float64(b.predicted) * float64(part))
-}
-
-// part is d as a part of the predicted run time.
-func (j *JobInfo) part(d time.Duration) float32 {
-	if j.Predicted == 0 {
-		return 0
-	}
-	return float32(float64(d) / float64(j.Predicted))
-}
-
 // brief is what is worth keeping of j.
 func (j *JobInfo) brief() brief {
 	return brief{
 		cost: j.Cost, scaling: float32(j.Scaling),
 		predicted: j.Predicted, likely: j.Likely, work: j.Work, samples: j.Samples,
-		low: j.part(j.Low), high: j.part(j.High), spread: j.part(j.Spread),
+		low: float32(j.Low), high: float32(j.High), spread: float32(j.Spread),
 		budget: j.Budget, priority: j.Priority, batchable: j.Batchable, waits: j.Waits, async: j.Async,
 	}
 }

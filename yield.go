@@ -16,7 +16,7 @@ func Yield(ctx context.Context) {
 	job := jobIn(ctx)
 	s := job
 	for s != nil && s.state.Load() == slotNone {
-		s = s.outer // a job without a slot may run inside one that has one
+		s = s.outer() // a job without a slot may run inside one that has one
 	}
 	if s == nil {
 		return
@@ -24,20 +24,21 @@ func Yield(ctx context.Context) {
 	if !job.kind.yields.Load() { // the word is shared: write it once
 		job.kind.yields.Store(true)
 	}
-	if job.yielders.Add(1) > 1 {
-		job.parallel.Store(true)
+	n := job.nested()
+	if n.yielders.Add(1) > 1 {
+		n.parallel.Store(true)
 	}
 	r := job.kind.router
 	start := r.now()
 	runtime.Gosched()
 	// While one of several goroutines gives way the others may work.
-	if !job.parallel.Load() {
+	if !n.parallel.Load() {
 		away := r.now() - start
-		job.away.Add(away)
+		n.away.Add(away)
 		if job.timed {
-			r.pool.underWay.lose(&job.watch, away)
+			r.pool.underWay.lose(&n.watch, away)
 		}
 	}
-	job.yielders.Add(-1)
+	n.yielders.Add(-1)
 	s.handOver(job)
 }
