@@ -141,6 +141,9 @@ func requireIdle(t testing.TB, r *helix.Router) {
 	// The rest were withdrawn before a decision.
 	require.LessOrEqual(t, decided, s.Submitted)
 	require.GreaterOrEqual(t, decided, s.Submitted-s.Withdrawn, "each job decided on is routed once")
+	for _, k := range s.Kinds {
+		require.Equal(t, k.Completed+k.Failed, k.Latency.Count, "what ran has a latency: %s", k.Name)
+	}
 	for account, sum := range r.Accounts() {
 		require.Zero(t, sum, account)
 	}

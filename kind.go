@@ -25,6 +25,7 @@ type kind struct {
 	downstream atomic.Pointer[downstream]
 	cells      []cell       // sharded counters, a power of two of them
 	away       []turnedAway // likewise
+	latency    Histogram    // of its jobs that ran, whatever ran them
 	yields     atomic.Bool  // a job has called Yield
 	nests      atomic.Bool  // there has been work inside a job, or it has blocked
 	failed     atomicFloat  // mean ns of runs that did not succeed; see kind.guess

@@ -228,8 +228,10 @@ func TestEveryLaneMeasuresFromArrivalToCompletion(t *testing.T) {
 					return 0, nil
 				}, helix.Hints{Arrived: time.Now().Add(-time.Second)})
 				require.NoError(t, err)
-				for _, l := range r.Stats().LatencyByStrategy {
-					if l.Strategy != strategy {
+				s := r.Stats()
+				require.Len(t, s.Kinds, 1)
+				for _, l := range append(s.LatencyByStrategy, s.Kinds[0].Latency) {
+					if l.Strategy != strategy && l.Strategy != "" {
 						require.Zero(t, l.Count, l.Strategy)
 						continue
 					}
@@ -238,6 +240,8 @@ func TestEveryLaneMeasuresFromArrivalToCompletion(t *testing.T) {
 					require.InEpsilon(t, 4000, l.P50Ms, .011)
 					require.InEpsilon(t, 4000, l.P99Ms, .011)
 				}
+				require.Equal(t, r.Latency(strategy), r.KindLatency("do"))
+				require.Zero(t, r.KindLatency("unheard of").Count())
 			})
 		})
 	}

@@ -103,15 +103,18 @@ const stackAlign = 11
 
 // recordAt is Record for callers with a hint for the shard that is cheaper than
 // a random number, and better if it stays with the processor. Any hint will do.
-func (h *Histogram) recordAt(hint uint32, d time.Duration) {
+func (h *Histogram) recordAt(hint uint32, d time.Duration) { h.recordIn(placeOf(d), hint, d) }
+
+// recordIn is recordAt for callers that record d in several histograms, and have found its
+// place already.
+func (h *Histogram) recordIn(place int, hint uint32, d time.Duration) {
 	shards := h.shards.Load()
 	if shards == nil {
 		shards = h.build()
 	}
-	d = max(d, 0)
 	s := &(*shards)[hint&uint32(len(*shards)-1)]
-	s.counts[placeOf(d)].Add(1)
-	s.add(uint64(d))
+	s.counts[place].Add(1)
+	s.add(uint64(max(d, 0)))
 }
 
 // add adds to the sum, which stops instead of wrapping around: a sum must never fall.

@@ -14,7 +14,9 @@ func (t *Ticket) settle() {
 	}
 	latency := time.Duration(t.ended - t.arrived)
 	t.kind.cell(t.shard).end(status, t.job.budget, latency)
-	t.lane().latency.recordAt(uint32(t.shard), latency)
+	place := placeOf(latency)
+	t.lane().latency.recordIn(place, uint32(t.shard), latency)
+	t.kind.latency.recordIn(place, uint32(t.shard), latency)
 	t.router().nudge()
 	if t.fate != fateReturned {
 		t.reportFate()

@@ -331,3 +331,25 @@ func TestDownstreamsAreShown(t *testing.T) {
 	require.Equal(t, "database", p.text("#downstreams .item .kind"))
 	require.Equal(t, "0 in flight, no limit", p.text("#downstreams .item b"))
 }
+
+// TestKindsShowTheirLatency has two kinds of which one is slow: the table must tell them
+// apart, and sort them.
+func TestKindsShowTheirLatency(t *testing.T) {
+	p := newPage(t, 1440, 1000)
+	r := newRouter(t, helix.RouterConfig{})
+	_, url := startService(t, r)
+	p.open(url)
+	for range 10 {
+		submit(t, r, 1, helix.Job{Kind: "quick", Arrived: time.Now().Add(-20 * time.Millisecond)})
+		submit(t, r, 1, helix.Job{Kind: "slow", Arrived: time.Now().Add(-5 * time.Second)})
+	}
+	p.until(jobs + " === 20")
+	cell := func(kind string) string { return p.text(fmt.Sprintf("#kinds tr[data-kind=%s] .k-latency", kind)) }
+	require.Regexp(t, `^(1\d|2\d)(\.\d+)? ms ?(1\d|2\d)(\.\d+)? ms$`, cell("quick"))
+	require.Regexp(t, `^(4\.9\d|5\.\d+) s ?(4\.9\d|5\.\d+) s$`, cell("slow"))
+	p.click("#kinds th.k-latency button")
+	require.Equal(t, []string{"slow", "quick"}, p.texts("#kinds tbody .k-name"))
+	p.click("#kinds th.k-latency button")
+	require.Equal(t, []string{"quick", "slow"}, p.texts("#kinds tbody .k-name"))
+	p.screenshot("kinds")
+}

@@ -125,6 +125,8 @@ var families = []family{
 		func(s *source, m *series) {
 			m.perKind(s, func(k *helix.KindStats) float64 { return float64(k.Samples) })
 		}, "kind"),
+	describe("helix_kind_job_duration_seconds", dto.MetricType_HISTOGRAM,
+		"Time from the arrival of a job of a kind to its end, whatever strategy ran it.", []string{"kind"}, readKindDurations),
 	gauge("helix_kind_jobs_in_flight", "Jobs of a kind admitted and not ended.",
 		func(s *source, m *series) {
 			m.perKind(s, func(k *helix.KindStats) float64 { return float64(k.InFlight) })

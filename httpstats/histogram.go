@@ -36,6 +36,14 @@ func readDurations(s *source, m *series) {
 	}
 }
 
+// readKindDurations adds one histogram for every kind.
+func readKindDurations(s *source, m *series) {
+	for i := range s.Kinds {
+		h := newHistogram(s.router.KindLatency(s.Kinds[i].Name))
+		m.metrics = append(m.metrics, &dto.Metric{Label: []*dto.LabelPair{s.kinds[i]}, Histogram: h})
+	}
+}
+
 // newHistogram puts a snapshot into both forms, classic and native. They come
 // from the same counts and so agree with each other and with the total.
 func newHistogram(s helix.Snapshot) *dto.Histogram {

@@ -60,6 +60,8 @@ func TestMetricsKeepTheOriginalsLines(t *testing.T) {
 		`helix_promises_made_total 3`,
 		`helix_promises_kept_total 3`,
 		`helix_job_duration_seconds_count{strategy="inline"} 11`,
+		`helix_kind_job_duration_seconds_count{kind="bad"} 1`,
+		`helix_kind_job_duration_seconds_count{kind="late"} 0`,
 		`helix_jobs_in_flight 0`,
 		`helix_kind_jobs_total{kind="bad",outcome="failed"} 1`,
 		`helix_kind_jobs_total{kind="late",outcome="dropped"} 1`,

@@ -50,13 +50,18 @@ type pointLatency struct {
 type reading struct {
 	at        time.Time
 	stats     helix.Stats
-	latencies map[string]helix.Snapshot
+	latencies map[string]helix.Snapshot // by strategy
+	kinds     map[string]helix.Snapshot // by kind
 }
 
 func readRouter(r *helix.Router, at time.Time) reading {
-	now := reading{at: at, stats: r.Stats(), latencies: make(map[string]helix.Snapshot)}
+	now := reading{at: at, stats: r.Stats(), latencies: make(map[string]helix.Snapshot), kinds: make(map[string]helix.Snapshot)}
 	for _, l := range now.stats.LatencyByStrategy {
 		now.latencies[l.Strategy] = r.Latency(l.Strategy)
+	}
+	for i := range now.stats.Kinds {
+		name := now.stats.Kinds[i].Name
+		now.kinds[name] = r.KindLatency(name)
 	}
 	return now
 }
@@ -109,15 +114,20 @@ func (now *reading) latenciesSince(before *reading, p *point) {
 			continue
 		}
 		all = all.Merge(step)
-		p.Latency[strategy] = &pointLatency{
-			Count: step.Count(),
-			P50Ms: milliseconds(step.Quantile(0.50)),
-			P95Ms: milliseconds(step.Quantile(0.95)),
-			P99Ms: milliseconds(step.Quantile(0.99)),
-		}
+		l := summary(step)
+		p.Latency[strategy] = &l
 	}
 	if all.Count() > 0 {
 		p.P99Ms = known(milliseconds(all.Quantile(0.99)), true)
+	}
+}
+
+func summary(s helix.Snapshot) pointLatency {
+	return pointLatency{
+		Count: s.Count(),
+		P50Ms: milliseconds(s.Quantile(0.50)),
+		P95Ms: milliseconds(s.Quantile(0.95)),
+		P99Ms: milliseconds(s.Quantile(0.99)),
 	}
 }
 

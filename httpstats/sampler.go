@@ -42,14 +42,16 @@ type sampler struct {
 	options  options
 	quit     chan struct{} // closed by close
 	done     chan struct{} // closed when the goroutine has ended
+	windows  kindLatencies // of that goroutine alone
 
 	mu      sync.Mutex // guards all below; nothing is marshalled or written under it
 	closed  bool
 	streams map[*stream]struct{}
-	ring    [historyPoints][]byte // JSON of points; that of id i is at i % historyPoints
-	first   uint64                // id of the oldest point
-	next    uint64                // id of the next point
-	recent  [][]byte              // JSON of decisions, oldest first
+	ring    [historyPoints][]byte   // JSON of points; that of id i is at i % historyPoints
+	first   uint64                  // id of the oldest point
+	next    uint64                  // id of the next point
+	recent  [][]byte                // JSON of decisions, oldest first
+	lately  map[string]pointLatency // by kind, as of the latest step; never written to
 }
 
 // stream is what one open api/stream gets.
@@ -72,6 +74,8 @@ func newSampler(r *helix.Router, doc func(time.Time, helix.Stats) document, o op
 		options:  o,
 		quit:     make(chan struct{}),
 		done:     make(chan struct{}),
+		windows:  make(kindLatencies),
+		lately:   make(map[string]pointLatency),
 		streams:  make(map[*stream]struct{}),
 		first:    first,
 		next:     first,
@@ -137,7 +141,9 @@ func (s *sampler) tick(before, now *reading) {
 	}
 	// The document is not: a policy of the user's may come up with an infinite
 	// share. Then the page still gets its points.
-	doc, err := json.Marshal(s.document(now.at, now.stats))
+	d := s.document(now.at, now.stats)
+	d.KindLatency = s.windows.observe(before, now, s.options.step)
+	doc, err := json.Marshal(d)
 	if err != nil {
 		doc = []byte("null")
 	}
@@ -153,6 +159,7 @@ func (s *sampler) tick(before, now *reading) {
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.lately = d.KindLatency
 	s.ring[id%historyPoints] = p
 	s.next = id + 1
 	if s.next-s.first > historyPoints {
@@ -165,6 +172,13 @@ func (s *sampler) tick(before, now *reading) {
 			s.evict(st)
 		}
 	}
+}
+
+// kindLatency is the latest of the kinds. It is not to be written to.
+func (s *sampler) kindLatency() map[string]pointLatency {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lately
 }
 
 // decisions gives the streams those decisions.

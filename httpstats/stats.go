@@ -20,6 +20,8 @@ type document struct {
 	NowMs   int64   `json:"now_ms"`
 	helix.Stats
 	Latency []latency `json:"latency_by_strategy"` // in the place of Stats', which has no null
+	// Of the kinds that had any in the last kindWindow.
+	KindLatency map[string]pointLatency `json:"kind_latency_10s"`
 }
 
 // latency is a [helix.LatencySummary] whose figures are null while there is
@@ -58,7 +60,9 @@ func (h *Handler) statsDocument(now time.Time, s helix.Stats) document {
 }
 
 func (h *Handler) serveStats(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, h.statsDocument(time.Now(), h.router.Stats()))
+	d := h.statsDocument(time.Now(), h.router.Stats())
+	d.KindLatency = h.sampler.kindLatency()
+	writeJSON(w, http.StatusOK, d)
 }
 
 // policyName is the name that the configuration's JSON form gives a policy.

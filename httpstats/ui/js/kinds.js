@@ -11,7 +11,7 @@ const RATE_SECONDS = 10;
 const top = (counts) => counts.reduce((m, c) => (c.count > (m?.count || 0) ? c : m), null);
 
 /** derive works out one kind's figures from snapshots of the last minute. */
-function derive(k, snapshots) {
+function derive(k, snapshots, latency) {
   const now = snapshots[snapshots.length - 1];
   const since = (seconds) => {
     const base = snapshots.find((s) => s.t >= now.t - seconds * 1000 - 500 && s.kinds.has(k.name));
@@ -34,6 +34,7 @@ function derive(k, snapshots) {
     failed: ten ? (k.failed - ten.kind.failed) / ten.dt : null,
     mostly: mostly ? mostly.strategy : null,
     budget: k.promised ? k.kept / k.promised : null,
+    latency,
     demand,
     k,
   };
@@ -44,6 +45,7 @@ const columns = [
   { id: 'rate', name: 'per second', num: true, by: (r) => r.rate ?? r.k.submitted / 1e9, title: 'submitted, mean of the last 10 s' },
   { id: 'run', name: 'run time', num: true, by: (r) => (r.k.samples ? r.k.run_ms : -1), title: 'as learned: mean ± mean deviation' },
   { id: 'samples', name: 'samples', num: true, by: (r) => r.k.samples, title: 'finished runs that it was learned from' },
+  { id: 'latency', name: 'p50, p99', num: true, by: (r) => r.latency?.p99_ms ?? -1, title: 'from arrival to completion, of those that ended in the last 10 s; sorted by p99' },
   { id: 'mostly', name: 'mostly', by: (r) => r.mostly || '', up: true, title: 'where most of them went in the last minute' },
   { id: 'budget', name: 'in budget', num: true, by: (r) => r.budget ?? 2, title: 'of the jobs admitted with a budget, since start' },
   { id: 'failed', name: 'failed', num: true, by: (r) => r.k.failed, title: 'ran and returned an error or panicked, since start; and per second, mean of the last 10 s' },
@@ -91,11 +93,13 @@ export function makeKinds() {
       cell.append(parts.all, parts.rate);
       return parts;
     };
+    const latency = { p50: el('span', { class: 'dim' }), p99: el('span') };
+    cells.latency.append(latency.p50, latency.p99);
     const drops = counted(cells.drops);
     const failed = counted(cells.failed);
     const row = el('tr', { data: { kind: name } }, columns.map((c) => cells[c.id]));
     cells.name.append(kindName(name));
-    return { row, cells, fill, limit, words, drops, failed, mostly: '' };
+    return { row, cells, fill, limit, words, latency, drops, failed, mostly: '' };
   }
 
   function fillRow(e, r, slots) {
@@ -104,6 +108,9 @@ export function makeKinds() {
     text(e.cells.run, k.samples ? f.spread(k.run_ms, k.spread_ms) : 'not learned');
     e.cells.run.title = k.ns_per_unit > 0 ? `${f.duration(k.ns_per_unit / 1e6)} per unit of cost` : '';
     text(e.cells.samples, f.count(k.samples));
+    text(e.latency.p50, r.latency ? f.duration(r.latency.p50_ms) : '');
+    text(e.latency.p99, r.latency ? f.duration(r.latency.p99_ms) : f.NONE);
+    e.cells.latency.title = r.latency ? `p95 ${f.duration(r.latency.p95_ms)}, of ${f.count(r.latency.n)} jobs` : '';
     if (e.mostly !== r.mostly) {
       e.mostly = r.mostly;
       e.cells.mostly.replaceChildren(r.mostly ? strategyTag(r.mostly) : f.NONE);
@@ -131,7 +138,7 @@ export function makeKinds() {
 
   function draw() {
     if (!view?.stats) return;
-    const list = view.stats.kinds.map((k) => derive(k, view.kinds));
+    const list = view.stats.kinds.map((k) => derive(k, view.kinds, view.stats.kind_latency_10s?.[k.name]));
     const by = columns.find((c) => c.id === sort.id).by;
     const known = new Set(list.map((r) => r.name));
     const stale = list.length !== order.length || order.some((n) => !known.has(n));

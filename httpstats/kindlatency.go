@@ -1,0 +1,34 @@
+package httpstats
+
+import (
+	"time"
+
+	"github.com/helixrouter/helix"
+)
+
+// kindWindow is the time that the latencies of a kind are of: long enough for kinds of which
+// few come.
+const kindWindow = 10 * time.Second
+
+// kindLatencies has the latencies of each kind in the last kindWindow. It is not safe for
+// concurrent use.
+type kindLatencies map[string]*helix.Windows
+
+// observe takes in the reading that ends a step, and returns the latencies of kinds that
+// have any.
+func (l kindLatencies) observe(before, now *reading, step time.Duration) map[string]pointLatency {
+	lately := make(map[string]pointLatency, len(now.kinds))
+	for name, snapshot := range now.kinds {
+		w := l[name]
+		if w == nil {
+			w = helix.NewWindows(step, kindWindow)
+			w.Observe(before.at, before.kinds[name])
+			l[name] = w
+		}
+		w.Observe(now.at, snapshot)
+		if last := w.Last(now.at, kindWindow); last.Count() > 0 {
+			lately[name] = summary(last)
+		}
+	}
+	return lately
+}
