@@ -55,20 +55,26 @@ type exposition struct {
 	values     map[string]float64 // by series
 	types      map[string]model.MetricType
 	histograms map[string]*histogram.Histogram // native ones
+	labels     []labels.Labels                 // of all series
 }
 
 // scrape asks for metrics in a format and parses them as Prometheus does.
 func scrape(t *testing.T, url, accept string) (exposition, string) {
 	t.Helper()
 	body, head := get(t, url+"/metrics", "Accept", accept)
-	p, err := textparse.New([]byte(body), head.Get("Content-Type"), labels.NewSymbolTable(),
+	return parse(t, body, head.Get("Content-Type")), head.Get("Content-Type")
+}
+
+func parse(t *testing.T, body, contentType string) exposition {
+	t.Helper()
+	p, err := textparse.New([]byte(body), contentType, labels.NewSymbolTable(),
 		textparse.ParserOptions{KeepClassicOnClassicAndNativeHistograms: true})
-	require.NoError(t, err, head.Get("Content-Type"))
-	e := exposition{map[string]float64{}, map[string]model.MetricType{}, map[string]*histogram.Histogram{}}
+	require.NoError(t, err, contentType)
+	e := exposition{map[string]float64{}, map[string]model.MetricType{}, map[string]*histogram.Histogram{}, nil}
 	for {
 		entry, err := p.Next()
 		if errors.Is(err, io.EOF) {
-			return e, head.Get("Content-Type")
+			return e
 		}
 		require.NoError(t, err)
 		var series labels.Labels
@@ -79,6 +85,7 @@ func scrape(t *testing.T, url, accept string) (exposition, string) {
 			p.Labels(&series)
 			require.NotContains(t, e.values, series.String(), "twice")
 			e.values[series.String()] = v
+			e.labels = append(e.labels, series)
 		case textparse.EntryHistogram:
 			_, _, h, _ := p.Histogram()
 			require.NotNil(t, h)

@@ -135,6 +135,20 @@ var families = []family{
 		func(s *source, m *series) { m.perKind(s, func(k *helix.KindStats) float64 { return k.RunMs / 1e3 }) }, "kind"),
 	gauge("helix_kind_run_spread_seconds", "Mean deviation of a kind's run time.",
 		func(s *source, m *series) { m.perKind(s, func(k *helix.KindStats) float64 { return k.SpreadMs / 1e3 }) }, "kind"),
+	gauge("helix_kind_budget_seconds", "Latency budget of a kind's latest job; none for a kind whose jobs have no budget.",
+		func(s *source, m *series) {
+			for i := range s.Kinds {
+				if budget := s.Kinds[i].BudgetMs; budget > 0 {
+					m.add(budget/1e3, s.kinds[i])
+				}
+			}
+		}, "kind"),
+	gauge("helix_kind_endangering_run_seconds", "Mean run time of another kind, named in the label by, whose long runs make the jobs of a kind late.",
+		func(s *source, m *series) {
+			for _, l := range s.LongRuns {
+				m.add(l.RunMs/1e3, pair("by", l.Kind), pair("kind", l.Endangers))
+			}
+		}, "by", "kind"),
 	gauge("helix_kind_demand_cores", "CPU seconds a second that a kind offered lately, refused work included.",
 		func(s *source, m *series) { m.perKind(s, func(k *helix.KindStats) float64 { return k.Demand }) }, "kind"),
 	gauge("helix_kind_share_cores", "CPU seconds a second that are a kind's fair share now.",
