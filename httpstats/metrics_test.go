@@ -78,6 +78,10 @@ func TestMetricsKeepTheOriginalsLines(t *testing.T) {
 // is collected with what is described, and with what the handler serves without
 // a registry.
 func TestCollectorIsConsistent(t *testing.T) {
+	synctest.Test(t, testCollectorIsConsistent)
+}
+
+func testCollectorIsConsistent(t *testing.T) {
 	r := busyRouter(t)
 	_, err := helix.Register(r, pairs("pairs"))
 	require.NoError(t, err)
@@ -89,6 +93,14 @@ func TestCollectorIsConsistent(t *testing.T) {
 		require.NoError(t, err)
 		_, err = calls.Submit(t.Context(), 1)
 		require.NoError(t, err)
+	}
+	// Long runs, behind which others come too late.
+	for range 20 {
+		submit(t, r, helix.Job{Kind: "report", Cost: 1e6, Run: func(context.Context) (any, error) {
+			time.Sleep(100 * time.Millisecond)
+			return nil, nil
+		}})
+		submit(t, r, helix.Job{Kind: "lookup", Budget: time.Millisecond, Arrived: time.Now().Add(-time.Hour)})
 	}
 	registry := prometheus.NewPedanticRegistry()
 	require.NoError(t, registry.Register(NewCollector(r)))
