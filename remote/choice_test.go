@@ -64,11 +64,10 @@ func TestChoiceKeepsBudgetsWhereAQueueGroupDoesNot(t *testing.T) {
 					run := func(choose bool) float64 {
 						n := newNetwork()
 						var machines []*machine
-						var hosts []*host
 						for i, speed := range f.speeds {
 							m := &machine{kind: "k", slots: slots, cost: time.Duration(float64(cost) / speed)}
 							machines = append(machines, m)
-							hosts = append(hosts, n.add(fmt.Sprint("w", i), m))
+							n.add(fmt.Sprint("w", i), m)
 						}
 						var clients []*Client
 						for range 16 {
@@ -90,13 +89,7 @@ func TestChoiceKeepsBudgetsWhereAQueueGroupDoesNot(t *testing.T) {
 							time.Sleep(oneWay)
 							return err
 						})
-						for _, c := range clients {
-							even(t, c)
-							require.NoError(t, c.Close(context.Background()))
-						}
-						for _, h := range hosts {
-							h.kill()
-						}
+						n.end(t)
 						return got
 					}
 					chosen, group := run(true), run(false)

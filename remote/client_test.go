@@ -14,21 +14,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// bubble runs a test in virtual time with a network.
+// bubble runs a test in virtual time with a network, whose clients must have even accounts
+// at its end.
 func bubble(t *testing.T, f func(t *testing.T, n *network)) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
-		defer func() {
-			for _, h := range n.hosts {
-				h.mu.Lock()
-				killed := h.killed
-				h.mu.Unlock()
-				if !killed {
-					h.kill()
-				}
-			}
-			time.Sleep(time.Minute) // whatever still makes its way
-		}()
+		defer n.end(t)
 		f(t, n)
 	})
 }
@@ -61,8 +52,6 @@ func TestAJobTravelsThereAndBack(t *testing.T) {
 		require.InEpsilon(t, 2*oneWay, s.RTT.Mean(), 0.02)
 		require.InEpsilon(t, 10*time.Millisecond+2*oneWay, s.Took.Mean(), 0.02)
 		require.InDelta(t, 10*time.Millisecond, s.Predicted, float64(time.Millisecond))
-		even(t, c)
-		require.NoError(t, c.Close(context.Background()))
 	})
 }
 
@@ -85,8 +74,6 @@ func TestNoWorkerIsToldAtOnce(t *testing.T) {
 		require.Equal(t, 2*oneWay, time.Since(begun), "told by the network, not by a timeout")
 		require.EqualValues(t, 1, c.Stats().Total.Undelivered)
 		require.Empty(t, c.Stats().Workers, "it is forgotten")
-		even(t, c)
-		require.NoError(t, c.Close(context.Background()))
 	})
 }
 
@@ -96,9 +83,7 @@ func TestWhatAWorkerRefusesGoesToAnother(t *testing.T) {
 		n.add("full", full)
 		n.add("roomy", roomy)
 		c, _ := newTestClient(t, n, Config{})
-		full.mu.Lock()
-		full.full = true // it has not said so yet
-		full.mu.Unlock()
+		full.fill() // it has not said so yet
 		refused := 0
 		for range 50 {
 			begun := time.Now()
@@ -108,15 +93,11 @@ func TestWhatAWorkerRefusesGoesToAnother(t *testing.T) {
 			require.LessOrEqual(t, time.Since(begun), 10*time.Millisecond+8*oneWay)
 			refused += r.Attempts - 1
 		}
-		roomy.mu.Lock()
-		roomy.full = true
-		roomy.mu.Unlock()
+		roomy.fill()
 		begun := time.Now()
 		_, err := c.Do(context.Background(), Job{Kind: "k", Deadline: begun.Add(50 * time.Millisecond)})
 		require.ErrorIs(t, err, helix.ErrNotRun)
 		require.Less(t, time.Since(begun), 2*time.Millisecond, "nobody has room: told after having asked")
-		even(t, c)
-		require.NoError(t, c.Close(context.Background()))
 	})
 }
 
@@ -129,7 +110,6 @@ func TestAJobWithoutTimeLeftIsNotSent(t *testing.T) {
 			require.ErrorIs(t, err, helix.ErrNotRun, "%v", left)
 		}
 		require.Zero(t, n.jobs.Load())
-		require.NoError(t, c.Close(context.Background()))
 	})
 }
 
@@ -161,8 +141,6 @@ func TestAKilledWorkersJobsAreLost(t *testing.T) {
 				}
 				require.Less(t, time.Since(begun), 400*time.Millisecond, "noticed by asking, not by a timeout")
 				require.EqualValues(t, 1, c.Stats().Total.Lost)
-				even(t, c)
-				require.NoError(t, c.Close(context.Background()))
 			})
 		})
 	}
@@ -201,8 +179,6 @@ func TestAStoppedWorkerLosesItsJobsAndComesBack(t *testing.T) {
 		}
 		done.Wait()
 		require.Greater(t, stopped.ended(), ended, "it is used again")
-		even(t, c)
-		require.NoError(t, c.Close(context.Background()))
 	})
 }
 
@@ -216,8 +192,6 @@ func TestAWorkerThatLostTheJobIsFoundOut(t *testing.T) {
 		require.ErrorIs(t, err, helix.ErrLost)
 		require.ErrorContains(t, err, causeMissing)
 		require.Less(t, time.Since(begun), time.Second)
-		even(t, c)
-		require.NoError(t, c.Close(context.Background()))
 	})
 }
 
@@ -229,7 +203,6 @@ func TestALongJobIsNotLost(t *testing.T) {
 		c, _ := newTestClient(t, n, Config{})
 		_, err := c.Do(context.Background(), Job{Kind: "k"})
 		require.NoError(t, err)
-		require.NoError(t, c.Close(context.Background()))
 	})
 }
 
@@ -260,8 +233,6 @@ func TestAWorkerThatLeavesLosesNothing(t *testing.T) {
 		jobs.Wait()
 		require.Empty(t, failed)
 		require.Zero(t, c.Stats().Total.Lost)
-		even(t, c)
-		require.NoError(t, c.Close(context.Background()))
 	})
 }
 
@@ -291,8 +262,6 @@ func TestABrokenConnection(t *testing.T) {
 		require.Equal(t, delivered, n.jobs.Load(), "and never arrives later")
 		_, err = c.Do(context.Background(), Job{Kind: "k"})
 		require.NoError(t, err)
-		even(t, c)
-		require.NoError(t, c.Close(context.Background()))
 	})
 }
 
@@ -306,8 +275,6 @@ func TestTooLargeToBeSent(t *testing.T) {
 		require.ErrorIs(t, err, ErrTooLarge)
 		require.ErrorContains(t, err, reasonLarge)
 		require.Zero(t, n.jobs.Load())
-		even(t, c)
-		require.NoError(t, c.Close(context.Background()))
 	})
 }
 
@@ -371,8 +338,6 @@ func TestOutcomesTravel(t *testing.T) {
 				end.check(t, err)
 				require.Zero(t, m.busy, "its slot is free again")
 				require.NoError(t, n.hosts["w1"].worker.Wait(context.Background()))
-				even(t, c)
-				require.NoError(t, c.Close(context.Background()))
 			})
 		})
 	}
@@ -395,8 +360,6 @@ func TestCancellationTravels(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled)
 		require.NotErrorIs(t, err, helix.ErrNotRun)
 		require.Equal(t, 105*time.Millisecond+2*oneWay, time.Since(begun), "Do returns when the job has ended there")
-		even(t, c)
-		require.NoError(t, c.Close(context.Background()))
 	})
 }
 
@@ -445,7 +408,6 @@ func TestTheLimitOfJobsElsewhere(t *testing.T) {
 		done.Wait()
 		_, err = c.Do(context.Background(), Job{Kind: "k"})
 		require.NoError(t, err)
-		require.NoError(t, c.Close(context.Background()))
 	})
 }
 

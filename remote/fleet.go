@@ -29,13 +29,6 @@ const (
 	firstRTT = 500 * time.Microsecond
 	// drawTries is how often two workers are drawn at random until all are looked through.
 	drawTries = 8
-	// forecastMost is how many workers a forecast looks at.
-	forecastMost = 32
-	// forecastEvery is how long a forecast holds.
-	forecastEvery = time.Millisecond
-	// medianOfTwo is the quantile of a population that is the median of the lesser of two
-	// drawn from it: 1-(1-q)² = 1/2.
-	medianOfTwo = 0.293
 )
 
 // fleet is what a client knows of the workers. It is given the time and reads no clock.
@@ -327,53 +320,6 @@ func (f *fleet) forget(id, kindName string) {
 	if len(w.servers) == 0 {
 		delete(f.workers, id)
 	}
-}
-
-// forecast is what a job of the kind may expect, without a lock and without allocating
-// unless a millisecond has passed: the median of what the better of two workers drawn at
-// random promises. ok is false if no worker would take it.
-func (f *fleet) forecast(name string, now time.Time) (wait, run time.Duration, ok bool) {
-	k := (*f.kinds.Load())[name]
-	if k == nil {
-		return 0, 0, false
-	}
-	if at := k.refreshAt.Load(); now.UnixNano() >= at && k.refreshAt.CompareAndSwap(at, now.Add(forecastEvery).UnixNano()) {
-		f.refresh(k, now)
-	}
-	return time.Duration(k.wait.Load()), time.Duration(k.run.Load()), k.room.Load() > 0
-}
-
-// refresh works a forecast out anew, and forgets workers that have been silent for long.
-func (f *fleet) refresh(k *kind, now time.Time) {
-	type promise struct{ wait, run time.Duration }
-	var buf [forecastMost]promise
-	promises := buf[:0]
-	var gone []string
-	f.mu.Lock()
-	n := len(k.servers)
-	for i, at := 0, f.rng.IntN(max(n, 1)); i < n && len(promises) < len(buf); i++ {
-		s := k.servers[(at+i)%n]
-		if s.usable(now, 0, 0) {
-			wait, run := s.predict(0)
-			promises = append(promises, promise{wait, run})
-		} else if now.Sub(s.worker.heard) >= goneAfter && s.worker.stats.Flying == 0 {
-			gone = append(gone, s.worker.id)
-		}
-	}
-	f.mu.Unlock()
-	for _, id := range gone {
-		f.forget(id, "")
-	}
-	if len(promises) > 0 {
-		slices.SortFunc(promises, func(a, b promise) int { return int(a.wait + a.run - b.wait - b.run) })
-		p := promises[0]
-		if len(promises) > 2 {
-			p = promises[int(medianOfTwo*float64(len(promises)))]
-		}
-		k.wait.Store(int64(p.wait))
-		k.run.Store(int64(p.run))
-	}
-	k.room.Store(int64(len(promises)))
 }
 
 // scale is d × f, at most the longest duration.

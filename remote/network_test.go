@@ -21,6 +21,7 @@ type network struct {
 	mu      sync.Mutex
 	hosts   map[string]*host
 	clients []*link
+	made    []*Client    // closed by end
 	jobs    atomic.Int64 // frames with jobs that were delivered to a worker
 }
 
@@ -302,20 +303,44 @@ func (m *machine) Do(ctx context.Context, r *Request, arrived time.Time) (out Ou
 	return out, err
 }
 
+// fill has the machine refuse everything from now on.
+func (m *machine) fill() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.full = true
+}
+
 func (m *machine) ended() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.done
 }
 
-// newTestClient makes a client that has heard of all workers, and closes it at the end of
-// the test, when every account must be even.
+// newTestClient makes a client that has heard of all workers. network.end closes it.
 func newTestClient(t *testing.T, n *network, cfg Config) (*Client, *link) {
 	l := n.link()
 	c, err := NewClient(l, cfg)
 	require.NoError(t, err)
+	n.made = append(n.made, c)
 	time.Sleep(2 * oneWay)
 	return c, l
+}
+
+// end closes the clients, whose accounts must be even, and kills the hosts that live.
+func (n *network) end(t *testing.T) {
+	for _, c := range n.made {
+		even(t, c)
+		require.NoError(t, c.Close(context.Background()))
+	}
+	for _, h := range n.hosts {
+		h.mu.Lock()
+		killed := h.killed
+		h.mu.Unlock()
+		if !killed {
+			h.kill()
+		}
+	}
+	time.Sleep(time.Minute) // whatever still makes its way
 }
 
 // even checks that nothing is under way and that every attempt is accounted for.

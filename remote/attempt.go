@@ -1,0 +1,151 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/helixrouter/helix"
+)
+
+// askAgain is after how long without an answer a worker is asked whether it still has a
+// job. Twice no is an answer.
+const askAgain = 250 * time.Millisecond
+
+// frames are buffers for what is sent.
+var frames = sync.Pool{New: func() any { return new([]byte) }}
+
+func (j *Job) request(attempt uint64, now time.Time) Request {
+	return Request{Attempt: attempt, Kind: j.Kind, Cost: j.Cost, Budget: max(j.left(now), 0),
+		Priority: j.Priority, Trace: j.Trace, Input: j.Input}
+}
+
+// errUnsent is matched by the error for a job that this side could not send to anybody.
+var errUnsent = errors.New("remote: not sent")
+
+type unsentError struct {
+	NotRunError
+	cause error
+}
+
+func (e *unsentError) Error() string   { return e.NotRunError.Error() + ": " + e.cause.Error() }
+func (e *unsentError) Unwrap() []error { return []error{&e.NotRunError, errUnsent, e.cause} }
+
+// attempt sends the job to one worker and returns its reply if the job ran. The error
+// says that it did not, or is lost.
+func (c *Client) attempt(ctx context.Context, job *Job, s *server) (Reply, error) {
+	now := time.Now()
+	predicted := c.fleet.sent(s, job.Cost)
+	id := rand.Uint64() | 1
+	this := &call{server: s, kind: job.Kind, sent: now, got: make(chan answer, 1)}
+	c.expect(id, this)
+	defer c.release(id)
+
+	q := job.request(id, now)
+	buf := frames.Get().(*[]byte)
+	*buf = q.AppendJob((*buf)[:0])
+	err := c.transport.Send(Address{s.worker.id, job.Kind}, id, *buf)
+	frames.Put(buf)
+	if err != nil {
+		c.fleet.landed(s, countUnsent)
+		reason := reasonUnsent
+		if errors.Is(err, ErrTooLarge) {
+			reason = reasonLarge
+		}
+		return Reply{}, &unsentError{NotRunError{Reason: reason}, err}
+	}
+	a := c.wait(ctx, job, id, this)
+	switch {
+	case a.err == errNobody:
+		c.fleet.landed(s, countUndelivered)
+		c.fleet.forget(s.worker.id, job.Kind)
+		return Reply{}, &NotRunError{Reason: reasonNoWorker}
+	case a.err != nil:
+		c.fleet.landed(s, countLost)
+		c.cancel(s.worker.id, id) // should it run there all the same
+		return Reply{}, a.err
+	case a.reply.Status == StatusRefused:
+		c.fleet.landed(s, countRefused)
+		c.fleet.refused(s, a.at, a.reply.RetryAfter)
+		return Reply{}, &NotRunError{Reason: a.reply.Reason, RetryAfter: a.reply.RetryAfter}
+	}
+	took := a.at.Sub(now)
+	c.fleet.landed(s, countAnswered)
+	c.fleet.tripped(s, took-a.reply.Wait-a.reply.Run)
+	c.meter.answered(took, took-a.reply.Wait-a.reply.Run, predicted)
+	return a.reply, nil
+}
+
+// wait returns what came to a job that was sent. An error other than errNobody is a [*LostError].
+func (c *Client) wait(ctx context.Context, job *Job, id uint64, this *call) answer {
+	worker := this.server.worker
+	lost := func(cause string) answer { return answer{err: &LostError{worker.id, cause}} }
+	timer := time.NewTimer(askAgain)
+	defer timer.Stop()
+	missing := 0
+	pings := make(chan answer, 1)
+	pinged := false
+	done := ctx.Done()
+	for {
+		select {
+		case a := <-this.got:
+			switch {
+			case a.err == errNobody || a.err == nil:
+				return a
+			case a.err == errGone:
+				return lost(causeGone)
+			case a.err == errDisconnected:
+				return lost(causeDisconnected)
+			}
+			return lost(causeMalformed)
+		case <-done:
+			c.cancel(worker.id, id)
+			done = nil
+		case a := <-pings:
+			pinged = false
+			if a.err == nil && a.reply.Status != StatusMissing {
+				missing = 0
+				continue
+			}
+			if a.err != nil {
+				continue // told to this call too, if it matters
+			}
+			if missing++; missing == 2 && len(this.got) == 0 { // what it sent before has come
+				return lost(causeMissing)
+			}
+		case now := <-timer.C:
+			heard := c.fleet.heardAt(worker)
+			if heard.Before(this.sent) {
+				heard = this.sent
+			}
+			if pinged && now.Sub(heard) >= c.cfg.LostAfter {
+				return lost(causeSilent)
+			}
+			if !pinged {
+				pinged = c.probe(job, this.server, id, now, pings) == nil
+			}
+			timer.Reset(askAgain)
+		}
+	}
+}
+
+// cancel tells a worker that an attempt is not wanted any more.
+func (c *Client) cancel(worker string, attempt uint64) {
+	var buf [16]byte
+	_ = c.transport.Send(Address{Worker: worker}, 0, AppendCancel(buf[:0], attempt)) // best effort
+}
+
+// outcome is what a job that ran gives its submitter.
+func outcome(worker string, r *Reply) ([]byte, error) {
+	switch r.Status {
+	case StatusDone:
+		return r.Body, nil
+	case StatusPanicked:
+		return nil, &helix.PanicError{Value: string(r.Body), Stack: r.Stack}
+	case StatusExited:
+		return nil, helix.ErrGoexit
+	}
+	return nil, &JobError{Worker: worker, Text: string(r.Body), Canceled: r.Status == StatusCanceled}
+}
