@@ -37,7 +37,7 @@ func (e *unsentError) Unwrap() []error { return []error{&e.NotRunError, errUnsen
 // says that it did not, or is lost.
 func (c *Client) attempt(ctx context.Context, job *Job, s *server) (Reply, error) {
 	now := time.Now()
-	predicted := c.fleet.sent(s, job.Cost)
+	predicted := c.fleet.sent(s, now, job.Cost)
 	id := rand.Uint64() | 1
 	this := &call{server: s, kind: job.Kind, sent: now, got: make(chan answer, 1)}
 	c.expect(id, this)

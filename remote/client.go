@@ -53,7 +53,9 @@ func (c Config) withDefaults() Config {
 // time; unless what both last said of themselves is fresh, or the job has no time for
 // it, they are asked; the one that is predicted to be done first gets the job. (The
 // power of two choices: Mitzenmacher, 2001. That many clients choose the best of all
-// by what they last heard would send them all to the same one.)
+// by what they last heard would send them all to the same one.) A worker that has not
+// answered in time is taken to be as far away as it has been silent, and is drawn only if
+// all others are silent too: a busy machine is slow, not gone.
 //
 // What fails: a job that was not delivered, or that a worker refused, goes to another
 // one as long as there is time, and then back: it did not run. A worker that does not

@@ -182,6 +182,42 @@ func TestAStoppedWorkerLosesItsJobsAndComesBack(t *testing.T) {
 	})
 }
 
+// Workers that do not answer in time get jobs that have time, if there are no others, and
+// none that are in a hurry.
+func TestSilentWorkersAreTheLastResort(t *testing.T) {
+	bubble(t, func(t *testing.T, n *network) {
+		h1, h2 := n.add("w1", fast()), n.add("w2", fast())
+		c, _ := newTestClient(t, n, Config{})
+		time.Sleep(10 * time.Millisecond) // what they said is not fresh any more
+		h1.pause()
+		h2.pause()
+		var err error
+		var done sync.WaitGroup
+		done.Go(func() { _, err = c.Do(context.Background(), Job{Kind: "k"}) })
+		time.Sleep(100 * time.Millisecond)
+		require.EqualValues(t, 1, c.Stats().Total.Flying, "it has time")
+		f := c.Forecast(helix.JobInfo{Kind: "k", Portable: true})
+		require.True(t, f.Room)
+		require.GreaterOrEqual(t, f.Wait, 100*time.Millisecond, "as long as they have been silent")
+		begun := time.Now()
+		_, hasty := c.Do(context.Background(), Job{Kind: "k", Deadline: begun.Add(50 * time.Millisecond)})
+		require.ErrorIs(t, hasty, helix.ErrNotRun)
+		require.Zero(t, time.Since(begun), "it is not even asked for")
+
+		n.add("w3", fast())
+		time.Sleep(2 * oneWay)
+		for range 20 {
+			r, err := c.Do(context.Background(), Job{Kind: "k"})
+			require.NoError(t, err)
+			require.Equal(t, "w3", r.Worker)
+		}
+		h1.resume()
+		h2.resume()
+		done.Wait()
+		require.NoError(t, err)
+	})
+}
+
 func TestAWorkerThatLostTheJobIsFoundOut(t *testing.T) {
 	bubble(t, func(t *testing.T, n *network) {
 		h := n.add("w1", fast())

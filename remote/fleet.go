@@ -57,7 +57,7 @@ type worker struct {
 	id      string
 	servers map[string]*server
 	heard   time.Time // when it last said something
-	quiet   bool      // it owes an answer for too long: not to be chosen until it says something
+	owes    time.Time // since when it owes an answer that should have come; zero: it does not
 	rtt     time.Duration
 	stats   WorkerStats // its counters
 }
@@ -84,6 +84,14 @@ func (f *fleet) report(id, kindName string, load Load, now time.Time, present bo
 	if k == nil {
 		return
 	}
+	f.take(id, kindName, k, load, now, present)
+	if k.refreshAt.Store(0); k.room.Load() == 0 { // or those who decide at the same time would hear of no room
+		f.refresh(k, now)
+	}
+}
+
+// take is report for a kind that is known.
+func (f *fleet) take(id, kindName string, k *kind, load Load, now time.Time, present bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	w := f.workers[id]
@@ -108,11 +116,23 @@ func (f *fleet) report(id, kindName string, load Load, now time.Time, present bo
 	if load.Refuses {
 		s.avoid = now.Add(avoidLeast)
 	}
-	k.refreshAt.Store(0)
 }
 
 // hear notes that the worker has said something. It requires fleet.mu.
-func (w *worker) hear(now time.Time) { w.heard, w.quiet = now, false }
+func (w *worker) hear(now time.Time) { w.heard, w.owes = now, time.Time{} }
+
+// silent is for how long the worker has owed an answer; 0: it does not. It requires fleet.mu.
+func (w *worker) silent(now time.Time) time.Duration {
+	if w.owes.IsZero() {
+		return 0
+	}
+	return now.Sub(w.owes)
+}
+
+// way predicts the way there and back: no shorter than the worker has been silent. So one
+// that is slow to answer, as on a busy machine, is no use to jobs in a hurry, and the last
+// resort of those that have time. It requires fleet.mu.
+func (w *worker) way(now time.Time) time.Duration { return max(w.rtt, w.silent(now)) }
 
 // kind returns those who serve a kind; nil if there are none and it is not to be added.
 func (f *fleet) kind(name string, add bool) *kind {
@@ -137,8 +157,8 @@ func (f *fleet) kind(name string, add bool) *kind {
 // no end). It requires fleet.mu.
 func (s *server) usable(now time.Time, slack time.Duration, cost float64) bool {
 	w := s.worker
-	return !w.quiet && !s.load.Leaves && now.Sub(w.heard) < goneAfter && !now.Before(s.avoid) &&
-		(slack == 0 || s.run(cost)+w.rtt <= slack)
+	return !s.load.Leaves && now.Sub(w.heard) < goneAfter && !now.Before(s.avoid) &&
+		(slack == 0 || s.run(cost)+w.way(now) <= slack)
 }
 
 // run predicts the run time of a job of that cost; 0 if it is not known. It requires fleet.mu.
@@ -151,20 +171,20 @@ func (s *server) run(cost float64) time.Duration {
 
 // completion predicts how long a job takes that is sent now, from here and back. It
 // requires fleet.mu.
-func (s *server) completion(cost float64) time.Duration {
-	wait, run := s.predict(cost)
+func (s *server) completion(now time.Time, cost float64) time.Duration {
+	wait, run := s.predict(now, cost)
 	return wait + run
 }
 
 // predict is completion in its parts: until the job starts, the way there and back
 // included, and its run. It requires fleet.mu.
-func (s *server) predict(cost float64) (wait, run time.Duration) {
+func (s *server) predict(now time.Time, cost float64) (wait, run time.Duration) {
 	run = s.run(cost)
 	mine := scale(s.load.Run, float64(s.sent)/float64(max(s.load.Slots, 1))) // of which it had not heard
 	if free := s.load.Slots - s.load.Busy; s.sent < free {
 		mine = 0
 	}
-	return s.load.Wait + mine + s.worker.rtt, run
+	return s.load.Wait + mine + s.worker.way(now), run
 }
 
 // fresh reports that what is known of the server can be relied on. It requires fleet.mu.
@@ -173,19 +193,30 @@ func (s *server) fresh(now time.Time) bool {
 }
 
 // draw takes two different servers at random that may be chosen, or as many as there
-// are. Those that have been tried are not drawn.
+// are. Those that have been tried are not drawn, silent ones only if there are no others.
 func (f *fleet) draw(k *kind, now time.Time, slack time.Duration, cost float64, tried []string) (a, b *server) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	may := func(s *server) bool {
-		return s != a && s.usable(now, slack, cost) && !slices.Contains(tried, s.worker.id)
-	}
-	n := len(k.servers)
-	if n == 0 {
+	if len(k.servers) == 0 {
 		return nil, nil
 	}
+	a, b = f.drawFrom(k, func(s *server) bool {
+		return s.worker.owes.IsZero() && s.usable(now, slack, cost) && !slices.Contains(tried, s.worker.id)
+	})
+	if a == nil {
+		a, b = f.drawFrom(k, func(s *server) bool {
+			return s.usable(now, slack, cost) && !slices.Contains(tried, s.worker.id)
+		})
+	}
+	return a, b
+}
+
+// drawFrom takes two different servers at random that may be taken, or as many as there
+// are. It requires f.mu.
+func (f *fleet) drawFrom(k *kind, may func(*server) bool) (a, b *server) {
+	n := len(k.servers)
 	for range drawTries {
-		if s := k.servers[f.rng.IntN(n)]; may(s) {
+		if s := k.servers[f.rng.IntN(n)]; s != a && may(s) {
 			if a != nil {
 				return a, s
 			}
@@ -194,7 +225,7 @@ func (f *fleet) draw(k *kind, now time.Time, slack time.Duration, cost float64, 
 	}
 	at := f.rng.IntN(n) // few may be chosen: look at all, from anywhere
 	for i := range n {
-		if s := k.servers[(at+i)%n]; may(s) {
+		if s := k.servers[(at+i)%n]; s != a && may(s) {
 			if a != nil {
 				return a, s
 			}
@@ -211,10 +242,10 @@ func (f *fleet) better(a, b *server, now time.Time, slack time.Duration, cost fl
 	defer f.mu.Unlock()
 	for _, s := range [...]*server{a, b} {
 		if s == nil || slack < 0 || !s.usable(now, slack, cost) ||
-			slack > 0 && s.fresh(now) && s.completion(cost) > slack {
+			slack > 0 && s.fresh(now) && s.completion(now, cost) > slack {
 			continue
 		}
-		if best == nil || s.completion(cost) < best.completion(cost) {
+		if best == nil || s.completion(now, cost) < best.completion(now, cost) {
 			best = s
 		}
 	}
@@ -245,13 +276,12 @@ func (f *fleet) asked(s *server) {
 	f.total.Probed++
 }
 
-// unanswered notes that a worker has not answered in time what it was asked then. It is
-// not chosen until it says something.
+// unanswered notes that a worker has not answered in time what it was asked then.
 func (f *fleet) unanswered(s *server, then time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !s.worker.heard.After(then) {
-		s.worker.quiet = true
+	if w := s.worker; !w.heard.After(then) && (w.owes.IsZero() || then.Before(w.owes)) {
+		w.owes = then
 	}
 }
 
@@ -263,10 +293,10 @@ func (f *fleet) heardAt(w *worker) time.Time {
 }
 
 // sent notes that a job is on its way, and returns how long that is predicted to take.
-func (f *fleet) sent(s *server, cost float64) time.Duration {
+func (f *fleet) sent(s *server, now time.Time, cost float64) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	predicted := s.completion(cost)
+	predicted := s.completion(now, cost)
 	s.sent++
 	s.worker.stats.Flying++
 	f.total.Flying++

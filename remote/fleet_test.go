@@ -56,12 +56,12 @@ func TestPredictionScalesWithCostAndCountsWhatWasSent(t *testing.T) {
 	now := time.Unix(1000, 0)
 	f.report("w", "k", Load{Slots: 2, Busy: 1, Run: 10 * time.Millisecond, Cost: 4}, now, true)
 	s := f.workers["w"].servers["k"]
-	require.Equal(t, 5*time.Millisecond+firstRTT, s.completion(2))
-	require.Equal(t, 10*time.Millisecond+firstRTT, s.completion(0))
-	require.Equal(t, 10*time.Millisecond+firstRTT, f.sent(s, 4), "one slot is free")
-	require.Equal(t, 15*time.Millisecond+firstRTT, f.sent(s, 4), "now that one is on its way to it")
+	require.Equal(t, 5*time.Millisecond+firstRTT, s.completion(now, 2))
+	require.Equal(t, 10*time.Millisecond+firstRTT, s.completion(now, 0))
+	require.Equal(t, 10*time.Millisecond+firstRTT, f.sent(s, now, 4), "one slot is free")
+	require.Equal(t, 15*time.Millisecond+firstRTT, f.sent(s, now, 4), "now that one is on its way to it")
 	f.report("w", "k", Load{Slots: 2, Busy: 2, Run: 10 * time.Millisecond, Cost: 4}, now, false)
-	require.Equal(t, 10*time.Millisecond+firstRTT, s.completion(4), "a report has it all")
+	require.Equal(t, 10*time.Millisecond+firstRTT, s.completion(now, 4), "a report has it all")
 }
 
 func TestDrawTakesTwoDifferentOnesThatMayBeChosen(t *testing.T) {

@@ -31,19 +31,21 @@ func (f *fleet) forecast(name string, now time.Time) (wait, run time.Duration, o
 
 // refresh works a forecast out anew, and forgets workers that have been silent for long.
 func (f *fleet) refresh(k *kind, now time.Time) {
-	type promise struct{ wait, run time.Duration }
 	var buf [forecastMost]promise
-	promises := buf[:0]
 	var gone []string
 	f.mu.Lock()
-	n := len(k.servers)
-	for i, at := 0, f.rng.IntN(max(n, 1)); i < n && len(promises) < len(buf); i++ {
-		s := k.servers[(at+i)%n]
-		if s.usable(now, 0, 0) {
-			wait, run := s.predict(0)
-			promises = append(promises, promise{wait, run})
-		} else if now.Sub(s.worker.heard) >= goneAfter && s.worker.stats.Flying == 0 {
+	promises, at := buf[:0], f.rng.IntN(max(len(k.servers), 1))
+	for i := range k.servers {
+		s := k.servers[(at+i)%len(k.servers)]
+		if now.Sub(s.worker.heard) >= goneAfter && s.worker.stats.Flying == 0 {
 			gone = append(gone, s.worker.id)
+		} else if s.worker.owes.IsZero() {
+			promises = s.promise(promises, now)
+		}
+	}
+	if len(promises) == 0 {
+		for _, s := range k.servers { // those that are silent: the last resort
+			promises = s.promise(promises, now)
 		}
 	}
 	f.mu.Unlock()
@@ -60,4 +62,16 @@ func (f *fleet) refresh(k *kind, now time.Time) {
 		k.run.Store(int64(p.run))
 	}
 	k.room.Store(int64(len(promises)))
+}
+
+// promise is what a server says a job may expect.
+type promise struct{ wait, run time.Duration }
+
+// promise adds the server's, if it may be chosen and there is room for it. It requires fleet.mu.
+func (s *server) promise(to []promise, now time.Time) []promise {
+	if len(to) == cap(to) || !s.usable(now, 0, 0) {
+		return to
+	}
+	wait, run := s.predict(now, 0)
+	return append(to, promise{wait, run})
 }

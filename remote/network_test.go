@@ -329,6 +329,10 @@ func newTestClient(t *testing.T, n *network, cfg Config) (*Client, *link) {
 // end closes the clients, whose accounts must be even, and kills the hosts that live.
 func (n *network) end(t *testing.T) {
 	for _, c := range n.made {
+		if t.Failed() { // it has said why; what still goes on hinders nobody
+			_ = c.Close(cancelled())
+			continue
+		}
 		even(t, c)
 		require.NoError(t, c.Close(context.Background()))
 	}
@@ -365,3 +369,9 @@ var errLate = fmt.Errorf("%w: too late", helix.ErrNotRun)
 
 // exit ends the goroutine, in the disguise of a function that returns.
 func exit() { runtime.Goexit() }
+
+func cancelled() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}

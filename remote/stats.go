@@ -11,7 +11,7 @@ import (
 
 // Stats is a snapshot of a [Client].
 type Stats struct {
-	Total   WorkerStats   // of all workers, those that are gone too; Worker, Alive, RTT and Kinds are not filled in
+	Total   WorkerStats   // of all workers, those that are gone too; only the counters are filled in
 	Workers []WorkerStats // those that are known, by name
 
 	RTT       helix.Snapshot // of jobs that ran: the way there and back, without wait and run
@@ -25,7 +25,8 @@ type Stats struct {
 //	Sent = Answered + Refused + Undelivered + Unsent + Lost + Flying
 type WorkerStats struct {
 	Worker string
-	Alive  bool          // may be sent jobs: not silent for too long and not leaving
+	Alive  bool          // may be sent jobs: heard of lately and not leaving
+	Silent time.Duration // for how long it has owed an answer; 0: it owes none
 	RTT    time.Duration // a moving mean
 	Heard  time.Time     // when it last said something
 	Kinds  []KindLoad    // by name
@@ -92,7 +93,7 @@ func (f *fleet) stats(s *Stats, now time.Time) {
 	for _, w := range f.workers {
 		stats := w.stats
 		stats.RTT, stats.Heard = w.rtt, w.heard
-		stats.Alive = !w.quiet && now.Sub(w.heard) < goneAfter
+		stats.Alive, stats.Silent = now.Sub(w.heard) < goneAfter, w.silent(now)
 		for name, server := range w.servers {
 			stats.Kinds = append(stats.Kinds, KindLoad{name, server.load, now.Sub(server.at)})
 			stats.Alive = stats.Alive && !server.load.Leaves
