@@ -51,7 +51,7 @@ type forecasters []*lane
 // ask fills in the offers for a job. It is not for the stack of those who have no forecasters.
 //
 //go:noinline
-func (f forecasters) ask(q *request, p *Pressure) {
+func (f forecasters) ask(q *request, p *Pressure, probe bool) {
 	offers, n := offersPool.Get().(*[maxOffers]Offer), 0
 	for _, l := range f {
 		if n == maxOffers || q.declined&(1<<l.index) != 0 {
@@ -63,6 +63,10 @@ func (f forecasters) ask(q *request, p *Pressure) {
 		}
 		if forecast.Run == 0 {
 			forecast.Run = q.kind.predictIn(l.index, q.info.Cost)
+		}
+		if q.info.Budget > 0 && forecast.Wait < q.info.Slack && forecast.Wait+forecast.Run > q.info.Slack &&
+			q.kind.distantIn(l.index).doubt(q.decided, probe) {
+			forecast.Run = 0
 		}
 		offers[n] = Offer{l.name, forecast.Wait, forecast.Run, float32(forecast.Cost), int8(l.index)}
 		n++
@@ -84,14 +88,37 @@ func (p *Pressure) forget() {
 	p.Offers = nil
 }
 
+// distant is what is known of the jobs of a kind in a lane elsewhere.
+type distant struct {
+	model  model // run times there
+	prober prober
+}
+
+// distantIn returns what is known of a lane elsewhere.
+func (k *kind) distantIn(lane int) *distant {
+	at := &k.elsewhere[lane]
+	if d := at.Load(); d != nil {
+		return d
+	}
+	at.CompareAndSwap(nil, &distant{})
+	return at.Load()
+}
+
+// doubt reports that a run time by which a job would end too late there is to be ignored
+// this once, so that it heals if it is wrong: see prober. If take is false, that it would be.
+func (d *distant) doubt(now int64, take bool) bool {
+	d.prober.refuse(now)
+	return d.prober.due(now, true) && (!take || d.prober.take(now, true))
+}
+
 // predictIn predicts the run of a job in a lane elsewhere; 0 = not known.
 func (k *kind) predictIn(lane int, cost float64) time.Duration {
-	m := k.elsewhere[lane].Load()
-	if m == nil {
+	d := k.elsewhere[lane].Load()
+	if d == nil {
 		return 0
 	}
 	j := JobInfo{Cost: cost}
-	m.predict(&j, 0)
+	d.model.predict(&j, 0)
 	return j.Predicted
 }
 
@@ -100,14 +127,10 @@ func (k *kind) learnElsewhere(t *Ticket) {
 	if t.fate != fateReturned || t.err != nil {
 		return
 	}
-	at := &k.elsewhere[t.choice.lane]
-	m := at.Load()
-	if m == nil {
-		if m = new(model); !at.CompareAndSwap(nil, m) {
-			m = at.Load()
-		}
-	}
-	m.observe(t.job.cost, t.worked(), false)
+	d := k.distantIn(int(t.choice.lane))
+	probe := t.choice.offer > 0 && t.choice.run == 0 // or nothing was known
+	d.prober.start(probe)
+	d.model.observe(t.job.cost, t.worked(), probe)
 }
 
 // goElsewhere takes the best offer if the job would be refused here although an offer
@@ -199,6 +222,16 @@ func (t *Ticket) startElsewhere() (ok bool) {
 	}()
 	t.startHook(t.ctx)
 	return true
+}
+
+// At notes by whom the job is done, for Outcome.Where. Call it between Claim and Finish.
+func (t *Ticket) At(where string) {
+	switch {
+	case t.watch != nil:
+		t.watch.where = where
+	case t.cfg.Hooks.Done != nil:
+		t.watch = &watch{where: where}
+	}
 }
 
 // Finish ends a job that was done elsewhere. Its result is read from output, as the kind's

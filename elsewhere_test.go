@@ -219,6 +219,57 @@ func TestAnEstimateHealsAlthoughItsJobsGoElsewhere(t *testing.T) {
 	})
 }
 
+// Nor must one by which they are late everywhere be for ever.
+func TestAnEstimateOfElsewhereHeals(t *testing.T) {
+	a := &away{forecast: helix.Forecast{Room: true}, takes: 300 * time.Millisecond} // a cold start there
+	inBubble(t, a, nil, func(t *testing.T, r *helix.Router) {
+		task := registerSleep(t, r, 0)
+		_, err := task.Submit(context.Background(), 10)
+		require.NoError(t, err)
+		long, err := helix.Register(r, helix.Kind[int, int]{Name: "long",
+			Run: func(context.Context, int) (int, error) { time.Sleep(time.Minute); return 0, nil }})
+		require.NoError(t, err)
+		_, err = long.Submit(context.Background(), 0)
+		require.NoError(t, err)
+		var done sync.WaitGroup
+		for range 2 {
+			done.Go(func() { _, _ = long.Submit(context.Background(), 0) })
+		}
+		synctest.Wait()
+		submit := func() error {
+			_, err := task.SubmitWith(context.Background(), 10, helix.Hints{Budget: 50 * time.Millisecond})
+			return err
+		}
+		require.NoError(t, submit(), "nothing is known of how long it takes there: late")
+		for range 90 {
+			require.ErrorIs(t, submit(), helix.ErrNotRun)
+			time.Sleep(10 * time.Millisecond)
+		}
+		require.EqualValues(t, 1, a.offered.Load(), "it would be late there too")
+
+		a.takes = time.Millisecond
+		for range 100 {
+			_ = submit()
+			time.Sleep(10 * time.Millisecond)
+		}
+		for range 10 {
+			require.NoError(t, submit(), "it is tried again after a second, and then known to be quick")
+		}
+
+		a.takes = 300 * time.Millisecond // it is slow for good
+		offered := func(lasts time.Duration) int64 {
+			before := a.offered.Load()
+			for begin := time.Now(); time.Since(begin) < lasts; time.Sleep(20 * time.Millisecond) {
+				_ = submit()
+			}
+			return a.offered.Load() - before
+		}
+		offered(10 * time.Second) // until that is learned
+		require.LessOrEqual(t, offered(time.Minute), int64(6), "tried ever more seldom")
+		done.Wait()
+	})
+}
+
 func TestAStrategyMayDecline(t *testing.T) {
 	for name, offer := range map[string]func(*helix.Ticket) error{
 		"at once":          func(*helix.Ticket) error { return helix.ErrDecline },
@@ -371,6 +422,7 @@ func TestHooksSeeJobsElsewhere(t *testing.T) {
 	a.offer = func(t *helix.Ticket) error {
 		if t.Claim() {
 			seen = append(seen, fmt.Sprint("sent with ", t.Context().Value(key{})))
+			t.At("there")
 			t.Finish([]byte("5"), nil)
 		}
 		return nil
@@ -381,7 +433,7 @@ func TestHooksSeeJobsElsewhere(t *testing.T) {
 			return context.WithValue(ctx, key{}, "span")
 		},
 		Done: func(ctx context.Context, j helix.JobInfo, o helix.Outcome) {
-			seen = append(seen, fmt.Sprint("done ", ctx.Value(key{}), " ", o.Status))
+			seen = append(seen, fmt.Sprint("done ", ctx.Value(key{}), " ", o.Where, " ", o.Status))
 		},
 	}})
 	require.NoError(t, err)
@@ -390,7 +442,7 @@ func TestHooksSeeJobsElsewhere(t *testing.T) {
 	got, err := task.Submit(context.Background(), 1)
 	require.NoError(t, err)
 	require.Equal(t, 5, got)
-	require.Equal(t, []string{"start away", "sent with span", "done span completed"}, seen)
+	require.Equal(t, []string{"start away", "sent with span", "done span there completed"}, seen)
 }
 
 func TestAJobWithoutACodecStaysHere(t *testing.T) {

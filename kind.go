@@ -34,7 +34,7 @@ type kind struct {
 	trials atomic.Int64
 	queued atomic.Int64 // jobs that wait for a slot
 
-	elsewhere [maxLanes]atomic.Pointer[model] // run times in lanes elsewhere; nil: none has ended there
+	elsewhere [maxLanes]atomic.Pointer[distant] // by lane; nil: nothing is known
 
 	dropErrors [maxReasons]atomic.Pointer[DropError] // the latest for each reason
 	rejected   atomic.Pointer[[4]Alternative]        // the latest of a policy from outside

@@ -137,7 +137,7 @@ func (r *Router) look(q *request, p *Pressure, probe bool) {
 		q.kind.demand.patient(q.info.Budget)
 	}
 	if len(r.forecasters) > 0 {
-		r.forecasters.ask(q, p)
+		r.forecasters.ask(q, p, probe)
 	}
 }
 

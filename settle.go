@@ -111,6 +111,9 @@ func (t *Ticket) outcome(status Status) Outcome {
 	} else {
 		o.Wait = time.Duration(t.ended - t.decided)
 	}
+	if t.watch != nil {
+		o.Where = t.watch.where
+	}
 	return o
 }
 

@@ -85,6 +85,7 @@ type watch struct {
 	span  context.Context // what Hooks.Start returned, for Hooks.Done; nil: the job's own
 
 	declined uint16 // lanes whose strategies gave the ticket back
+	where    string // by whom the job is done, if not here
 }
 
 // work is the typed shell around a ticket: it knows what to run.

@@ -43,6 +43,7 @@ type Outcome struct {
 	Latency  time.Duration // from Job.Arrived or, without it, the decision, to the end
 	InBudget bool          // ended inside its budget; false without one
 	Members  int           // jobs in the same call; 1 outside a batch, 0 if it did not start
+	Where    string        // by whom it was done, as Ticket.At says; "" = here, or not told
 }
 
 // Event is one decision as seen by [Router.Watch]: what was known, what was

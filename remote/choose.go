@@ -19,7 +19,7 @@ func (c *Client) choose(ctx context.Context, job *Job, k *kind, tried []string) 
 		}
 		a, b := c.fleet.draw(k, now, slack, job.Cost, tried)
 		if a == nil {
-			return nil
+			break
 		}
 		known, wait := c.fleet.known(a, b, now, slack, job.Cost)
 		if !known {
@@ -31,7 +31,8 @@ func (c *Client) choose(ctx context.Context, job *Job, k *kind, tried []string) 
 			return s
 		}
 	}
-	return nil
+	now := time.Now()
+	return c.fleet.doubtful(k, now, job.left(now), job.Cost, tried)
 }
 
 // ask probes both, and returns when both have answered or that time is over.

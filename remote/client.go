@@ -112,7 +112,7 @@ func (j *Job) left(now time.Time) time.Duration {
 // Result is what came back.
 type Result struct {
 	Output    []byte
-	Worker    string
+	Worker    string        // the last one that the job was sent to; "" if it was sent to none
 	Wait, Run time.Duration // at the worker
 	Attempts  int           // how often the job was sent
 }
@@ -135,20 +135,22 @@ func (c *Client) do(ctx context.Context, job Job) (Result, error) {
 	if k == nil {
 		return Result{}, &NotRunError{Reason: reasonNoWorker}
 	}
+	var r Result
 	var tried []string
 	var last error = &NotRunError{Reason: reasonNoRoom}
 	for n := 1; n <= c.cfg.Attempts; n++ {
 		if err := ctx.Err(); err != nil {
-			return Result{}, errors.Join(last, context.Cause(ctx))
+			return r, errors.Join(last, context.Cause(ctx))
 		}
 		s := c.choose(ctx, &job, k, tried)
 		if s == nil {
 			break
 		}
 		tried = append(tried, s.worker.id)
+		r.Worker, r.Attempts = s.worker.id, n
 		reply, err := c.attempt(ctx, &job, s)
 		if err == nil {
-			r := Result{Worker: s.worker.id, Wait: reply.Wait, Run: reply.Run, Attempts: n}
+			r.Wait, r.Run = reply.Wait, reply.Run
 			r.Output, err = outcome(s.worker.id, &reply)
 			return r, err
 		}
@@ -158,7 +160,7 @@ func (c *Client) do(ctx context.Context, job Job) (Result, error) {
 			break
 		}
 	}
-	return Result{}, last
+	return r, last
 }
 
 func (c *Client) enter() error {

@@ -27,6 +27,8 @@ const (
 	leastRTT = time.Microsecond
 	// firstRTT is what a round trip to a worker is taken for that has made none.
 	firstRTT = 500 * time.Microsecond
+	// tryEvery is how often a server is tried whose predicted run is too long.
+	tryEvery = time.Second
 	// drawTries is how often two workers are drawn at random until all are looked through.
 	drawTries = 8
 )
@@ -69,6 +71,7 @@ type server struct {
 	at     time.Time // of load
 	sent   int       // jobs sent to it since then
 	avoid  time.Time // until when it is not to be asked again, because it refused
+	tried  time.Time // when it was last sent a job, or made known
 }
 
 func newFleet(seed1, seed2 uint64) *fleet {
@@ -108,7 +111,7 @@ func (f *fleet) take(id, kindName string, k *kind, load Load, now time.Time, pre
 		if !present {
 			return
 		}
-		s = &server{worker: w}
+		s = &server{worker: w, tried: now}
 		w.servers[kindName] = s
 		k.servers = append(k.servers, s)
 	}
@@ -235,6 +238,23 @@ func (f *fleet) drawFrom(k *kind, may func(*server) bool) (a, b *server) {
 	return a, nil
 }
 
+// doubtful takes a server at random that is refused jobs with that much time left only
+// because its runs are predicted to take longer, and that has not been sent any for a
+// while: a prediction that is never tried never heals. nil if there is none.
+func (f *fleet) doubtful(k *kind, now time.Time, slack time.Duration, cost float64, tried []string) *server {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(k.servers) == 0 || slack <= 0 {
+		return nil
+	}
+	s, _ := f.drawFrom(k, func(s *server) bool {
+		w := s.worker
+		return w.owes.IsZero() && !s.load.Leaves && now.Sub(w.heard) < goneAfter && now.Sub(s.tried) >= tryEvery &&
+			w.rtt < slack && s.run(cost)+w.rtt > slack && !slices.Contains(tried, w.id)
+	})
+	return s
+}
+
 // better is the one of two, the second of which may be nil, that is predicted to be
 // done first; nil if neither may be chosen, or what is fresh says that it would be late.
 func (f *fleet) better(a, b *server, now time.Time, slack time.Duration, cost float64) (best *server) {
@@ -298,6 +318,7 @@ func (f *fleet) sent(s *server, now time.Time, cost float64) time.Duration {
 	defer f.mu.Unlock()
 	predicted := s.completion(now, cost)
 	s.sent++
+	s.tried = now
 	s.worker.stats.Flying++
 	f.total.Flying++
 	s.worker.stats.Sent++

@@ -88,6 +88,25 @@ func TestDrawTakesTwoDifferentOnesThatMayBeChosen(t *testing.T) {
 	require.Nil(t, a)
 }
 
+// A worker that would be too slow for the jobs there are is tried once a second.
+func TestWhatWouldBeTooSlowIsTriedAgain(t *testing.T) {
+	f := newFleet(1, 2)
+	now := time.Unix(1000, 0)
+	f.report("w", "k", Load{Slots: 1, Run: time.Second}, now, true)
+	k := f.kind("k", false)
+	const slack = 50 * time.Millisecond
+	require.Nil(t, f.doubtful(k, now, slack, 0, nil), "it is new")
+	now = now.Add(tryEvery)
+	require.Nil(t, f.doubtful(k, now, firstRTT/2, 0, nil), "too far away")
+	require.Nil(t, f.doubtful(k, now, 2*time.Second, 0, nil), "quick enough")
+	require.Nil(t, f.doubtful(k, now, slack, 0, []string{"w"}))
+	s := f.doubtful(k, now, slack, 0, nil)
+	require.NotNil(t, s)
+	f.sent(s, now, 0)
+	require.Nil(t, f.doubtful(k, now, slack, 0, nil), "one at a time")
+	require.NotNil(t, f.doubtful(k, now.Add(tryEvery), slack, 0, nil))
+}
+
 func BenchmarkForecast(b *testing.B) {
 	f := newFleet(1, 2)
 	now := time.Now()

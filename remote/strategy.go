@@ -84,6 +84,7 @@ func (c *Client) send(t *helix.Ticket, info *helix.JobInfo) error {
 	if errors.Is(err, helix.ErrNotRun) || info.Idempotent && errors.Is(err, helix.ErrLost) {
 		return helix.ErrDecline
 	}
+	t.At(r.Worker)
 	t.Finish(r.Output, err)
 	return nil
 }
