@@ -29,6 +29,7 @@ type decision struct {
 	WaitMs  *number `json:"wait_ms"` // until it started, was refused after admission or withdrawn
 	RunMs   *number `json:"run_ms"`
 	Members int     `json:"members"`
+	Where   *string `json:"where"` // by whom, if not here; only of strategies that say so
 
 	SoonestMs *number `json:"soonest_ms"` // the soonest that a slot could come
 	TurnMs    *number `json:"turn_ms"`    // what the kind has before it, at its guaranteed rate
@@ -136,6 +137,10 @@ func newDecision(e *helix.Event) decision {
 	}
 	if drop := new(helix.DropError); errors.As(e.Outcome.Err, &drop) {
 		d.RetryMs = known(milliseconds(drop.RetryAfter), drop.RetryAfter > 0)
+	}
+	if where := e.Outcome.Where; where != "" {
+		where = labelValue(where)
+		d.Where = &where
 	}
 	if e.Outcome.Status == helix.Failed && e.Outcome.Err != nil {
 		text := errorText(e.Outcome.Err)

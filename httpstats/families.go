@@ -39,7 +39,10 @@ func untyped(name, help string, read func(*source, *series), labels ...string) f
 }
 
 // families is all that is exported. It is never written to.
-var families = []family{
+var families = append(routerFamilies, fleetFamilies...)
+
+// routerFamilies are the metrics of a router and its kinds.
+var routerFamilies = []family{
 	untyped("helix_completed", "Jobs that ran and returned no error; the original's name for helix_jobs_completed_total.",
 		func(s *source, m *series) { m.addCount(s.Completed) }),
 	untyped("helix_dropped", "Jobs that were refused; the original's name for helix_jobs_dropped_total.",

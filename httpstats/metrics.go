@@ -89,7 +89,7 @@ func newMetricsHandler(r *helix.Router) http.Handler {
 
 // scrape reads r once and calls each for every family.
 func scrape(r *helix.Router, each func(*family, []*dto.Metric)) {
-	s := source{Stats: r.Stats(), router: r}
+	s := source{Stats: r.Stats(), router: r, fleets: readFleets(r)}
 	for i := range s.Kinds {
 		s.kinds = append(s.kinds, pair("kind", s.Kinds[i].Name))
 	}
@@ -106,6 +106,7 @@ type source struct {
 	helix.Stats
 	router *helix.Router
 	kinds  []*dto.LabelPair // of Stats.Kinds, made once
+	fleets []fleetStats
 }
 
 // series are the metrics of one family.

@@ -21,7 +21,7 @@ import (
 
 // busyRouter has done a little of everything.
 func busyRouter(t testing.TB) *helix.Router {
-	r := newRouter(t, helix.RouterConfig{Policy: helix.ThresholdPolicy{}})
+	r := newRouter(t, helix.RouterConfig{Policy: helix.ThresholdPolicy{}, Strategies: []helix.Strategy{&farm{workers: 1}}})
 	for range 3 {
 		submit(t, r, helix.Job{Cost: 1, Budget: time.Minute})
 		submit(t, r, helix.Job{Cost: 50_000})

@@ -22,6 +22,7 @@ type document struct {
 	Latency []latency `json:"latency_by_strategy"` // in the place of Stats', which has no null
 	// Of the kinds that had any in the last kindWindow.
 	KindLatency map[string]pointLatency `json:"kind_latency_10s"`
+	Fleets      []fleet                 `json:"fleets"` // strategies whose jobs are done by workers
 }
 
 // latency is a [helix.LatencySummary] whose figures are null while there is
@@ -44,6 +45,7 @@ func (h *Handler) statsDocument(now time.Time, s helix.Stats) document {
 		NowMs:   now.UnixMilli(),
 		Stats:   s,
 		Latency: make([]latency, len(s.LatencyByStrategy)),
+		Fleets:  newFleets(readFleets(h.router), now),
 	}
 	if d.Kinds == nil {
 		d.Kinds = []helix.KindStats{} // a list in JSON too

@@ -11,6 +11,7 @@ import { makeTables } from './tables.js';
 import { makeNow } from './now.js';
 import { makeFeed } from './feed.js';
 import { makeKinds } from './kinds.js';
+import { makeFleet } from './fleet.js';
 import { makeWhatIf } from './whatif.js';
 import { makeConfig } from './config.js';
 import { makeMore } from './more.js';
@@ -22,6 +23,7 @@ const drawTables = makeTables($('table-routed'), $('table-latency'));
 const drawNow = makeNow($('now'));
 const feed = makeFeed();
 const kinds = makeKinds();
+const drawFleet = makeFleet();
 const drawMore = makeMore();
 const config = makeConfig((c) => kinds.setConfig(c));
 makeWhatIf();
@@ -77,6 +79,7 @@ function draw() {
       feed.update(w);
       kinds.update(w);
     }
+    drawFleet(w);
     drawMore(w);
     drawHead(v);
   });

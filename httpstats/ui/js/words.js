@@ -25,6 +25,7 @@ export function facts(d) {
   } else if (d.queued > 0 && (d.strategy === 'cpu_pool' || d.strategy === 'batch')) {
     list.push(`behind ${d.queued}`);
   }
+  if (d.where) list.push(`at ${d.where}`);
   if (d.status === 'failed') list.push('failed');
   if (d.status === 'withdrawn') list.push('withdrawn');
   return list.join(', ');
@@ -56,7 +57,7 @@ export function story(d) {
     return s;
   }
   if (d.status === 'withdrawn') return `Withdrawn by its caller${d.wait_ms > 0 ? ` after ${f.duration(d.wait_ms)}` : ''}, before it started. It was meant for ${d.strategy}: ${d.reason}.`;
-  let s = `Went to ${d.strategy}: ${d.reason}.`;
+  let s = `Went to ${d.strategy}${d.where ? `, at ${d.where}` : ''}: ${d.reason}.`;
   if (d.took_ms !== null) {
     const wait = d.wait_ms > 0 ? `Started after ${f.duration(d.wait_ms)}` : 'Started at once';
     s += ` ${wait}, ran ${f.duration(d.run_ms)}`;
