@@ -35,6 +35,7 @@ func TestMain(m *testing.M) {
 		nc, err := nats.Connect(url, Options()...)
 		if err == nil {
 			r, _ := newRouter(nil)
+			_, _ = nc.Subscribe(bareSubject, func(m *nats.Msg) { _ = m.Respond(m.Data) })
 			err = Serve(ctx, nc, r, WorkerConfig{ID: os.Getenv(envID)})
 		}
 		if err != nil {
