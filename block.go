@@ -1,6 +1,9 @@
 package helix
 
-import "context"
+import (
+	"context"
+	"runtime"
+)
 
 // Block calls f, which blocks, and lends the slot of the job that calls it meanwhile: others
 // run in it, and the job waits to get one back, by its old due time, before Block returns.
@@ -19,29 +22,44 @@ func Block(ctx context.Context, f func()) {
 		f()
 		return
 	}
-	job.pause()
-	defer job.unpause() // also if f panics, or calls runtime.Goexit
+	job.lending(f)
+}
+
+// lending calls f and lends the slots that the job holds meanwhile.
+//
+//go:noinline
+func (s *slot) lending(f func()) {
+	s.pause()
+	defer s.unpause() // also if f panics, or calls runtime.Goexit
 	f()
 }
 
-// waitFor blocks until done is closed, and reports that, or until ctx is done. The job to
-// which ctx belongs, if any, lends its slot meanwhile.
+// waitFor blocks until t, which done tells of, has ended, and reports that, or until ctx is
+// done. The job to which ctx belongs, if any, lends its slot meanwhile.
 //
 //go:noinline
-func waitFor(ctx context.Context, done <-chan struct{}) bool {
+func waitFor(ctx context.Context, t *Ticket, done <-chan struct{}) (ended bool) {
 	if job := jobIn(ctx); job != nil {
-		job.pause()
-		defer job.unpause()
+		job.lending(func() { ended = awaitEnd(t, ctx, done) })
+		return ended
 	}
-	left := ctx.Done()
-	if left == nil {
+	return awaitEnd(t, ctx, done)
+}
+
+// awaitEnd is waitFor outside jobs.
+//
+//go:noinline
+func awaitEnd(t *Ticket, ctx context.Context, done <-chan struct{}) (ended bool) {
+	if left := ctx.Done(); left == nil {
 		<-done // without a select, which costs more
-		return true
+		ended = true
+	} else {
+		select {
+		case <-done:
+			ended = true
+		case <-left:
+		}
 	}
-	select {
-	case <-done:
-		return true
-	case <-left:
-		return false
-	}
+	runtime.KeepAlive(t) // so that the text of the stack shows it
+	return ended
 }

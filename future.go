@@ -53,7 +53,7 @@ func (f *Future[T]) Done() <-chan struct{} {
 // Inside a job ctx must be the job's, or come from it: the job's slot is lent while it
 // waits, and got back, by its old due time, before Wait returns.
 func (f *Future[T]) Wait(ctx context.Context) (T, error) {
-	if f.done.Load() != hasEnded && !waitFor(ctx, f.Done()) {
+	if f.done.Load() != hasEnded && !waitFor(ctx, f.of.self(), f.Done()) {
 		var zero T
 		return zero, context.Cause(ctx)
 	}

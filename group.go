@@ -95,9 +95,13 @@ func (g *Group[In, Out]) Wait(ctx context.Context) ([]Out, error) {
 // meanwhile.
 func (g *Group[In, Out]) await(ctx context.Context, none <-chan struct{}) {
 	if job := jobIn(ctx); job != nil {
-		job.pause()
-		defer job.unpause()
+		job.lending(func() { g.awaitOutside(ctx, none) })
+		return
 	}
+	g.awaitOutside(ctx, none)
+}
+
+func (g *Group[In, Out]) awaitOutside(ctx context.Context, none <-chan struct{}) {
 	select {
 	case <-none:
 	case <-ctx.Done():

@@ -39,6 +39,7 @@ type pool struct {
 	closed bool         // guarded by mu
 	queue  waitQueue    // guarded by mu
 	expiry expiry       // guarded by mu
+	stall  stall        // guarded by mu
 	clock  func() int64 // ns since the router was made
 	idle   func()       // told when a slot was taken for nobody, and is free again
 }
@@ -251,6 +252,7 @@ func (p *pool) push(w *waiter, g granter) {
 		p.expiry.waiters++
 		p.expireBy(w.due)
 	}
+	p.watchForStall()
 }
 
 // pop takes w, which is in the queue, out of it. It requires p.mu.
@@ -349,6 +351,7 @@ func (p *pool) grant() {
 		w := p.next(false)
 		long := w.long
 		g := p.pop(w)
+		p.stall.granted++
 		// Claimed under mu: whoever withdraws a ticket must pass through
 		// remove before the ticket is used again.
 		claimed := g.claim()
@@ -398,6 +401,7 @@ func (p *pool) Close(context.Context) error {
 	p.mu.Lock()
 	p.closed = true
 	p.expiry.stop()
+	p.stall.stop()
 	var tickets []*Ticket
 	var batches []*batch
 	p.queue.all(func(w *waiter) {

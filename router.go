@@ -144,7 +144,7 @@ func inBubble(now int64) bool { return now < 0 }
 // Inside a job ctx must be the job's, or come from it. Then the new job may run in the slot
 // that its caller holds, or the caller lends its slot while it waits; and the time is not
 // counted as the caller's. With another ctx the caller keeps its slot, and if all slots are
-// kept so, none of them ever ends.
+// kept so, none of them ever ends; RouterConfig.Logger is told so, once, with the kinds' names.
 //
 // For work that repeats, is hot or can be batched use [Register]: it allocates
 // less and learns better.
