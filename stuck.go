@@ -25,13 +25,12 @@ type stall struct {
 }
 
 const (
-	// stallFrom is how long no slot must have been granted to a queue for the stacks to be
+	// stallFrom is how long no slot must have been granted to a queue for goroutines to be
 	// looked at. As long as none is they are looked at half as often each time, down to
-	// once in stallMost.
-	stallFrom = time.Second
-	stallMost = time.Minute
-	// stackBytes is about how much text of stacks is read at the most.
-	stackBytes = 8 << 20
+	// once in stallMost. With more than stallGoroutines none are: to look takes some µs each.
+	stallFrom       = time.Second
+	stallMost       = time.Minute
+	stallGoroutines = 10_000
 )
 
 // watchForStall has the queue looked at, if it is not to be already. It requires p.mu.
@@ -74,7 +73,59 @@ func (p *pool) lookForStall() {
 		p.mu.Unlock()
 		return
 	}
+	p.mu.Unlock()
+
+	kept, by, router := 0, map[string]string(nil), (*Router)(nil)
+	if int64(waitingInSlots()) >= p.busy() {
+		kept, by, router = p.keptFor(p.whatWaits())
+	}
+	p.mu.Lock()
+	stuck := s.granted == s.seen && router != nil && kept > 0 && int64(kept) >= p.busy() && !s.told
+	if s.told = s.told || stuck; !stuck && !p.queue.empty() {
+		s.wait = min(2*s.wait, stallMost)
+		p.watchForStall()
+	}
+	p.mu.Unlock()
+	if stuck {
+		router.logStall(by)
+	}
+}
+
+// waitingInSlots counts goroutines that wait for a job inside a job that has a slot, or had
+// one before it lent it, of any router. It does not keep others from running.
+func waitingInSlots() (n int) {
+	goroutines := runtime.NumGoroutine()
+	if goroutines > stallGoroutines {
+		return 0
+	}
+	all := make([]runtime.StackRecord, goroutines+goroutines/10+10)
+	many, ok := runtime.GoroutineProfile(all)
+	if !ok { // there are many more by now
+		return 0
+	}
+	for i := range all[:many] {
+		waits := false
+		for _, pc := range all[i].Stack() {
+			switch runtime.FuncForPC(pc - 1).Name() {
+			case inHelix + "(*Ticket).await", inHelix + "awaitEnd":
+				waits = true
+			case inHelix + "(*pool).runClaimed", inHelix + "(*kind).runBatch":
+				if waits {
+					n++
+				}
+				waits = false
+			}
+		}
+	}
+	return n
+}
+
+const inHelix = "github.com/helixrouter/helix."
+
+// whatWaits is the kinds of the jobs in the queue, by the addresses of their tickets.
+func (p *pool) whatWaits() map[string]*kind {
 	waiting, batches := map[string]*kind{}, []*batch{}
+	p.mu.Lock()
 	p.queue.all(func(w *waiter) {
 		switch g := w.granter.(type) {
 		case *Ticket:
@@ -91,18 +142,7 @@ func (p *pool) lookForStall() {
 		}
 		f.batcher.mu.Unlock()
 	}
-	kept, by, router := p.keptFor(waiting)
-
-	p.mu.Lock()
-	stuck := s.granted == s.seen && router != nil && kept > 0 && int64(kept) >= p.busy() && !s.told
-	if s.told = s.told || stuck; !stuck && !p.queue.empty() {
-		s.wait = min(2*s.wait, stallMost)
-		p.watchForStall()
-	}
-	p.mu.Unlock()
-	if stuck {
-		router.logStall(by)
-	}
+	return waiting
 }
 
 // keptFor counts the slots that are kept by jobs that wait for one of those, which are told
@@ -134,7 +174,7 @@ func (p *pool) keptFor(waiting map[string]*kind) (kept int, by map[string]string
 func slotsKept(stack, pool string) (slots int, kinds []string, ticket string) {
 	lent, slotSeen := false, false
 	for line := range strings.Lines(stack) {
-		call, ok := strings.CutPrefix(line, "github.com/helixrouter/helix.")
+		call, ok := strings.CutPrefix(line, inHelix)
 		if !ok {
 			continue
 		}
@@ -168,11 +208,11 @@ func slotsKept(stack, pool string) (slots int, kinds []string, ticket string) {
 // address is how an argument shows in the text of a stack.
 func address(of any) string { return fmt.Sprintf("%p", of) }
 
-// allStacks is the text of the stacks of all goroutines, or of the first ones.
+// allStacks is the text of the stacks of all goroutines. All stand still while it is written.
 func allStacks() string {
 	for size := 64 << 10; ; size *= 2 {
 		text := make([]byte, size)
-		if n := runtime.Stack(text, true); n < size || size >= stackBytes {
+		if n := runtime.Stack(text, true); n < size {
 			return string(text[:n])
 		}
 	}
