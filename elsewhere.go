@@ -8,8 +8,7 @@ import (
 )
 
 // ErrDecline is returned by Strategy.Offer, wrapped or not, to give the ticket back: the
-// router decides again as if the strategy were not there. A job that another job waits
-// for is refused.
+// router decides again as if the strategy were not there.
 var ErrDecline = errors.New("helix: strategy declines the job")
 
 // Forecaster is implemented by a [Strategy] that can tell beforehand how long a job would
@@ -295,20 +294,23 @@ func (r *Router) again(t *Ticket) error {
 	q := request{ctx: t.ctx, outer: jobIn(t.ctx), kind: t.kind, cfg: r.cfg.Load(), info: t.Info(), declined: t.declines(), arrived: t.arrived, decided: r.now()}
 	q.choice.bound, q.event = t.choice.bound, t.watch.event
 	var p Pressure
-	if q.outer != nil && !q.info.Async { // it would need its caller's slot, which it has passed by
-		q.choice = t.choice
-	} else {
-		q.kind.predict(&q.info, q.cfg)
-		r.look(&q, &p, false)
-		r.foresee(&q, &p)
-		r.choose(&q, &p)
-		r.resolve(&q)
-	}
+	q.kind.predict(&q.info, q.cfg)
+	r.look(&q, &p, false)
+	r.foresee(&q, &p)
+	r.choose(&q, &p)
+	r.resolve(&q)
 	if c := &q.choice; !c.dropped && q.declined&(1<<c.lane) != 0 {
+		if q.entered {
+			own := q.ctx.(*slot)
+			own.host().exit(own.long)
+		}
 		c.drop(reasonDeclined)
 	}
 	if q.event != nil {
 		r.show(&q, &p)
+	}
+	if p.Offers != nil {
+		p.forget()
 	}
 	c := t.kind.cell(t.shard)
 	if charge := t.charge(); charge != 0 {
@@ -326,10 +328,13 @@ func (r *Router) again(t *Ticket) error {
 		r.nudge()
 		return r.turnDown(&q, reason)
 	}
-	t.fill(&q)
+	before := t.slot
+	if t.fill(&q); t.job.nested && !q.entered {
+		t.slot = before // which may have lent the slots around it
+	}
 	t.watch = &watch{event: q.event, declined: q.declined}
 	t.custody = custodyBack
 	t.next, t.started = stepWait, 0
 	t.state.Store(stateQueued)
-	return r.admit(t, nil)
+	return r.admit(t, q.outer)
 }

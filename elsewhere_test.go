@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/helixrouter/helix"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -330,11 +331,18 @@ func TestAStrategyMayDecline(t *testing.T) {
 			inBubble(t, a, firstThen{"away", helix.CPUPool}, func(t *testing.T, r *helix.Router) {
 				task := registerSleep(t, r, 0)
 				outer, err := helix.Register(r, helix.Kind[int, int]{Name: "outer", Run: func(ctx context.Context, _ int) (int, error) {
-					_, err := task.Submit(ctx, 3)
-					var drop *helix.DropError
-					require.ErrorAs(t, err, &drop, "its caller waits for it: refused, so that the caller knows")
-					require.ErrorIs(t, err, helix.ErrNotRun)
-					require.Equal(t, "strategy declined it", drop.Decision.Reason)
+					got, err := task.Submit(ctx, 3)
+					require.NoError(t, err)
+					require.Equal(t, 3, got)
+					var all sync.WaitGroup
+					for i := range 3 { // siblings, of which one can have the slot
+						all.Go(func() {
+							got, err := task.Submit(ctx, i)
+							assert.NoError(t, err)
+							assert.Equal(t, i, got)
+						})
+					}
+					all.Wait()
 					f, err := task.Go(ctx, 4)
 					require.NoError(t, err)
 					return f.Wait(ctx)
@@ -346,13 +354,39 @@ func TestAStrategyMayDecline(t *testing.T) {
 					require.Equal(t, 4, got)
 				}
 				s := r.Stats()
-				require.EqualValues(t, 9, s.Submitted)
-				require.EqualValues(t, 6, s.Completed)
-				require.EqualValues(t, 3, s.Dropped)
+				require.EqualValues(t, 18, s.Submitted)
+				require.EqualValues(t, 18, s.Completed)
 				require.Zero(t, s.Pressure.CPUBusy)
+			})
+			inBubble(t, a, insideAway{}, func(t *testing.T, r *helix.Router) {
+				task := registerSleep(t, r, 0)
+				outer, err := helix.Register(r, helix.Kind[int, int]{Name: "outer", Run: func(ctx context.Context, _ int) (int, error) { return task.Submit(ctx, 3) }})
+				require.NoError(t, err)
+				_, err = outer.Submit(context.Background(), 0)
+				require.ErrorIs(t, err, helix.ErrNotRun, "nothing else is chosen")
+				require.ErrorContains(t, err, "strategy declined it")
+			})
+			inBubble(t, a, firstThen{"away", helix.CPUPool}, func(t *testing.T, r *helix.Router) {
+				task := registerSleep(t, r, 0)
+				f, err := task.Go(context.Background(), 3)
+				require.NoError(t, err)
+				require.NoError(t, r.Drain(context.Background()))
+				got, err := f.Wait(context.Background())
+				require.NoError(t, err, "it was admitted before")
+				require.Equal(t, 3, got)
 			})
 		})
 	}
+}
+
+// insideAway runs outer jobs here, and chooses away for all others.
+type insideAway struct{}
+
+func (insideAway) Choose(j helix.JobInfo, _ helix.Pressure) helix.Decision {
+	if j.Kind == "outer" {
+		return helix.Decision{Strategy: helix.CPUPool, Reason: "here"}
+	}
+	return helix.Decision{Strategy: "away", Reason: "there"}
 }
 
 // firstThen chooses the first strategy if it offers something, else the other.

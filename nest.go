@@ -219,10 +219,10 @@ func (s *slot) unpause() {
 //
 //go:noinline
 func (t *Ticket) submitNested() error {
-	s, outer := t.slot, t.slot.outer()
+	outer := t.slot.outer()
 	outer.nesting()
 	outer.depart()
-	defer s.endNested(outer) // also after runtime.Goexit
+	defer t.endNested(outer) // also after runtime.Goexit
 	if err := t.router().admit(t, outer); err != nil {
 		return err
 	}
@@ -231,7 +231,8 @@ func (t *Ticket) submitNested() error {
 
 // endNested gives the slot that a nested run had back, and waits until the job around it has
 // its own.
-func (s *slot) endNested(outer *slot) {
+func (t *Ticket) endNested(outer *slot) {
+	s := t.slot
 	if s.host() != nil {
 		s.end(0)
 	}

@@ -253,7 +253,7 @@ func (r *Router) admit(t *Ticket, outer *slot) error {
 		t.beginTrial()
 	}
 	t.sampled = t.job.samples < earlyCount || t.kind.model.sample(t.decided)
-	if r.phase.Load() != phaseOpen && !r.opensInside(outer) {
+	if r.phase.Load() != phaseOpen && !r.opensInside(outer) && !(t.custody == custodyBack && r.phase.Load() == phaseDraining) {
 		t.endWithdrawn(ErrClosed)
 		return ErrClosed
 	}
