@@ -78,6 +78,8 @@ func TestAWrongEstimateHeals(t *testing.T) {
 		}
 		_, err := r.Submit(t.Context(), taking(time.Millisecond, budget))
 		require.ErrorIs(t, err, helix.ErrDropped)
+		_, err = r.Submit(t.Context(), taking(time.Millisecond, budget))
+		require.ErrorIs(t, err, helix.ErrDropped, "no probe is made at once")
 		probes := 0
 		for n := 0; ; n++ {
 			require.Less(t, n, 200, "seconds")

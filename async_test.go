@@ -130,3 +130,32 @@ func TestWaitPrefersTheResult(t *testing.T) {
 		require.NoError(t, err)
 	}
 }
+
+// What a job from Go leaves behind takes no part in the slot of the job that started it.
+func TestWhatAJobFromGoLeavesBehindAsksForASlot(t *testing.T) {
+	for _, follow := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRouter(t, helix.RouterConfig{Policy: always(helix.CPUPool), CPUParallelism: 1})
+			var left sync.WaitGroup
+			_, err := r.Submit(t.Context(), helix.Job{Run: func(ctx context.Context) (any, error) {
+				var kept context.Context
+				child, err := r.Go(ctx, helix.Job{Follow: follow, Run: func(ctx context.Context) (any, error) {
+					kept = context.WithoutCancel(ctx)
+					return nil, nil
+				}})
+				require.NoError(t, err)
+				_, err = child.Wait(ctx)
+				require.NoError(t, err)
+				left.Go(func() {
+					_, err := r.Submit(kept, helix.Job{Run: nothing})
+					require.NoError(t, err)
+				})
+				synctest.Wait()
+				require.Equal(t, 1, r.Stats().Pressure.Queued, "follow %v", follow)
+				return nil, nil
+			}})
+			require.NoError(t, err)
+			left.Wait()
+		})
+	}
+}

@@ -310,3 +310,38 @@ func TestAHugeHintDoesNotPoisonTheAccounts(t *testing.T) {
 		require.Zero(t, r.Stats().Pressure.WorkMs)
 	})
 }
+
+// What a job took less than was thought, or all of it if it never ran, does not stand before
+// the next of its kind.
+func TestWhatIsAdmittedIsPutRight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter(t, helix.RouterConfig{CPUParallelism: 1, Policy: always(helix.CPUPool)})
+		submit := func(ctx context.Context, cost float64) error {
+			_, err := r.Submit(ctx, helix.Job{Cost: cost, Run: func(context.Context) (any, error) {
+				time.Sleep(time.Millisecond)
+				return nil, nil
+			}})
+			return err
+		}
+		for range 60 {
+			require.NoError(t, submit(t.Context(), 1e6))
+		}
+		turn := func() time.Duration {
+			_, p, _ := r.Consider(helix.Job{Cost: 1e6, Run: nothing})
+			return p.Turn
+		}
+		require.LessOrEqual(t, turn(), 2*time.Millisecond)
+		var long sync.WaitGroup
+		long.Go(func() { require.NoError(t, submit(t.Context(), 60e6)) })
+		synctest.Wait()
+		require.Greater(t, turn(), 50*time.Millisecond, "it was admitted")
+		ctx, cancel := context.WithCancel(t.Context())
+		long.Go(func() { require.ErrorIs(t, submit(ctx, 60e6), helix.ErrNotRun) })
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		require.Less(t, turn(), 70*time.Millisecond, "the second will not run")
+		long.Wait()
+		require.LessOrEqual(t, turn(), 2*time.Millisecond, "the first took no longer than others")
+	})
+}

@@ -246,7 +246,12 @@ func TestDrainLetsChildrenIn(t *testing.T) {
 		t.Run(strategy, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newNestFixture(t, strategy, 1)
-				var err error
+				var kept context.Context
+				_, err := f.task.Submit(t.Context(), func(ctx context.Context) (int, error) {
+					kept = context.WithoutCancel(ctx)
+					return 0, nil
+				})
+				require.NoError(t, err)
 				var parent sync.WaitGroup
 				parent.Go(func() {
 					_, err = f.task.Submit(t.Context(), func(ctx context.Context) (int, error) {
@@ -256,6 +261,11 @@ func TestDrainLetsChildrenIn(t *testing.T) {
 						}
 						return nestShapes["fork-join"](f, ctx)
 					})
+				})
+				parent.Go(func() {
+					time.Sleep(time.Second / 2)
+					_, err := f.task.Submit(kept, f.leaf)
+					require.ErrorIs(t, err, helix.ErrClosed, "its job has ended")
 				})
 				synctest.Wait()
 				require.NoError(t, f.r.Drain(t.Context()))

@@ -116,6 +116,13 @@ func TestRareJobsTooLongForTheirBudgets(t *testing.T) {
 	})
 }
 
+// regardless is a policy that tells how long a job will wait, and heeds no budget.
+type regardless struct{}
+
+func (regardless) Choose(j helix.JobInfo, p helix.Pressure) helix.Decision {
+	return helix.Decision{Strategy: helix.CPUPool, Wait: p.Wait, Run: j.Predicted, Slack: j.Slack}
+}
+
 // RetryAfter is zero where no waiting helps, and else a time at which it does.
 func TestRetryAfterTellsWhetherWaitingHelps(t *testing.T) {
 	t.Run("the run is longer than the budget", func(t *testing.T) {
@@ -138,6 +145,23 @@ func TestRetryAfterTellsWhetherWaitingHelps(t *testing.T) {
 			require.Zero(t, drop.RetryAfter)
 		})
 	})
+	t.Run("the queue is full, but the run is longer than the budget too", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRouter(t, helix.RouterConfig{CPUParallelism: 1, CPUQueueCap: 1, Policy: regardless{}})
+			var s sleepers
+			for _, name := range []string{"runs", "waits"} {
+				s.submit(t, r, name, helix.Job{Cost: 1e7}, 10*time.Millisecond)
+			}
+			for _, budget := range []time.Duration{0, time.Millisecond, 3 * time.Millisecond} {
+				_, err := r.Submit(t.Context(), helix.Job{Cost: 1e7, Budget: budget, Run: nothing})
+				var drop *helix.DropError
+				require.ErrorAs(t, err, &drop)
+				require.Equal(t, "queue is full", drop.Decision.Reason)
+				require.Equal(t, budget == 0, drop.RetryAfter > 0, "%v: %v", budget, drop.RetryAfter)
+			}
+			s.wg.Wait()
+		})
+	})
 	t.Run("too much waits", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRouter(t, helix.RouterConfig{CPUParallelism: 1})
@@ -146,6 +170,7 @@ func TestRetryAfterTellsWhetherWaitingHelps(t *testing.T) {
 			var callers sync.WaitGroup
 			turns := map[time.Time]int{}
 			refused, late := 0, 0
+			longest := time.Duration(0)
 			for range 1500 { // 2.5 times what can be done
 				callers.Go(func() {
 					_, err := task.Submit(t.Context(), 5*time.Millisecond)
@@ -163,6 +188,7 @@ func TestRetryAfterTellsWhetherWaitingHelps(t *testing.T) {
 					require.Positive(t, drop.RetryAfter, "%v", drop)
 					require.LessOrEqual(t, drop.RetryAfter, time.Minute+1)
 					turns[time.Now().Add(drop.RetryAfter)]++
+					longest = max(longest, drop.RetryAfter)
 				})
 				time.Sleep(2 * time.Millisecond)
 			}
@@ -174,6 +200,7 @@ func TestRetryAfterTellsWhetherWaitingHelps(t *testing.T) {
 				most = max(most, n)
 			}
 			require.Less(t, most, refused/20, "they are not all to come at once")
+			require.Greater(t, longest, time.Second, "900 places more take as long, besides what has passed")
 		})
 	})
 }
@@ -209,7 +236,7 @@ func TestHighAtAQueueFullOfLow(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRouter(t, helix.RouterConfig{CPUParallelism: 1, CPUQueueCap: 4, Policy: policy})
 				submit := func(s *sleepers, name string, priority helix.Priority) {
-					s.submit(t, r, name, helix.Job{Kind: name, Priority: priority}, time.Second)
+					s.submit(t, r, name, helix.Job{Cost: 1e9, Priority: priority}, time.Second)
 				}
 				var s sleepers
 				submit(&s, "runs", helix.High)
@@ -220,9 +247,11 @@ func TestHighAtAQueueFullOfLow(t *testing.T) {
 				}
 				submit(&s, "one low too many", helix.Low)
 				require.Equal(t, 4, r.Stats().Pressure.Queued)
-				for _, name := range []string{"high 1", "high 2", "high 3", "high 4"} {
+				for _, name := range []string{"high 1", "high 2", "high 3"} {
 					submit(&s, name, helix.High)
 				}
+				require.NotContains(t, s.errs, "normal", "as long as there is a lower one")
+				submit(&s, "high 4", helix.High)
 				submit(&s, "one high too many", helix.High)
 				require.Equal(t, 4, r.Stats().Pressure.Queued)
 				s.wg.Wait()

@@ -125,7 +125,8 @@ func pairs(name string) helix.Kind[int, int] {
 }
 
 func TestBatchesLateJobsAndVersionInMetrics(t *testing.T) {
-	r := newRouter(t, helix.RouterConfig{Policy: helix.ThresholdPolicy{}})
+	// Once learned, jobs run inline, however slow the machine.
+	r := newRouter(t, helix.RouterConfig{Policy: helix.ThresholdPolicy{}, InlineThreshold: time.Second, SpawnThreshold: time.Second})
 	task, err := helix.Register(r, pairs("pairs"))
 	require.NoError(t, err)
 	for range 3 {
