@@ -221,6 +221,9 @@ func streams(slots, kinds []int, runs []time.Duration, times, loads []float64, s
 // its budget: in points of all jobs, against a scheduler that knows everything, and, where
 // run times vary much, against one that knows no more than can be known.
 func TestNoHarm(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a long simulation")
+	}
 	skipRace(t)
 	us, ms := time.Microsecond, time.Millisecond
 	loads := []float64{.5, .75, .9}
@@ -263,6 +266,9 @@ func TestNoHarm(t *testing.T) {
 // Callers that wait for one another are no overload, and neither is a burst that fits into
 // the queue: without budgets nothing is refused.
 func TestNothingIsRefusedBelowTheQueueCapWithoutBudgets(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a long simulation")
+	}
 	skipRace(t)
 	for _, slots := range []int{1, 2, 8} {
 		for _, run := range []time.Duration{50 * time.Microsecond, 10 * time.Millisecond, 500 * time.Millisecond} {

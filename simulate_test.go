@@ -328,6 +328,9 @@ func skipIfRace(t *testing.T) {
 }
 
 func TestAdaptivePolicyKeepsPromisesAtAnyLoad(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a long simulation")
+	}
 	const span = 8 * time.Second
 	loads := []float64{.5, .9, 1.2, 2, 5, 10}
 	if RaceEnabled {
@@ -356,6 +359,9 @@ func TestAdaptivePolicyKeepsPromisesAtAnyLoad(t *testing.T) {
 }
 
 func TestWeightsMoveTheShares(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a long simulation")
+	}
 	skipIfRace(t)
 	const span = 4 * time.Second
 	mix := append([]simClass(nil), simMixes["reference"]...)
@@ -368,6 +374,9 @@ func TestWeightsMoveTheShares(t *testing.T) {
 }
 
 func TestWrongEstimatesCostLittle(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a long simulation")
+	}
 	skipIfRace(t)
 	const span = 6 * time.Second
 	plain := simulate(t, simMixes["reference"], 2, 2, span, simScenario{})
@@ -411,6 +420,9 @@ func TestShiftsAndBurstsPass(t *testing.T) {
 // What a decision predicts is what happens, in the mean, of every kind: earliest
 // deadline first lets some wait so that others need not, and that is known.
 func TestPredictedCompletionIsHonest(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a long simulation")
+	}
 	skipIfRace(t)
 	for _, load := range []float64{.5, .9, 1.2, 2, 5, 10} {
 		t.Run(fmt.Sprintf("%gx", load), func(t *testing.T) {

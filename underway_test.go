@@ -13,6 +13,9 @@ import (
 // The capacity of a machine that is busy all the time is all of it, however long the runs,
 // from the first on: of jobs that sleep, two slots do two seconds of work a second.
 func TestCapacityCountsWorkWhileItRuns(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a long simulation")
+	}
 	sleep := func(_ context.Context, d time.Duration) (int, error) { time.Sleep(d); return 0, nil }
 	yielding := func(ctx context.Context, d time.Duration) (int, error) {
 		for part := d / 20; d > 0; d -= part {

@@ -45,6 +45,9 @@ func share(t *testing.T, clients int, perSecond float64, lasts time.Duration, se
 // What part of jobs ends in budget when clients choose, and beside it when a queue group
 // does, which deals jobs out at random.
 func TestChoiceKeepsBudgetsWhereAQueueGroupDoesNot(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a long simulation")
+	}
 	const cost = 10 * time.Millisecond
 	for _, f := range []struct {
 		name   string

@@ -36,6 +36,9 @@ var (
 // From two seconds after a cold start, at every load, at least so much of what can be
 // done in time is.
 func TestOfferedLoad(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a long simulation")
+	}
 	loads := []float64{.5, .8, .95, 1, 1.2, 1.5, 2, 3, 5, 10}
 	for _, s := range []service{constant, random, shared, heavyTail} {
 		for _, budget := range budgets {
@@ -79,6 +82,9 @@ func TestOfferedLoad(t *testing.T) {
 // hangs for two seconds: nearly all that can be done in time is, and it takes less than a second
 // to get there again.
 func TestChanges(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a long simulation")
+	}
 	const from, second = 3000 * ms, 1000 * ms
 	changes := []struct {
 		name  string
@@ -144,6 +150,9 @@ func TestChanges(t *testing.T) {
 
 // A downstream that can do whatever comes is never limited: 10,000 calls in flight, at once.
 func TestNoLimitWithoutABottleneck(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a long simulation")
+	}
 	for _, budget := range budgets {
 		for name, s := range map[string]func() scene{
 			"cold":        func() scene { return scene{length: 800 * ms} },
