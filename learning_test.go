@@ -149,7 +149,7 @@ func TestJobsThatAlwaysFailAreCharged(t *testing.T) {
 			})
 		}
 		time.Sleep(3 * time.Second)
-		require.InEpsilon(t, 2, kindOf(t, r, "k").Demand, .1, "CPU seconds a second")
+		require.InEpsilon(t, 2, kindOf(t, r, "k").Demand, .4, "CPU seconds a second, not ns") // a mean over 100 ms: of 50 ms runs
 		require.GreaterOrEqual(t, r.Stats().Pressure.WorkMs, 500., "of the jobs that wait")
 		callers.Wait()
 		require.LessOrEqual(t, most.Load(), int64(2), "at the same time, on two slots")
