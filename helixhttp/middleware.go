@@ -19,8 +19,8 @@ type Config struct {
 	// Routes are the jobs by pattern, spelled as for http.ServeMux: "POST /thumbnails".
 	// A Kind that is empty means the pattern. Defaults to nil.
 	Routes map[string]helix.Job
-	// Pattern tells the pattern of a request. Defaults to what http.ServeMux has matched,
-	// or would match if the handler that is wrapped is one. Requests without a pattern
+	// Pattern tells the pattern of a request. Defaults to what the handler that is wrapped
+	// would match if it is an http.ServeMux, else to what one around it has matched. Requests without a pattern
 	// share the kind "http".
 	Pattern func(*http.Request) string
 	// Job edits the job of one request: its cost from the content length, its priority
@@ -113,9 +113,10 @@ func patternOf(h http.Handler) func(*http.Request) string {
 		Handler(*http.Request) (http.Handler, string)
 	})
 	return func(r *http.Request) string {
-		if r.Pattern == "" && ok {
-			_, pattern := mux.Handler(r)
-			return pattern
+		if ok { // what r.Pattern says is that of a mux around it
+			if _, pattern := mux.Handler(r); pattern != "" {
+				return pattern
+			}
 		}
 		return r.Pattern
 	}

@@ -67,6 +67,24 @@ func TestRequestsAreJobsOfTheirPatternsKind(t *testing.T) {
 	require.Equal(t, "http", last.Kind)
 }
 
+// A mux around the middleware has matched "/" by then.
+func TestPatternsOfAMuxInsideAMux(t *testing.T) {
+	r := newRouter(t, helix.RouterConfig{})
+	inner, outer := http.NewServeMux(), http.NewServeMux()
+	inner.Handle("GET /report", answering("report"))
+	m := newMiddleware(t, r, helixhttp.Config{Routes: map[string]helix.Job{"GET /report": {Budget: time.Minute}}})
+	outer.Handle("/", m.Wrap(inner))
+	outer.Handle("GET /other", m.Wrap(answering("other")))
+	for _, path := range []string{"/report", "/other", "/nowhere"} {
+		outer.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", path, nil))
+	}
+	kinds := map[string]uint64{}
+	for _, k := range r.Stats().Kinds {
+		kinds[k.Name] = k.Promised
+	}
+	require.Equal(t, map[string]uint64{"GET /report": 1, "GET /other": 0, "/": 0}, kinds)
+}
+
 func TestPatternsFromAnotherRouter(t *testing.T) {
 	var last helix.JobInfo
 	r := newRouter(t, helix.RouterConfig{Policy: deciding{helix.Decision{Strategy: helix.Inline}, &last}})

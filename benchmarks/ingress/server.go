@@ -29,6 +29,7 @@ func serve(what string) error {
 	name, mix, _ := strings.Cut(what, " ")
 	pin(0)
 	logx.Disable()
+	logx.DisableStat()
 	h, err := handler(name, mixes[mix])
 	if err != nil {
 		return err

@@ -25,6 +25,8 @@ type options struct {
 	policy    string
 	addr      string // "" = no server
 	exit      bool
+	compare   bool
+	json      bool // with compare
 	verbose   bool
 }
 
@@ -55,6 +57,7 @@ Examples:
   simulator -jobs 200 -seed 7 -exit         the same, and stops after the summary
   simulator -load 2 -duration 30s           twice what this machine can do, for 30 s
   simulator -rate 2000 -bursts -duration 1m 0.6 x 2000 jobs a second, in the last 200 ms of each second 8 x
+  simulator -compare                        the same jobs with and without a router, at twice the capacity
   simulator -trace FILE -speed 60           the requests of a CSV file, a minute's in each second
 
 The Azure LLM inference traces (AzurePublicDataset) work as they are. Other CSV files need -trace-time and
@@ -89,6 +92,8 @@ func parseFlags(args []string, out io.Writer) (*options, error) {
 	fs.StringVar(&o.policy, "policy", policyName(o.router), "`name` of the routing policy: "+strings.Join(policyNames(), ", "))
 	fs.StringVar(&o.addr, "addr", "127.0.0.1:8080", "`address` to serve page, JSON and metrics on; port 0: any free one; off: do not serve")
 	fs.BoolVar(&o.exit, "exit", false, "stop when all jobs have ended, rather than serve until Ctrl-C")
+	fs.BoolVar(&o.compare, "compare", false, "run the same jobs through a goroutine each, a FIFO pool, the original's rules and the adaptive policy, print one table and stop; -load 2 -duration 3s unless arrivals are given")
+	fs.BoolVar(&o.json, "json", false, "with -compare: print JSON")
 	fs.BoolVar(&o.verbose, "v", false, "log every decision to standard error")
 
 	if err := fs.Parse(args); err != nil {
@@ -105,6 +110,12 @@ func parseFlags(args []string, out io.Writer) (*options, error) {
 	}
 	given := map[string]bool{}
 	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	if o.compare && !given["rate"] && !given["load"] && !given["trace"] && !given["jobs"] && !given["bursts"] {
+		o.load, given["load"] = compareLoad, true
+		if !given["duration"] {
+			*duration = compareTime
+		}
+	}
 	if *jobs < 1 {
 		return nil, badFlag("jobs", *jobs, "at least 1")
 	}
@@ -131,6 +142,12 @@ func (o *options) validate(given map[string]bool) error {
 	}
 	if err := o.validateTrace(given); err != nil {
 		return err
+	}
+	switch {
+	case o.json && !o.compare:
+		return usageError{errors.New("-json needs -compare")}
+	case o.compare && given["policy"]:
+		return usageError{errors.New("-compare and -policy exclude each other: it tries both")}
 	}
 	// The names of the policies are the library's business.
 	config, err := json.Marshal(map[string]string{"policy": o.policy})

@@ -71,6 +71,9 @@ func simulate(ctx context.Context, o *options, stdout, stderr io.Writer) (err er
 		}
 		plan.jobs = slices.Values(jobs)
 	}
+	if o.compare {
+		return compare(ctx, o, plan, stdout, stderr)
+	}
 	level := slog.LevelWarn
 	if o.verbose {
 		level = slog.LevelDebug

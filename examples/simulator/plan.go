@@ -90,8 +90,12 @@ func (p *plan) about() string {
 // print tells what will be run.
 func (p *plan) print(w io.Writer, o *options) {
 	about := p.about()
-	fmt.Fprintf(w, "HelixRouter simulator: %s%d jobs, seed %d, policy %s, %d slots\n",
-		about, p.count, o.arrivals.seed, o.policy, o.router.CPUParallelism)
+	policy := "policy " + o.policy
+	if o.compare {
+		policy = fmt.Sprintf("%d ways to run them", len(ways))
+	}
+	fmt.Fprintf(w, "HelixRouter simulator: %s%d jobs, seed %d, %s, %d slots\n",
+		about, p.count, o.arrivals.seed, policy, o.router.CPUParallelism)
 	switch {
 	case o.trace != "":
 		fmt.Fprintf(w, "  trace    %s, %g times as fast, budget %v\n", o.trace, o.traceSpec.speed, o.traceSpec.budget)

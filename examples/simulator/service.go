@@ -32,11 +32,14 @@ type service struct {
 	sent, completed, failed, notRun atomic.Uint64
 }
 
+// timerSlack is service.slack on a real machine.
+const timerSlack = 2 * time.Millisecond
+
 // newService registers the kinds with the router. All costs are in steps of
 // the kernels, about a nanosecond or two each, so that the router's default
 // UnitTime is a fair first guess.
 func newService(router *helix.Router, seed uint64) (*service, error) {
-	s := &service{router: router, market: newMarket(seed), slack: 2 * time.Millisecond}
+	s := &service{router: router, market: newMarket(seed), slack: timerSlack}
 	var errs [kernels]error
 	s.hash, errs[hashMixKernel] = helix.Register(router, helix.Kind[hashQuery, uint64]{
 		Name:    hashMixKernel.String(),
@@ -118,35 +121,41 @@ func (d *digest) add(n, value uint64) {
 // plan, so that a sender that runs late makes no figure look better. results,
 // unless nil, gets those of the jobs that complete.
 func (s *service) send(ctx context.Context, jobs iter.Seq[job], start time.Time, results *digest) {
+	sendAll(ctx, jobs, start, s.slack, func(n uint64, j *job) {
+		s.sent.Add(1)
+		value, err := s.request(ctx, j, start.Add(j.at))
+		switch {
+		case err == nil:
+			s.completed.Add(1)
+			if results != nil {
+				results.add(n, value)
+			}
+		case errors.Is(err, helix.ErrNotRun):
+			s.notRun.Add(1)
+		default:
+			s.failed.Add(1)
+		}
+	})
+}
+
+// sendAll does each job, of which it is told the number, on a goroutine of its own, see
+// service.send.
+func sendAll(ctx context.Context, jobs iter.Seq[job], start time.Time, slack time.Duration, do func(n uint64, j *job)) {
 	var requests sync.WaitGroup
 	defer requests.Wait()
 	n := uint64(0)
 	for j := range jobs {
-		if !s.waitUntil(ctx, start.Add(j.at)) {
+		if !waitUntil(ctx, start.Add(j.at), slack) {
 			return
 		}
-		s.sent.Add(1)
 		number := n
 		n++
-		requests.Go(func() {
-			value, err := s.request(ctx, &j, start.Add(j.at))
-			switch {
-			case err == nil:
-				s.completed.Add(1)
-				if results != nil {
-					results.add(number, value)
-				}
-			case errors.Is(err, helix.ErrNotRun):
-				s.notRun.Add(1)
-			default:
-				s.failed.Add(1)
-			}
-		})
+		requests.Go(func() { do(number, &j) })
 	}
 }
 
 // waitUntil reports false if ctx was done before.
-func (s *service) waitUntil(ctx context.Context, at time.Time) bool {
+func waitUntil(ctx context.Context, at time.Time, slack time.Duration) bool {
 	for {
 		wait := time.Until(at)
 		switch {
@@ -154,10 +163,10 @@ func (s *service) waitUntil(ctx context.Context, at time.Time) bool {
 			return false
 		case wait <= 0:
 			return true
-		case wait <= s.slack:
+		case wait <= slack:
 			runtime.Gosched()
 		default:
-			timer := time.NewTimer(wait - s.slack)
+			timer := time.NewTimer(wait - slack)
 			select {
 			case <-timer.C:
 			case <-ctx.Done():
