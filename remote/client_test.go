@@ -447,6 +447,26 @@ func TestTheLimitOfJobsElsewhere(t *testing.T) {
 	})
 }
 
+// A worker with room for one has room again when it answers.
+func TestAWorkerWithRoomForOne(t *testing.T) {
+	bubble(t, func(t *testing.T, n *network) {
+		h := n.add("w1", fast())
+		h.worker.cfg.MaxInFlight = 1
+		c, _ := newTestClient(t, n, Config{})
+		for range 5 {
+			_, err := c.Do(context.Background(), Job{Kind: "k"})
+			require.NoError(t, err)
+		}
+		var done sync.WaitGroup
+		done.Go(func() { _, _ = c.Do(context.Background(), Job{Kind: "k"}) })
+		time.Sleep(5 * time.Millisecond)
+		_, err := c.Do(context.Background(), Job{Kind: "k"})
+		require.ErrorIs(t, err, helix.ErrNotRun)
+		require.ErrorContains(t, err, reasonCrowded)
+		done.Wait()
+	})
+}
+
 // A worker answers everything but a cancel exactly once, however broken it is.
 func TestAWorkerAnswersWhatIsBroken(t *testing.T) {
 	m := fast()

@@ -102,6 +102,7 @@ func (f *fleet) take(id, kindName string, k *kind, load Load, now time.Time, pre
 		if !present {
 			return
 		}
+		f.sweep(now)
 		w = &worker{id: id, servers: map[string]*server{}, rtt: firstRTT, stats: WorkerStats{Worker: id}}
 		f.workers[id] = w
 	}
@@ -118,6 +119,17 @@ func (f *fleet) take(id, kindName string, k *kind, load Load, now time.Time, pre
 	s.load, s.at, s.sent = load, now, 0
 	if load.Refuses {
 		s.avoid = now.Add(avoidLeast)
+	}
+}
+
+// sweep forgets workers that have been silent for long and have no job, whatever they serve:
+// a kind that nobody asks for would otherwise keep all that have ever served it. It requires
+// fleet.mu.
+func (f *fleet) sweep(now time.Time) {
+	for id, w := range f.workers {
+		if now.Sub(w.heard) >= goneAfter && w.stats.Flying == 0 {
+			f.remove(id, "")
+		}
 	}
 }
 
@@ -356,6 +368,11 @@ func (f *fleet) tripped(s *server, rtt time.Duration) {
 func (f *fleet) forget(id, kindName string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.remove(id, kindName)
+}
+
+// remove is forget for who has fleet.mu.
+func (f *fleet) remove(id, kindName string) {
 	w := f.workers[id]
 	if w == nil {
 		return

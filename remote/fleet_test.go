@@ -51,6 +51,19 @@ func TestWhoIsSilentIsForgotten(t *testing.T) {
 	require.Len(t, f.workers, 1)
 }
 
+// Workers come and go, each start with a name of its own: those of a kind that no job is
+// submitted of are forgotten too.
+func TestWorkersOfOtherKindsAreForgotten(t *testing.T) {
+	f := newFleet(1, 2)
+	now := time.Unix(1000, 0)
+	for i := range 100 {
+		f.report(fmt.Sprint("w", i), "unused", Load{Slots: 1}, now, true)
+		now = now.Add(goneAfter)
+	}
+	require.Len(t, f.workers, 1)
+	require.Len(t, f.kind("unused", false).servers, 1)
+}
+
 func TestPredictionScalesWithCostAndCountsWhatWasSent(t *testing.T) {
 	f := newFleet(1, 2)
 	now := time.Unix(1000, 0)

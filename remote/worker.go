@@ -46,7 +46,8 @@ type Worker struct {
 	kinds   map[string]bool
 
 	mu      sync.Mutex
-	jobs    map[uint64]context.CancelFunc // by attempt; guarded by mu
+	jobs    map[uint64]context.CancelFunc // by attempt, until it has been answered; guarded by mu
+	busy    int                           // those of them that have not ended; guarded by mu
 	leaving bool                          // guarded by mu
 	running sync.WaitGroup                // those in jobs; added to under mu
 }
@@ -121,7 +122,7 @@ func (w *Worker) load(r *Request) Load {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	load.Leaves = w.leaving
-	load.Refuses = load.Refuses || w.leaving || len(w.jobs) >= w.cfg.MaxInFlight
+	load.Refuses = load.Refuses || w.leaving || w.busy >= w.cfg.MaxInFlight
 	return load
 }
 
@@ -132,13 +133,14 @@ func (w *Worker) begin(attempt uint64) (context.Context, string) {
 	switch {
 	case w.leaving:
 		return nil, reasonLeaving
-	case len(w.jobs) >= w.cfg.MaxInFlight:
+	case w.busy >= w.cfg.MaxInFlight:
 		return nil, reasonCrowded
 	case w.jobs[attempt] != nil:
 		return nil, reasonTwice
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	w.jobs[attempt] = cancel
+	w.busy++
 	w.running.Add(1)
 	return ctx, ""
 }
@@ -171,6 +173,9 @@ func (w *Worker) do(ctx context.Context, r *Request, arrived time.Time, answer f
 		if reply.Wait == 0 && reply.Run == 0 {
 			reply.Run = time.Since(arrived)
 		}
+		w.mu.Lock()
+		w.busy-- // before the answer, after which its client may send the next
+		w.mu.Unlock()
 		reply.Load = w.load(r)
 		answer(reply.Append(nil))
 		w.end(r.Attempt)

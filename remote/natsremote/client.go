@@ -64,8 +64,13 @@ func (t *transport) Listen(r remote.Receiver) error {
 		}
 	}
 	for subject, f := range map[string]nats.MsgHandler{
-		t.answers + "*":             answer,
-		t.subjects.ns + ".load.*.*": func(m *nats.Msg) { r.Present(m.Data) },
+		t.answers + "*": answer,
+		t.subjects.ns + ".load.*.*": func(m *nats.Msg) {
+			// A worker is permitted to tell of itself, by the subject, and not of others.
+			if p, err := remote.ParsePresence(m.Data); err == nil && m.Subject == t.subjects.load(p.Kind, p.Worker) {
+				r.Present(m.Data)
+			}
+		},
 	} {
 		sub, err := t.nc.Subscribe(subject, f)
 		if err != nil {

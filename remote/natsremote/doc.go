@@ -24,5 +24,6 @@
 // So a client may be permitted to publish ns.w.>, ns.p.* and ns.hello and to subscribe to
 // ns.load.> and ns.c.<its id>.*; a worker to subscribe to ns.w.<its id>.*, ns.p.<its id> and
 // ns.hello and to publish ns.load.*.<its id> and ns.c.>. No one else can read inputs or
-// outputs then. A worker answers nowhere but below ns.c.
+// outputs then. A worker answers nowhere but below ns.c, and a client believes what a worker
+// says of itself only on the worker's own subject.
 package natsremote

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,6 +21,7 @@ import (
 	"github.com/helixrouter/helix/remote"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -26,17 +29,19 @@ import (
 const (
 	envURL = "NATSREMOTE_TEST_URL"
 	envID  = "NATSREMOTE_TEST_ID"
+	envMax = "NATSREMOTE_TEST_MAX_IN_FLIGHT"
 )
 
 func TestMain(m *testing.M) {
 	if url := os.Getenv(envURL); url != "" {
+		most, _ := strconv.Atoi(os.Getenv(envMax))
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		defer stop()
 		nc, err := nats.Connect(url, Options()...)
 		if err == nil {
 			r, _ := newRouter(nil)
 			_, _ = nc.Subscribe(bareSubject, func(m *nats.Msg) { _ = m.Respond(m.Data) })
-			err = Serve(ctx, nc, r, WorkerConfig{ID: os.Getenv(envID)})
+			err = Serve(ctx, nc, r, WorkerConfig{ID: os.Getenv(envID), WorkerConfig: remote.WorkerConfig{MaxInFlight: most}})
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -130,10 +135,10 @@ func startServer(t testing.TB, o server.Options) *server.Server {
 }
 
 // startWorker starts a process that serves.
-func startWorker(t testing.TB, url, id string) *exec.Cmd {
+func startWorker(t testing.TB, url, id string, env ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), envURL+"="+url, envID+"="+id)
+	cmd.Env = append(append(os.Environ(), envURL+"="+url, envID+"="+id), env...)
 	cmd.Stderr = os.Stderr
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {
@@ -293,6 +298,85 @@ func TestAWorkerThatIsStoppedAndComesBack(t *testing.T) {
 	s.await(t, 2)
 }
 
+// What a full worker refuses goes to another, and back when all are full.
+func TestAWorkerThatIsFull(t *testing.T) {
+	url := startServer(t, server.Options{}).ClientURL()
+	startWorker(t, url, "w1", envMax+"=1")
+	s := newSubmitter(t, url, 1)
+	dir := t.TempDir()
+	ctx, release := context.WithCancel(t.Context())
+	defer release()
+	var held sync.WaitGroup
+	hold := func(mark string) {
+		held.Go(func() {
+			_, err := s.once.Submit(ctx, order{Sleep: time.Hour, Mark: mark})
+			assert.ErrorIs(t, err, context.Canceled)
+		})
+		begun(t, mark, 1)
+	}
+	hold(dir + "/first")
+	startWorker(t, url, "w2", envMax+"=1")
+	s.await(t, 2)
+	for range 20 {
+		got, err := s.once.Submit(t.Context(), order{})
+		require.NoError(t, err)
+		require.Equal(t, "w2", got)
+	}
+	hold(dir + "/second")
+	mark := dir + "/refused"
+	var took []time.Duration
+	for range 100 {
+		begin := time.Now()
+		_, err := s.once.Submit(t.Context(), order{Mark: mark})
+		require.ErrorIs(t, err, helix.ErrNotRun)
+		took = append(took, time.Since(begin))
+		time.Sleep(2 * time.Millisecond) // so that both are asked again
+	}
+	slices.Sort(took)
+	t.Logf("both full: refused in %v at the median, %v at most", took[50], took[99])
+	require.NoFileExists(t, mark)
+	release()
+	held.Wait()
+	require.Eventually(t, func() bool {
+		_, err := s.once.Submit(t.Context(), order{})
+		return err == nil
+	}, 30*time.Second, 5*time.Millisecond)
+	require.Zero(t, s.client.Stats().Total.Lost)
+}
+
+// Without a worker, even one that the client does not know to be gone, jobs run here if the
+// policy has a place for them.
+func TestJobsRunHereWhenNoWorkerIsLeft(t *testing.T) {
+	url := startServer(t, server.Options{}).ClientURL()
+	w := startWorker(t, url, "w1")
+	s := newSubmitter(t, url, 1)
+	require.NoError(t, s.router.Update(func(c *helix.RouterConfig) { c.Policy = elsewhereOrHere{} }))
+	got, err := s.once.Submit(t.Context(), order{})
+	require.NoError(t, err)
+	require.Equal(t, "w1", got)
+	require.NoError(t, w.Process.Kill())
+	_ = w.Wait()
+	for range 20 {
+		got, err := s.once.Submit(t.Context(), order{})
+		if errors.Is(err, helix.ErrLost) { // the server had not noticed yet
+			continue
+		}
+		require.NoError(t, err)
+		require.Empty(t, got, "done here")
+	}
+	require.LessOrEqual(t, s.client.Stats().Total.Lost, uint64(1))
+}
+
+// elsewhereOrHere is elsewhere, with a place to fall back to.
+type elsewhereOrHere struct{}
+
+func (elsewhereOrHere) Choose(j helix.JobInfo, p helix.Pressure) helix.Decision {
+	if d := (elsewhere{}).Choose(j, p); d.Strategy != helix.Drop {
+		return d
+	}
+	return helix.Decision{Strategy: helix.Spawn, Reason: "here"}
+}
+
 // SIGTERM at one of three workers in the middle of 3,000 jobs: none is lost, and none refused.
 func TestAWorkerThatIsDrainedLosesNothing(t *testing.T) {
 	url := startServer(t, server.Options{}).ClientURL()
@@ -417,6 +501,22 @@ func TestAConnectionWithAReconnectBufferIsRefused(t *testing.T) {
 	defer ok.Close()
 	_, err = NewClient(ok, ClientConfig{Namespace: "a..b"})
 	require.ErrorContains(t, err, "Namespace")
+}
+
+// Whoever may tell of one worker cannot tell of another.
+func TestAWorkerTellsOfItselfOnly(t *testing.T) {
+	s := newSubmitter(t, startServer(t, server.Options{}).ClientURL(), 0)
+	tell := func(subject, worker string) {
+		frame := (&remote.Presence{Worker: worker, Kind: "once", Load: remote.Load{Slots: 1}}).Append(nil)
+		require.NoError(t, s.nc.Publish(subject, frame))
+	}
+	tell("helix.load.once.w1", "w2")
+	tell("helix.load.again.w2", "w2")
+	tell("helix.load.once.w3", "w3")
+	require.Eventually(t, func() bool { return len(s.client.Stats().Workers) > 0 }, 30*time.Second, time.Millisecond)
+	known := s.client.Stats().Workers
+	require.Len(t, known, 1)
+	require.Equal(t, "w3", known[0].Worker)
 }
 
 // A worker writes nowhere but to answers, and stays alive whatever it is sent.
