@@ -174,7 +174,10 @@ func keepsWithin(j *JobInfo, most time.Duration) bool {
 // what counts. Of the shortest runs one in ten is easily interrupted.
 const seldomMore = 4
 
-// adaptiveLane fills in the strategy that suits the job, if it is admitted.
+// adaptiveLane fills in the strategy that suits the job, if it is admitted. Its frame, the
+// last of a decision's, is taken from the stack's reserve.
+//
+//go:nosplit
 func adaptiveLane(c *choice, j *JobInfo, p *Pressure) {
 	known := j.Samples > 0 || j.Cost > 0
 	confirmed := known && !(j.Samples == 0 && p.Trial)

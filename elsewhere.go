@@ -295,6 +295,7 @@ func (r *Router) again(t *Ticket) error {
 	q.choice.bound, q.event = t.choice.bound, t.watch.event
 	var p Pressure
 	q.kind.predict(&q.info, q.cfg)
+	r.pressure(&p, q.decided, q.cfg, q.kind, q.info.Priority)
 	r.look(&q, &p, false)
 	r.foresee(&q, &p)
 	r.choose(&q, &p)

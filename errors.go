@@ -55,7 +55,6 @@ type DropError struct {
 	// What must be alike, and how new, for another refusal to share it.
 	shared   atomic.Int64 // refusals that do
 	at       int64
-	cost     float64
 	budget   time.Duration
 	priority Priority
 }

@@ -57,7 +57,8 @@ func TestSubmitFitsIntoANewStack(t *testing.T) {
 	}
 }
 
-// A refusal by a busy machine is what must be cheap: it looks at what stands before the job.
+// A refusal by a busy machine is what must be cheap: it looks at what stands before the job,
+// and its numbers are its own, as no two jobs cost the same.
 func TestARefusalUnderLoadFitsIntoANewStack(t *testing.T) {
 	if helix.RaceEnabled || testing.CoverMode() != "" || runtime.GOARCH != "amd64" || !strings.HasPrefix(runtime.Version(), "go1.26") {
 		t.Skip("frames depend on the compiler: known for this one")
@@ -76,9 +77,10 @@ func TestARefusalUnderLoadFitsIntoANewStack(t *testing.T) {
 	urgent := register(t, r, helix.Kind[bool, int]{Name: "urgent", Budget: time.Minute, Cost: func(bool) float64 { return 1e6 },
 		Run: func(context.Context, bool) (int, error) { return 0, nil }})
 	ctx, done, moved := t.Context(), make(chan struct{}), 0
-	for range 1000 {
+	for i := range 1000 {
+		hints := helix.Hints{Cost: 1e6 * float64(1+i%7), Priority: helix.High}
 		go func() {
-			if stackMoves(func() { _, _ = urgent.SubmitWith(ctx, true, helix.Hints{Priority: helix.High}) }) {
+			if stackMoves(func() { _, _ = urgent.SubmitWith(ctx, true, hints) }) {
 				moved++
 			}
 			done <- struct{}{}

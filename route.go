@@ -54,7 +54,7 @@ func onClock(at, now time.Time, elapsed int64) int64 {
 const farAway = int64(100 * 365 * 24 * time.Hour)
 
 // decide asks the policy, or returns why the job is refused: it was counted then, and
-// has ended. Its frame is large, and is gone when the job runs.
+// has ended.
 //
 //go:noinline
 func (r *Router) decide(q *request) error {
@@ -78,12 +78,26 @@ func (r *Router) decide(q *request) error {
 		q.heedDeadline(r)
 	}
 	r.tick(q.decided, q.cfg)
+	if r.judge(q); q.choice.dropped {
+		return r.refuse(q)
+	}
+	return nil
+}
 
+// judge fills in the choice. Its frame is large, and is gone when the job is refused, or runs.
+//
+//go:noinline
+func (r *Router) judge(q *request) {
 	var p Pressure
 	q.kind.predict(&q.info, q.cfg) // here, not in look: see the stack's depth
+	r.pressure(&p, q.decided, q.cfg, q.kind, q.info.Priority)
 	r.look(q, &p, true)
 	r.foresee(q, &p)
-	r.choose(q, &p)
+	if policy, ok := q.cfg.Policy.(AdaptivePolicy); ok { // by hand, for the stack's depth
+		policy.choose(&q.info, &p, &q.choice)
+	} else {
+		r.choose(q, &p)
+	}
 	r.resolve(q)
 	if q.choice.offer > 0 && q.hopeless() { // or an estimate that is wrong would never heal
 		q.kind.prober.refuse(q.decided)
@@ -97,10 +111,6 @@ func (r *Router) decide(q *request) error {
 	if p.Offers != nil {
 		p.forget()
 	}
-	if q.choice.dropped {
-		return r.refuse(q)
-	}
-	return nil
 }
 
 // heedDeadline makes the deadline of the submitter's ctx the job's, if it is the earlier one.
@@ -114,11 +124,10 @@ func (q *request) heedDeadline(r *Router) {
 	}
 }
 
-// look fills in what is known of the router, and when the job, whose run time has been
-// predicted, must end. If probe, the job may be made one.
+// look fills in when the job, whose run time has been predicted, must end, and what else of
+// the router's state concerns this job alone. If probe, it may be made one.
 func (r *Router) look(q *request, p *Pressure, probe bool) {
 	q.info.meet(q.arrived, q.decided)
-	r.pressure(p, q.decided, q.cfg, q.kind, q.info.Priority)
 	if q.outer != nil {
 		r.lookInside(q.outer, q, p)
 	}
@@ -491,6 +500,7 @@ func (r *Router) consider(q *request, p *Pressure, job Job) Decision {
 	q.decided = r.now()
 	q.arrived = min(r.arrival(job.Arrived), q.decided)
 	q.kind.predict(&q.info, q.cfg)
+	r.pressure(p, q.decided, q.cfg, q.kind, q.info.Priority)
 	r.look(q, p, false)
 	r.foresee(q, p)
 	r.choose(q, p)
@@ -504,9 +514,9 @@ func (r *Router) consider(q *request, p *Pressure, job Job) Decision {
 func (r *Router) dropError(q *request, reason int) error {
 	last := &q.kind.dropErrors[reason]
 	e := last.Load()
-	if e != nil && q.decided-e.at < int64(time.Millisecond) &&
-		e.cost == q.info.Cost && e.budget == q.info.Budget && e.priority == q.info.Priority &&
-		abs(e.Decision.Slack-q.choice.slack) <= time.Millisecond+abs(q.choice.slack)/8 &&
+	if e != nil && q.decided-e.at < int64(time.Millisecond) && e.priority == q.info.Priority &&
+		near(e.budget, q.info.Budget, 0) && near(e.Decision.Run, q.choice.run, 0) &&
+		near(e.Decision.Slack, q.choice.slack, time.Millisecond) &&
 		(reason < maxReasons-1 || e.Decision.Reason == q.choice.reason) {
 		if q.choice.excess > 0 {
 			e.shared.Add(1)
@@ -520,12 +530,23 @@ func (r *Router) dropError(q *request, reason int) error {
 	return r.newDropError(q, last, q.retryAfter(jobs))
 }
 
+// near reports that a differs from b by no more than an eighth, and some room.
+func near(a, b, room time.Duration) bool { return abs(a-b) <= room+abs(b)/8 }
+
 func abs(d time.Duration) time.Duration { return max(d, -d) }
 
+// newDropError writes the decision in place: its caller may be at the end of a new stack.
+//
 //go:noinline
 func (r *Router) newDropError(q *request, last *atomic.Pointer[DropError], retry time.Duration) *DropError {
-	e := &DropError{Decision: r.decision(&q.choice), RetryAfter: retry, closed: q.choice.reason == reasonClosed,
-		at: q.decided, cost: q.info.Cost, budget: q.info.Budget, priority: q.info.Priority}
+	e := new(DropError)
+	name := ""
+	if q.choice.lane != laneNone {
+		name = r.lanes[q.choice.lane].name
+	}
+	q.choice.spell(&e.Decision, name)
+	e.RetryAfter, e.closed = retry, q.choice.reason == reasonClosed
+	e.at, e.budget, e.priority = q.decided, q.info.Budget, q.info.Priority
 	last.Store(e)
 	return e
 }
