@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/stretchr/testify/require"
@@ -104,7 +105,7 @@ func usesIn(t *testing.T, expression string) (uses []use) {
 		require.NotEmpty(t, of.Name, expression)
 		u := use{metric: of.Name}
 		for _, m := range of.LabelMatchers {
-			if m.Name != labels.MetricName {
+			if m.Name != model.MetricNameLabel {
 				u.labels = append(u.labels, m.Name)
 			}
 		}
@@ -201,7 +202,7 @@ func TestEveryMetricOfDeployIsThere(t *testing.T) {
 		body, head := get(t, url+"/metrics", "Accept", asText)
 		known := map[string]map[string]bool{} // labels by name
 		for _, series := range parse(t, body, head.Get("Content-Type")).labels {
-			name := series.Get(labels.MetricName)
+			name := series.Get(model.MetricNameLabel)
 			if known[name] == nil {
 				known[name] = map[string]bool{"job": true, "instance": true} // Prometheus adds them
 			}
