@@ -46,7 +46,8 @@ export function makeFeed() {
     const tookLate = late(d);
     const cell = (cls, ...content) => el('td', { class: cls, role: 'gridcell' }, ...content);
     const aside = facts(d);
-    const why = aside ? `${d.reason} · ${aside}` : d.reason;
+    const at = d.where ? `at ${d.where} · ` : '';
+    const why = aside ? `${at}${d.reason} · ${aside}` : at + d.reason;
     const row = el('tr', {
       role: 'row', tabIndex: -1, 'aria-expanded': 'false', 'aria-level': 1,
       class: d.status === 'dropped' ? 'dropped' : d.status === 'failed' || tookLate ? 'bad' : '',
@@ -55,7 +56,7 @@ export function makeFeed() {
     cell('c-time mono', f.clock(d.t_ms, true)),
     cell('c-kind', kindName(d.kind)),
     cell('c-strategy', strategyTag(d.strategy), d.admitted ? el('span', { class: 'sr' }, ` after it was admitted to ${d.admitted.strategy}`) : null),
-    el('td', { class: 'c-why', role: 'gridcell', title: why }, d.reason, aside ? el('span', { class: 'dim' }, ` · ${aside}`) : null),
+    el('td', { class: 'c-why', role: 'gridcell', title: why }, at, d.reason, aside ? el('span', { class: 'dim' }, ` · ${aside}`) : null),
     cell('c-num num c-predicted', f.duration(d.predicted_ms)),
     cell(`c-num num c-took${tookLate ? ' late' : ''}`, f.duration(d.took_ms)),
     cell('c-num num c-budget', d.budget_ms === null ? el('span', { class: 'dim' }, 'none') : f.given(d.budget_ms)));

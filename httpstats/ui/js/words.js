@@ -25,7 +25,6 @@ export function facts(d) {
   } else if (d.queued > 0 && (d.strategy === 'cpu_pool' || d.strategy === 'batch')) {
     list.push(`behind ${d.queued}`);
   }
-  if (d.where) list.push(`at ${d.where}`);
   if (d.status === 'failed') list.push('failed');
   if (d.status === 'withdrawn') list.push('withdrawn');
   return list.join(', ');
