@@ -20,7 +20,7 @@ type result struct {
 
 func (r result) String() string {
 	part := func(n int64) float64 { return 100 * float64(n) / float64(max(r.sent, 1)) }
-	return fmt.Sprintf("%.1f/%.1f g%.2f", part(r.inBudget), part(r.late), r.goodput)
+	return fmt.Sprintf("%.1f/%.1f/%.1f g%.2f", part(r.inBudget), part(r.late), part(r.failed), r.goodput)
 }
 
 // client sends requests at times that are fixed before, each on a kept connection that is
@@ -30,7 +30,8 @@ type client struct {
 	classes []class
 	load    float64
 
-	mu   sync.Mutex // guards free
+	open chan struct{} // a place for each connection in use
+	mu   sync.Mutex    // guards free
 	free []*connection
 
 	sent, inBudget, late, refused, failed, goodWork atomic.Int64
@@ -42,8 +43,13 @@ type connection struct {
 }
 
 func newClient(addr string, classes []class, load float64) *client {
-	return &client{addr: addr, classes: classes, load: load}
+	return &client{addr: addr, classes: classes, load: load, open: make(chan struct{}, connections)}
 }
+
+// connections is how many there are at the most, as from a proxy: a request for which none is
+// free waits in the client. Were there no bound, an overloaded server would do little else
+// than accept.
+const connections = 512
 
 // patience is after how long a client gives up.
 const patience = 2 * time.Second
@@ -89,7 +95,9 @@ func (c *client) run(lasts time.Duration) result {
 
 // send sends a request that was due then.
 func (c *client) send(of *class, due time.Time, counts bool) {
+	c.open <- struct{}{}
 	status, err := c.exchange(of.path)
+	<-c.open
 	took := time.Since(due)
 	if !counts {
 		return

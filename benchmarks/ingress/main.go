@@ -32,9 +32,9 @@ type class struct {
 // mixes are the loads to choose from.
 var mixes = map[string][]class{
 	"reference": {
-		{"/short", 50 * time.Microsecond, 20 * time.Millisecond, 0.15},
-		{"/medium", 2 * time.Millisecond, 80 * time.Millisecond, 0.50},
-		{"/long", 15 * time.Millisecond, 400 * time.Millisecond, 0.35},
+		{"/short", 50 * time.Microsecond, 20 * time.Millisecond, 0.08},
+		{"/medium", 2 * time.Millisecond, 80 * time.Millisecond, 0.52},
+		{"/long", 15 * time.Millisecond, 400 * time.Millisecond, 0.40},
 	},
 	"even": {
 		{"/light", 500 * time.Microsecond, 50 * time.Millisecond, 0.5},
@@ -71,7 +71,7 @@ func run(args []string) error {
 		return err
 	}
 	if *quick {
-		*loads, *lasts = "0.7,1.5,6", 3*time.Second
+		*loads, *lasts = "0.7,3", 2*time.Second
 	}
 	classes, ok := mixes[*mix]
 	if !ok {
@@ -96,10 +96,10 @@ func run(args []string) error {
 	}
 	runtime.GOMAXPROCS(1)
 	pin(1)
-	fmt.Printf("mix %s; in budget / late, %% of all requests; goodput, of a processor\n", *mix)
+	fmt.Printf("mix %s; in budget / late / not answered, %% of all requests; goodput, of a processor\n", *mix)
 	fmt.Printf("%-12s", "contender")
 	for _, f := range factors {
-		fmt.Printf("%20s", fmt.Sprintf("%gx", f))
+		fmt.Printf("%22s", fmt.Sprintf("%gx", f))
 	}
 	fmt.Println()
 	for _, name := range names {
@@ -109,7 +109,7 @@ func run(args []string) error {
 			if err != nil {
 				return err
 			}
-			fmt.Printf("%20s", r)
+			fmt.Printf("%22s", r)
 		}
 		fmt.Println()
 	}

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -62,5 +65,36 @@ func TestBadFlags(t *testing.T) {
 	for _, c := range [][2]string{{"-mix", "none"}, {"-loads", "1,x"}, {"-loads", "NaN"}, {"-only", "nobody"}, {"-for", "0s"}} {
 		err := run([]string{c[0], c[1]})
 		require.ErrorContains(t, err, c[0])
+	}
+}
+
+// What finds no connection waits in the client, and counts from when it was to be sent.
+func TestConnectionsAreBounded(t *testing.T) {
+	var open, most atomic.Int64
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		most.Store(max(most.Load(), open.Load()))
+	}))
+	srv.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		switch s {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed:
+			open.Add(-1)
+		}
+	}
+	srv.Start()
+	defer srv.Close()
+	c := newClient(strings.TrimPrefix(srv.URL, "http://"), nil, 1)
+	c.open = make(chan struct{}, 3)
+	var pending sync.WaitGroup
+	for range 50 {
+		pending.Go(func() { c.send(&class{path: "/", budget: time.Minute}, time.Now(), true) })
+	}
+	pending.Wait()
+	require.EqualValues(t, 50, c.inBudget.Load())
+	require.LessOrEqual(t, most.Load(), int64(3))
+	require.LessOrEqual(t, len(c.free), 3)
+	for _, conn := range c.free {
+		require.NoError(t, conn.Close())
 	}
 }
