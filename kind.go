@@ -23,12 +23,12 @@ type kind struct {
 	door     atomic.Pointer[door]    // of its Task, for jobs that come as bytes; nil without a codec
 	// downstream is what its jobs that wait are waiting for. Never nil, but in a kind that Explain makes up.
 	downstream atomic.Pointer[downstream]
-	cells      []cell       // sharded counters, a power of two of them
-	away       []turnedAway // likewise
-	latency    Histogram    // of its jobs that ran, whatever ran them
-	yields     atomic.Bool  // a job has called Yield
-	nests      atomic.Bool  // there has been work inside a job, or it has blocked
-	failed     atomicFloat  // mean ns of runs that did not succeed; see kind.guess
+	cells      []cell              // sharded counters, a power of two of them
+	away       []turnedAway        // likewise
+	latencies  [maxLanes]Histogram // of its jobs that ran, by strategy
+	yields     atomic.Bool         // a job has called Yield
+	nests      atomic.Bool         // there has been work inside a job, or it has blocked
+	failed     atomicFloat         // mean ns of runs that did not succeed; see kind.guess
 	// trials are the jobs that run outside the slots because of their hints, admitted
 	// before any run of the kind had confirmed what hints say.
 	trials atomic.Int64

@@ -103,18 +103,15 @@ const stackAlign = 11
 
 // recordAt is Record for callers with a hint for the shard that is cheaper than
 // a random number, and better if it stays with the processor. Any hint will do.
-func (h *Histogram) recordAt(hint uint32, d time.Duration) { h.recordIn(placeOf(d), hint, d) }
-
-// recordIn is recordAt for callers that record d in several histograms, and have found its
-// place already.
-func (h *Histogram) recordIn(place int, hint uint32, d time.Duration) {
+func (h *Histogram) recordAt(hint uint32, d time.Duration) {
 	shards := h.shards.Load()
 	if shards == nil {
 		shards = h.build()
 	}
 	s := &(*shards)[hint&uint32(len(*shards)-1)]
-	s.counts[place].Add(1)
-	s.add(uint64(max(d, 0)))
+	d = max(d, 0)
+	s.counts[placeOf(d)].Add(1)
+	s.add(uint64(d))
 }
 
 // add adds to the sum, which stops instead of wrapping around: a sum must never fall.
@@ -167,20 +164,38 @@ func (h *Histogram) Merge(other *Histogram) {
 // one allocation. Records that are under way may be missing, or be in the sum
 // and not yet in the buckets, or the reverse.
 func (h *Histogram) Snapshot() Snapshot {
+	var all collected
+	all.add(h)
+	return all.snapshot()
+}
+
+// collected is the sum of some histograms.
+type collected struct {
+	tally tally
+	sum   uint64
+	any   bool
+}
+
+func (c *collected) add(h *Histogram) {
 	shards := h.shards.Load()
 	if shards == nil {
-		return Snapshot{}
+		return
 	}
-	var all tally
-	var sum uint64
+	c.any = true
 	for i := range *shards {
 		s := &(*shards)[i]
-		sum = addSums(sum, s.sum.Load())
+		c.sum = addSums(c.sum, s.sum.Load())
 		for p := range s.counts {
-			all[p] += s.counts[p].Load()
+			c.tally[p] += s.counts[p].Load()
 		}
 	}
-	return all.snapshot(sum)
+}
+
+func (c *collected) snapshot() Snapshot {
+	if !c.any {
+		return Snapshot{}
+	}
+	return c.tally.snapshot(c.sum)
 }
 
 // Count is that of a new [Snapshot]; to read several figures take one.

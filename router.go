@@ -53,7 +53,6 @@ type lane struct {
 	custom   bool // from RouterConfig.Strategies
 
 	elsewhere bool // its jobs take no CPU of this machine
-	latency   Histogram
 }
 
 // New makes a router. The zero RouterConfig is ready for use. The error names

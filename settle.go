@@ -13,9 +13,7 @@ func (t *Ticket) settle() {
 		status = Failed
 	}
 	latency := time.Duration(t.ended - t.arrived)
-	place := placeOf(latency)
-	t.lane().latency.recordIn(place, uint32(t.shard), latency)
-	t.kind.latency.recordIn(place, uint32(t.shard), latency)
+	t.kind.latencies[t.choice.lane].recordAt(uint32(t.shard), latency)
 	t.kind.cell(t.shard).end(status, t.job.budget, latency) // last: Close may return now
 	t.router().nudge()
 	if t.fate != fateReturned {

@@ -185,10 +185,15 @@ func rounded(cores float64) float64 { return math.Round(cores*1e6) / 1e6 }
 // router was made; the difference of two snapshots is that of the time between.
 // It is empty for Drop and for strategies that do not exist.
 func (r *Router) Latency(strategy string) Snapshot {
-	if l := r.lane(strategy); l != nil {
-		return l.latency.Snapshot()
+	l := r.lane(strategy)
+	if l == nil {
+		return Snapshot{}
 	}
-	return Snapshot{}
+	var all collected
+	for _, k := range *r.kinds.Load() {
+		all.add(&k.latencies[l.index])
+	}
+	return all.snapshot()
 }
 
 // KindLatency returns the latencies of the jobs of a kind that ran, whatever strategy ran
@@ -196,9 +201,18 @@ func (r *Router) Latency(strategy string) Snapshot {
 // between. It is empty for names that are not in Stats.
 func (r *Router) KindLatency(name string) Snapshot {
 	if k := (*r.kinds.Load())[name]; k != nil {
-		return k.latency.Snapshot()
+		return k.latency()
 	}
 	return Snapshot{}
+}
+
+// latency is that of the kind's jobs that ran, whatever strategy ran them.
+func (k *kind) latency() Snapshot {
+	var all collected
+	for i := range k.latencies {
+		all.add(&k.latencies[i])
+	}
+	return all.snapshot()
 }
 
 // summarise describes latencies.
@@ -226,7 +240,7 @@ func (r *Router) kindStats(k *kind, n *counts, now int64, cfg *RouterConfig) Kin
 		Name: k.name, Completed: n.completed, Failed: n.failed, Withdrawn: n.withdrawn,
 		InFlight: n.inFlight(), Promised: n.promised, Kept: n.kept,
 		RoutedByStrategy: r.strategyCounts(&n.routed, n.refused),
-		Latency:          summarise("", k.latency.Snapshot()),
+		Latency:          summarise("", k.latency()),
 		Weight:           k.weight.Load(), Demand: rounded(k.demand.asked.Load()), Share: rounded(k.demand.share.Load()),
 		Limited: k.demand.limited.Load(), TurnMs: milliseconds(k.demand.queue.wait(now)),
 	}
