@@ -131,7 +131,7 @@ func (l *ledger) tick(now int64, cfg *RouterConfig, pool *pool, kinds map[string
 	keep := math.Exp(-float64(elapsed) / l.memory)
 	queueing := 0.0
 	total, noise, worked, mayWait := 0.0, 0.0, pool.underWay.time(now), time.Duration(0)
-	tightest := time.Duration(patience)
+	tightest := patience
 	for _, k := range kinds {
 		offered, done := k.offered()
 		worked += done

@@ -169,7 +169,7 @@ func (s *sketch) makeRoom(distance int64, at *int) bool {
 		if b.weight < s.weight/4 && !s.live(b) {
 			s.total -= b.weight
 			b.weight = 0
-			closest, gap = i, 0
+			closest = i
 			break
 		}
 		if i+1 < sketchSize {
