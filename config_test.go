@@ -129,9 +129,9 @@ func TestUpdate(t *testing.T) {
 	}
 }
 
-// RouterConfig, its JSON form and the README all say the same.
+// RouterConfig, its JSON form and docs/configuration.md all say the same.
 func TestConfigFieldsAreComplete(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
+	page, err := os.ReadFile("docs/configuration.md")
 	require.NoError(t, err)
 	var names []string
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[helix.RouterConfig]()) {
@@ -149,7 +149,7 @@ func TestConfigFieldsAreComplete(t *testing.T) {
 		if f.Fixed {
 			fixed = "; fixed by `New`"
 		}
-		require.Contains(t, string(readme), fmt.Sprintf("| `%s` | %s | %s | %s | %s%s |\n", f.Name, json, f.Unit, f.Default, f.Doc, fixed))
+		require.Contains(t, string(page), fmt.Sprintf("| `%s` | %s | %s | %s | %s%s |\n", f.Name, json, f.Unit, f.Default, f.Doc, fixed))
 	}
 	require.Equal(t, names, listed)
 }

@@ -19,7 +19,8 @@ const reasonOther = "other reasons"
 // policy that makes up reasons cannot take them.
 var ownReasons = []string{
 	reasonBusy, reasonLate, reasonBudget, reasonWait, reasonShare, reasonQueueFull, reasonSpawnLimit,
-	reasonDownstream, reasonExpired, reasonDisplaced, reasonNoTime, reasonClosed, reasonRefused, reasonNoStrategy,
+	reasonDownstream, reasonExpired, reasonDisplaced, reasonNoTime, reasonGateTime, reasonClosed, reasonRefused, reasonNoStrategy,
+	reasonDeclined,
 }
 
 // index returns the place of a reason. It costs a few ns for those known.

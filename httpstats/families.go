@@ -58,7 +58,7 @@ var routerFamilies = []family{
 		func(s *source, m *series) { m.addCount(s.Failed) }),
 	counter("helix_jobs_dropped_total", "Jobs that were refused, by reason.",
 		readDropped, "reason"),
-	counter("helix_jobs_withdrawn_total", "Jobs given up by their caller before they started.",
+	counter("helix_jobs_withdrawn_total", "Jobs whose ctx ended before they started.",
 		func(s *source, m *series) { m.addCount(s.Withdrawn) }),
 	counter("helix_jobs_routed_total", "Jobs by the strategy they were sent to.",
 		readRouted, "strategy"),
@@ -77,19 +77,19 @@ var routerFamilies = []family{
 		func(s *source, m *series) { m.add(float64(s.Pressure.CPUBusy)) }),
 	gauge("helix_queue_jobs", "Jobs waiting for a slot.",
 		func(s *source, m *series) { m.add(float64(s.Pressure.Queued)) }),
-	gauge("helix_queue_limit_jobs", "Jobs that may wait for a slot.",
+	gauge("helix_queue_limit_jobs", "Limit on jobs waiting for a slot.",
 		func(s *source, m *series) { m.add(float64(s.Pressure.QueueCap)) }),
 	gauge("helix_spawned_jobs", "Jobs on goroutines of their own.",
 		func(s *source, m *series) { m.add(float64(s.Pressure.Spawned)) }),
-	gauge("helix_spawned_limit_jobs", "Jobs that may have goroutines of their own.",
+	gauge("helix_spawned_limit_jobs", "Limit on jobs on goroutines of their own.",
 		func(s *source, m *series) { m.add(float64(s.Pressure.SpawnLimit)) }),
 	gauge("helix_pressure_work_seconds", "Predicted CPU time of the jobs that hold a slot or wait for one.",
 		func(s *source, m *series) { m.add(s.Pressure.WorkMs / 1e3) }),
 	gauge("helix_pressure_wait_seconds", "Predicted wait for a slot.",
 		func(s *source, m *series) { m.add(s.Pressure.WaitMs / 1e3) }),
-	gauge("helix_pressure_demand_cores", "CPU seconds a second offered lately, refused work included.",
+	gauge("helix_pressure_demand_cores", "Offered CPU load in cores (moving average), including refused work.",
 		func(s *source, m *series) { m.add(s.Pressure.Demand) }),
-	gauge("helix_pressure_capacity_cores", "CPU seconds a second that jobs get when they want more, as measured.",
+	gauge("helix_pressure_capacity_cores", "CPU in cores that jobs get while they want more, as measured.",
 		func(s *source, m *series) { m.add(s.Pressure.Capacity) }),
 	gauge("helix_library_build_info", "Always 1; the version of the library and of Go are in the labels.",
 		func(_ *source, m *series) {
@@ -98,7 +98,7 @@ var routerFamilies = []family{
 	gauge("helix_uptime_seconds", "Time since the router was made.",
 		func(s *source, m *series) { m.add(s.Uptime.Seconds()) }),
 
-	counter("helix_kind_jobs_total", "Jobs of a kind that have ended, by how they did.",
+	counter("helix_kind_jobs_total", "Jobs of a kind that have ended, by outcome.",
 		readOutcomes, "kind", "outcome"),
 	counter("helix_kind_promises_made_total", "Jobs of a kind that were admitted with a latency budget and have ended.",
 		func(s *source, m *series) {
@@ -116,15 +116,15 @@ var routerFamilies = []family{
 		func(s *source, m *series) {
 			m.perBatch(s, func(b *helix.BatchStats) float64 { return float64(b.Items) })
 		}, "kind"),
-	counter("helix_kind_batch_full_calls_total", "Calls of a kind's batch function with as many jobs as a batch may have.",
+	counter("helix_kind_batch_full_calls_total", "Calls of a kind's batch function with a full batch.",
 		func(s *source, m *series) {
 			m.perBatch(s, func(b *helix.BatchStats) float64 { return float64(b.Full) })
 		}, "kind"),
-	gauge("helix_kind_batch_limit_jobs", "Jobs that a batch of a kind may have.",
+	gauge("helix_kind_batch_limit_jobs", "Limit on the jobs in a batch of a kind.",
 		func(s *source, m *series) {
 			m.perBatch(s, func(b *helix.BatchStats) float64 { return float64(b.MaxSize) })
 		}, "kind"),
-	counter("helix_kind_run_samples_total", "Runs of a kind that its predicted run time rests on.",
+	counter("helix_kind_run_samples_total", "Runs of a kind that its predicted run time was learned from.",
 		func(s *source, m *series) {
 			m.perKind(s, func(k *helix.KindStats) float64 { return float64(k.Samples) })
 		}, "kind"),
@@ -134,11 +134,11 @@ var routerFamilies = []family{
 		func(s *source, m *series) {
 			m.perKind(s, func(k *helix.KindStats) float64 { return float64(k.InFlight) })
 		}, "kind"),
-	gauge("helix_kind_run_seconds", "Mean run time of a kind, as learned lately.",
+	gauge("helix_kind_run_seconds", "Learned mean run time of a kind.",
 		func(s *source, m *series) { m.perKind(s, func(k *helix.KindStats) float64 { return k.RunMs / 1e3 }) }, "kind"),
-	gauge("helix_kind_run_spread_seconds", "Mean deviation of a kind's run time.",
+	gauge("helix_kind_run_spread_seconds", "Learned mean deviation of a kind's run time.",
 		func(s *source, m *series) { m.perKind(s, func(k *helix.KindStats) float64 { return k.SpreadMs / 1e3 }) }, "kind"),
-	gauge("helix_kind_budget_seconds", "Latency budget of a kind's latest job; none for a kind whose jobs have no budget.",
+	gauge("helix_kind_budget_seconds", "Latency budget of a kind's latest job; no series if that has no budget.",
 		func(s *source, m *series) {
 			for i := range s.Kinds {
 				if budget := s.Kinds[i].BudgetMs; budget > 0 {
@@ -152,24 +152,24 @@ var routerFamilies = []family{
 				m.add(l.RunMs/1e3, pair("by", l.Kind), pair("kind", l.Endangers))
 			}
 		}, "by", "kind"),
-	gauge("helix_kind_demand_cores", "CPU seconds a second that a kind offered lately, refused work included.",
+	gauge("helix_kind_demand_cores", "Offered CPU load of a kind in cores (moving average), including refused work.",
 		func(s *source, m *series) { m.perKind(s, func(k *helix.KindStats) float64 { return k.Demand }) }, "kind"),
-	gauge("helix_kind_share_cores", "CPU seconds a second that are a kind's fair share now.",
+	gauge("helix_kind_share_cores", "Fair share of a kind, in cores, at the moment.",
 		func(s *source, m *series) { m.perKind(s, func(k *helix.KindStats) float64 { return k.Share }) }, "kind"),
 
 	gauge("helix_kind_downstream_calls", "Calls in flight to the downstream of a kind that waits, of all kinds that share it.",
 		readDownstream(func(d *helix.DownstreamStats) float64 { return float64(d.InFlight) }), "kind"),
-	gauge("helix_kind_downstream_limit_calls", "Calls that may be in flight to the downstream of a kind that waits, as learned; +Inf while it is not the bottleneck.",
+	gauge("helix_kind_downstream_limit_calls", "Learned limit on calls in flight to the downstream of a kind that waits; +Inf while it is not the bottleneck.",
 		readDownstream(limitOf), "kind"),
-	gauge("helix_kind_downstream_base_seconds", "Learned latency of a call that finds little else in flight.",
+	gauge("helix_kind_downstream_base_seconds", "Learned latency of a call to the downstream of a kind that waits, with few others in flight.",
 		readDownstream(func(d *helix.DownstreamStats) float64 { return d.BaseMs / 1e3 }), "kind"),
-	gauge("helix_kind_downstream_latency_seconds", "Mean latency of calls lately.",
+	gauge("helix_kind_downstream_latency_seconds", "Latency of calls to the downstream of a kind that waits (moving mean).",
 		readDownstream(func(d *helix.DownstreamStats) float64 { return d.MeanMs / 1e3 }), "kind"),
-	gauge("helix_kind_downstream_calls_per_second", "Calls that ended well a second, lately.",
+	gauge("helix_kind_downstream_calls_per_second", "Calls to the downstream of a kind that waits that succeed, per second (moving mean).",
 		readDownstream(func(d *helix.DownstreamStats) float64 { return d.Rate }), "kind"),
-	gauge("helix_kind_turn_seconds", "How long a kind's guaranteed rate takes for what was admitted of it: what stands before its next job.",
+	gauge("helix_kind_turn_seconds", "Admitted work of a kind that is not done, divided by its guaranteed rate: what is before its next job.",
 		func(s *source, m *series) { m.perKind(s, func(k *helix.KindStats) float64 { return k.TurnMs / 1e3 }) }, "kind"),
-	gauge("helix_kind_limited", "1 while more CPU is asked for than there is, and by this kind more than its share; else 0.",
+	gauge("helix_kind_limited", "1 while demand exceeds capacity and the kind demands more than its share; else 0.",
 		func(s *source, m *series) {
 			m.perKind(s, func(k *helix.KindStats) float64 {
 				if k.Limited {

@@ -9,7 +9,7 @@ import (
 
 // fleetFamilies are the metrics of strategies whose jobs are done by workers.
 var fleetFamilies = []family{
-	counter("helix_remote_attempts_total", "Jobs sent to workers, by what became of them: answered (it ran there), refused, undelivered, unsent, or lost.",
+	counter("helix_remote_attempts_total", "Jobs sent to workers, by outcome: answered (it ran there), refused, undelivered, unsent, or lost.",
 		perFleet(func(f *fleetStats, m *series, strategy *dto.LabelPair) { m.addAttempts(&f.Total, strategy) }), "outcome", "strategy"),
 	gauge("helix_remote_jobs_in_flight", "Jobs at workers, or on their way.",
 		perFleet(func(f *fleetStats, m *series, strategy *dto.LabelPair) { m.add(float64(f.Total.Flying), strategy) }), "strategy"),
@@ -23,14 +23,14 @@ var fleetFamilies = []family{
 		func(f *fleetStats) helix.Snapshot { return f.Took }),
 	counter("helix_remote_predicted_seconds_total", "Sum of what helix_remote_job_duration_seconds was predicted to be.",
 		perFleet(func(f *fleetStats, m *series, strategy *dto.LabelPair) { m.add(f.Predicted.Seconds(), strategy) }), "strategy"),
-	counter("helix_remote_misprediction_seconds_total", "Sum of how far those predictions were off, either way.",
+	counter("helix_remote_misprediction_seconds_total", "Sum of the absolute errors of those predictions.",
 		perFleet(func(f *fleetStats, m *series, strategy *dto.LabelPair) { m.add(f.Off.Seconds(), strategy) }), "strategy"),
 
-	counter("helix_remote_worker_attempts_total", "Jobs sent to a worker, by what became of them; of the first 64 workers by name.",
+	counter("helix_remote_worker_attempts_total", "Jobs sent to a worker, by outcome; for the first 64 workers by name.",
 		perWorker(func(w *remote.WorkerStats, m *series, labels ...*dto.LabelPair) { m.addAttempts(w, labels...) }), "outcome", "strategy", "worker"),
 	gauge("helix_remote_worker_jobs_in_flight", "Jobs at a worker, or on their way.",
 		perWorker(func(w *remote.WorkerStats, m *series, labels ...*dto.LabelPair) { m.add(float64(w.Flying), labels...) }), "strategy", "worker"),
-	gauge("helix_remote_worker_up", "1 if a worker may be sent jobs, 0 if it leaves or has not been heard of lately.",
+	gauge("helix_remote_worker_up", "1 if a worker may be sent jobs; 0 if it is leaving or has been silent.",
 		perWorker(func(w *remote.WorkerStats, m *series, labels ...*dto.LabelPair) {
 			up := 0.0
 			if w.Alive {
@@ -38,13 +38,13 @@ var fleetFamilies = []family{
 			}
 			m.add(up, labels...)
 		}), "strategy", "worker"),
-	gauge("helix_remote_worker_round_trip_seconds", "Mean way to a worker and back, lately.",
+	gauge("helix_remote_worker_round_trip_seconds", "Round trip to a worker (moving mean).",
 		perWorker(func(w *remote.WorkerStats, m *series, labels ...*dto.LabelPair) { m.add(w.RTT.Seconds(), labels...) }), "strategy", "worker"),
-	gauge("helix_remote_worker_slots", "Slots of a worker, as it said last.",
+	gauge("helix_remote_worker_slots", "Slots of a worker, by its last report.",
 		perWorker(loadOf(func(l *remote.Load) int { return l.Slots })), "strategy", "worker"),
-	gauge("helix_remote_worker_slots_busy", "Slots of a worker that are in use, as it said last.",
+	gauge("helix_remote_worker_slots_busy", "Slots of a worker that are in use, by its last report.",
 		perWorker(loadOf(func(l *remote.Load) int { return l.Busy })), "strategy", "worker"),
-	gauge("helix_remote_worker_queue_jobs", "Jobs that wait for a slot of a worker, as it said last.",
+	gauge("helix_remote_worker_queue_jobs", "Jobs that wait for a slot of a worker, by its last report.",
 		perWorker(loadOf(func(l *remote.Load) int { return l.Queued })), "strategy", "worker"),
 }
 
