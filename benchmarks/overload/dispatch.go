@@ -3,6 +3,8 @@ package main
 import (
 	"runtime"
 	"time"
+
+	"github.com/helixrouter/helix/benchmarks/internal/pace"
 )
 
 // minSleep bounds how often the dispatcher wakes: it costs some µs of CPU.
@@ -28,12 +30,12 @@ type dispatcher struct {
 // goroutines, which it measures.
 func dispatch(p *point) *dispatcher {
 	d := &dispatcher{idle: residentBytes(), process: -processCPU()}
-	pace := newPacer()
-	defer pace.close()
+	pacer := pace.New()
+	defer pacer.Close()
 	looked := time.Now()
 	for i := 0; i < len(p.jobs); {
 		if wait := time.Duration(p.jobs[i].at - p.now()); wait > 0 {
-			pace.sleep(max(wait, minSleep))
+			pacer.Sleep(max(wait, minSleep))
 			continue
 		}
 		i = d.burst(p, i)

@@ -4,13 +4,6 @@ package main
 
 import "time"
 
-// pacer sleeps. Elsewhere than on Linux nothing better is needed.
-type pacer struct{}
-
-func newPacer() *pacer               { return &pacer{} }
-func (*pacer) sleep(d time.Duration) { time.Sleep(d) }
-func (*pacer) close()                {}
-
 var began = time.Now()
 
 // threadCPU stands in with the wall clock, which is more than the CPU time.

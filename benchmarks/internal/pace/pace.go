@@ -1,0 +1,2 @@
+// Package pace sleeps more precisely than time.Sleep, where the system allows it.
+package pace
