@@ -18,13 +18,22 @@ type law struct {
 	base  float64 // latency of calls that find little else in flight
 	quiet float64 // calls that began and ended so
 	calls float64 // calls that base rests on
+	alone spread  // latencies of calls that began and ended so
+	vary  float64 // their coefficient of variation
 
-	limit float64 // how many may be in flight; only if Limit.on
-	calm  int64   // when it was last needed
-	eased int64   // since when no more are in flight than may be; 0 = more are
+	aim     float64 // T, when the law was last applied
+	limit   float64 // how many may be in flight; only if Limit.on
+	calm    int64   // when it was last needed
+	pressed float64 // part of the time in which it was reached, lately
+
+	eased     int64   // since when no more are in flight than may be; 0 = more are
+	easedMean float64 // mean then, or when it last fell
+	easedFrom float64 // limit then
 
 	drain   int     // windows for which base is still learned anew
 	drainTo float64 // how many may be in flight meanwhile
+	drained int64   // when base was last learned anew
+	leastX  float64 // least x since
 	wasBase float64 // base before
 	pause   int64   // how long it is not learned anew again, the longer the more often it proved right
 	again   int64   // when that is over
@@ -52,7 +61,7 @@ func (a *law) note(l *Limit, c Call, n, now int64, well bool) {
 	case w.opened == 0, c.Among <= 1 && c.Began-w.latest > windowMost:
 		// Nothing was in flight before, so what is counted begins with the end of this call.
 		*w = window{opened: now, latest: now}
-		a.learnBase(c, n, took, well)
+		a.learnBase(l, c, now, n, took, well)
 		return
 	case wait > 0 && now-max(w.latest, l.busy.Load()) >= wait:
 		// It did hang. What was in flight then says nothing of how fast it is now.
@@ -65,9 +74,9 @@ func (a *law) note(l *Limit, c Call, n, now int64, well bool) {
 		w.well++
 	}
 	if fresh {
-		a.learnBase(c, n, took, well)
+		a.learnBase(l, c, now, n, took, well)
 		// A failure does not tell how fast the downstream is, but that it was no faster.
-		if well || took > a.target(l) {
+		if well || took > a.aim {
 			w.timed++
 			w.sum += took
 			w.squares += took * took
@@ -77,27 +86,6 @@ func (a *law) note(l *Limit, c Call, n, now int64, well bool) {
 	if now-w.opened >= windowLeast && a.enough(l, now) {
 		a.learn(l, now, n-1)
 	}
-}
-
-// learnBase learns from a call that found little else in flight: when it began and when it
-// ended, or calls among which it began would not be those of an unloaded downstream; as long as
-// there was none, from the first to end.
-func (a *law) learnBase(c Call, n int64, took float64, well bool) {
-	little := max(few, .75*a.x*a.base)
-	switch {
-	case !well:
-		return
-	case c.Among == 0, // began while few were let in
-		float64(c.Among) <= little && float64(n) <= 1.5*little,
-		a.quiet >= few && c.Among <= few:
-		a.quiet = min(a.quiet+1, baseCalls)
-		a.calls = max(a.calls, a.quiet)
-	case a.quiet == 0 && a.calls < few/2:
-		a.calls++
-	default:
-		return
-	}
-	a.base += (took - a.base) / a.calls
 }
 
 // enough reports that the window can be closed: while there is a limit, calls that began
@@ -132,16 +120,30 @@ func (a *law) budget(l *Limit) float64 {
 
 // target is T, how long calls may take.
 func (a *law) target(l *Limit) float64 {
-	switch b := a.budget(l); {
+	b := a.budget(l)
+	switch {
 	case b == 0:
 		return max(8*a.base, patience)
-	case b > a.base:
-		queue := min((b-a.base)/(2+6*min(a.cv, 1)), max(8*a.base, longQueue))
-		chance := 2 * a.cv * (1/math.Sqrt(max(a.x*a.base, 1)) + 1/math.Sqrt(max(a.quiet, 1)))
-		return max(a.base+queue, 1.1*a.base, min((1+chance)*a.base, (a.base+b)/2))
-	default:
-		return 1.5 * a.base // no call can be in time
+	case a.quiet < baseSure && a.base > b/4: // that they take so long must be sure first
+		return b / 2
+	case b <= a.base: // no call can be in time
+		return 1.5 * a.base
 	}
+	chance := 1.05 + a.vary/math.Sqrt(max(a.quiet, 1))
+	return max(a.base+min(a.room(b), max(8*a.base, longQueue)), min(chance*a.base, (a.base+b)/2), 1.05*a.base)
+}
+
+// room is how long calls may queue so that of those that could be in time less than one in a
+// hundred is not, by what is known of the latencies within the budget b: whether they queue
+// before they are worked at, or all are worked at the more slowly.
+func (a *law) room(b float64) float64 {
+	mean, deviation, calls := a.alone.within(b)
+	if calls == 0 {
+		return 0
+	}
+	longest := mean + tail*deviation
+	share := share0 - (share0-share1)*min(max(2*a.pressed-.6, 0), 1)
+	return max(0, min(share*(b-longest), a.base*(b/longest-1)))
 }
 
 // learn closes the window and applies the law; so many are in flight.
@@ -153,11 +155,20 @@ func (a *law) learn(l *Limit, now, inflight int64) {
 	if w.timed > 0 {
 		mean = w.sum / float64(w.timed)
 	}
-	gain := 1 - math.Exp(-open/max(shortMean, min(max(2*mean, a.slow, w.slowest), 10*a.base)))
+	a.vary = 1
+	if _, deviation, calls := a.alone.within(math.Inf(1)); calls > few {
+		a.vary = deviation / a.base
+	}
+	memory := max(shortMean, min(max(2*mean, a.slow, w.slowest), 10*a.base))
+	gain := 1 - math.Exp(-open/memory)
 	if a.x == 0 {
 		a.x, a.mean = rate, mean
 	}
-	a.x += gain * (rate - a.x)
+	if a.drain == 0 || rate > a.x { // while few are let in, it is they that make it low
+		// As long as it takes for a standard deviation of a tenth.
+		memory = max(memory, min(100*a.vary*a.vary/max(a.x, float64(w.ended)/open), longMean))
+		a.x += (1 - math.Exp(-open/memory)) * (rate - a.x)
+	}
 	a.mean += gain * (mean - a.mean)
 	a.n = (1-gain)*a.n + float64(w.timed)
 	if w.timed > 0 && mean > 0 {
@@ -189,7 +200,9 @@ func (a *law) sure() float64 {
 
 // apply sets the limit, or lifts it. The mean latency of the window was mean.
 func (a *law) apply(l *Limit, now, inflight int64, mean float64) {
-	target, on, reached, timed := a.target(l), l.on.Load(), l.reached.Load(), a.w.timed > 0
+	target := a.target(l)
+	a.aim = target
+	on, reached, timed := l.on.Load(), l.reached.Load(), a.w.timed > 0
 	rate := float64(a.w.well) / float64(now-a.w.opened)
 	if !on {
 		if !a.overloaded(l, inflight, rate, target) {
@@ -198,11 +211,11 @@ func (a *law) apply(l *Limit, now, inflight int64, mean float64) {
 		}
 		a.eased, a.limit, a.mean = 0, math.Inf(1), mean
 	}
-	a.suspect(now, inflight, mean, target)
+	a.suspect(l, now, inflight, mean, target)
 
 	x, slack := a.x, timed && a.mean < .85*target
 	if slack && mean < .85*target {
-		x = max(x, rate)
+		x = max(x, rate*(1-max(a.cv, .5)/math.Sqrt(float64(max(a.w.well, 1))))) // but for chance
 	}
 	limit := x * target
 	if on {
@@ -225,8 +238,13 @@ func (a *law) apply(l *Limit, now, inflight int64, mean float64) {
 		l.on.Store(false)
 		return
 	}
+	gain := 1 - math.Exp(-float64(now-a.w.opened)/longMean)
+	a.pressed -= gain * a.pressed
+	if reached {
+		a.pressed += gain
+	}
 	a.limit = max(limit, least)
-	a.lowerToLearn(l)
+	a.lowerToLearn(l, now, inflight)
 	l.publish(a.limit, a.base, target, max(2*target, 1.5*a.slow, float64(windowLeast)))
 	l.on.Store(true)
 }
@@ -247,41 +265,4 @@ func (a *law) overloaded(l *Limit, inflight int64, rate, target float64) bool {
 		return ahead > 2*target && rate < 1.2*a.last
 	}
 	return ahead > from && sure > 2*a.base
-}
-
-// suspect has base learned anew if it is not known, or calls stay too slow although no more
-// are in flight than may be: then it is not the queue that makes them slow.
-func (a *law) suspect(now, inflight int64, mean, target float64) {
-	opened := a.w.opened
-	failing := a.w.ended > 2*a.w.well
-	switch {
-	case float64(inflight) > a.limit+.5 || failing:
-		a.eased = 0
-	case a.eased == 0:
-		a.eased = now
-	case opened <= a.eased+int64(mean) || now < a.again:
-	case a.sure() > 1.3*target, a.quiet < baseSure, now > a.again+10*remember:
-		if a.wasBase > 0 && a.base < 1.5*a.wasBase && a.base > a.wasBase/1.5 {
-			a.pause = min(2*a.pause, 16*remember)
-		} else {
-			a.pause = remember / 4
-		}
-		a.wasBase, a.again = a.base, now+max(a.pause, int64(5*a.slow))
-		a.quiet, a.calls, a.eased = 0, few/2, 0
-		a.drain, a.drainTo = drainWindows, max(few, min(a.limit/2, a.x*a.base))
-	}
-}
-
-// lowerToLearn keeps the limit low while base is learned anew.
-func (a *law) lowerToLearn(l *Limit) {
-	if a.drain > 0 {
-		a.drain--
-	}
-	if a.drain == 0 || a.quiet >= 2*baseSure {
-		a.drain = 0
-		l.quiet.Store(0)
-		return
-	}
-	a.limit = max(few, min(a.drainTo, a.x*a.wasBase))
-	l.quiet.Store(int64(a.limit + 1))
 }

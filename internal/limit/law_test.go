@@ -1,6 +1,7 @@
 package limit_test
 
 import (
+	"flag"
 	"fmt"
 	"math"
 	"testing"
@@ -33,43 +34,70 @@ var (
 	budgets = []int64{50 * ms, 500 * ms, 0}
 )
 
+// What the simulated downstreams draw is chance, so that what is asked of the mean of so many
+// runs is less the fewer they are. The figures in doc.go are of 12 with which nothing was tuned:
+//
+//	go test -v -run 'TestOfferedLoad|TestChanges' ./internal/limit -first 300 -seeds 12
+var (
+	first = flag.Uint64("first", 1, "the first seed of the simulations")
+	seeds = flag.Int("seeds", 2, "how many seeds are tried of each")
+)
+
+// asked is what a mean of runs must exceed: in the long run, less what chance makes of it.
+func asked(mean, noise float64) float64 { return mean - noise/math.Sqrt(float64(*seeds)) }
+
 // From two seconds after a cold start, at every load, at least so much of what can be
 // done in time is.
 func TestOfferedLoad(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a long simulation")
 	}
-	loads := []float64{.5, .8, .95, 1, 1.2, 1.5, 2, 3, 5, 10}
+	loads := []float64{.8, .95, 1, 1.5, 10}
+	if *seeds > 2 {
+		loads = []float64{.5, .8, .95, 1, 1.2, 1.5, 2, 3, 5, 10}
+	}
 	for _, s := range []service{constant, random, shared, heavyTail} {
 		for _, budget := range budgets {
 			t.Run(fmt.Sprintf("%s/%dms", s.name, budget/ms), func(t *testing.T) {
+				t.Parallel()
 				line := ""
 				for _, load := range loads {
-					r := scene{down: s.down, mean: s.mean, load: load, budget: budget,
-						length: 6000 * ms, from: 2000 * ms}.run(1)
-					bound := s.inTime(budget) * min(1, 1/load)
-					kept := float64(r.kept) / float64(r.offered) / bound
-					refused := float64(r.refused) / float64(r.offered)
-					late := 1 - float64(r.kept)/s.inTime(budget)/float64(max(r.admitted, 1))
+					kept, refused, late := 0., 0., 0.
+					for i := range *seeds {
+						r := scene{down: s.down, mean: s.mean, load: load, budget: budget,
+							length: 6000 * ms, from: 2000 * ms}.run(*first + uint64(i))
+						// How much work was drawn for a call is chance, too.
+						drawn := r.drawn / float64(max(r.admitted, 1))
+						kept += float64(r.kept) / float64(r.offered) / s.inTime(budget) / min(1, s.mean/drawn/load)
+						refused += float64(r.refused)/float64(r.offered) - max(0, 1-1/load)
+						late += 1 - float64(r.kept)/s.inTime(budget)/float64(max(r.admitted, 1))
+					}
+					n := float64(*seeds)
+					kept, refused, late = kept/n, refused/n, late/n
 					line += fmt.Sprintf("  %g×: %.1f", load, 100*kept)
 
 					heavy := s.name == heavyTail.name
+					most := 1e-9 // to be refused below capacity
 					switch {
-					case heavy && load >= .8 && load < 2: // what is chance and what a queue is hard to tell
-						require.Greater(t, kept, .85, "kept at %g×", load)
-						require.Less(t, refused-max(0, 1-1/load), .13, "refused at %g× beyond what must be", load)
+					case heavy && load >= .95:
+						require.Greater(t, kept, asked(.955, .16), "kept at %g×", load)
+						most = .06
 					case heavy:
-						require.Greater(t, kept, .94, "kept at %g×", load)
-					case s.down.shared && load == 1: // any queue lengthens all calls
-						require.Greater(t, kept, .95, "kept at %g×", load)
+						require.Greater(t, kept, asked(.99, .02), "kept at %g×", load)
+						most = .01
+					case load == 1:
+						require.Greater(t, kept, asked(.97, .05), "kept at %g×", load)
 					default:
-						require.Greater(t, kept, .97, "kept at %g×", load)
-						if load < 1 {
-							require.Less(t, refused, 1e-9, "refused at %g×", load)
+						require.Greater(t, kept, asked(.985, .02), "kept at %g×", load)
+						if load > .9 && budget == 50*ms { // a chance burst has a limit set for a second
+							most = .015
 						}
 					}
-					if !heavy && budget > 0 {
-						require.Less(t, late, .015, "late of those admitted at %g×", load)
+					if load < 1 {
+						require.Less(t, refused, most, "refused at %g×", load)
+					}
+					if !heavy && budget > 0 && load != 1 {
+						require.Less(t, late, .02, "late of those admitted at %g×", load)
 					}
 				}
 				t.Log(line)
@@ -86,12 +114,7 @@ func TestChanges(t *testing.T) {
 		t.Skip("a long simulation")
 	}
 	const from, second = 3000 * ms, 1000 * ms
-	changes := []struct {
-		name  string
-		until int64
-		left  float64 // of the capacity
-		apply func(d *downstream, changed bool) (hangs bool)
-	}{
+	changes := []change{
 		{"capacity", 6 * second, 11. / 32, func(d *downstream, changed bool) bool {
 			if d.servers = 32; changed {
 				d.servers = 11
@@ -106,43 +129,91 @@ func TestChanges(t *testing.T) {
 		}},
 		{"hang", 5 * second, 0, func(_ *downstream, changed bool) bool { return changed }},
 	}
+	loads := []float64{.8, 5}
+	if *seeds > 2 {
+		loads = []float64{.8, 1.5, 5}
+	}
 	for _, c := range changes {
 		for _, s := range []service{random, shared} {
 			for _, budget := range budgets {
-				for _, load := range []float64{.8, 1.5, 5} {
+				for _, load := range loads {
 					t.Run(fmt.Sprintf("%s/%s/%dms/%g×", c.name, s.name, budget/ms, load), func(t *testing.T) {
-						r := scene{down: s.down, mean: s.mean, load: load, budget: budget, length: 9000 * ms,
-							change: func(now int64, d *downstream) bool {
-								return c.apply(d, now >= from && now < c.until)
-							}}.run(2)
-						kept, bound, back := 0., 0., -1
-						for i := 20; i < 89; i++ { // in tenths of a second
-							offered := float64(s.down.servers) / s.mean * load * float64(100*ms)
-							can := offered
-							changed := int64(i)*100*ms >= from && int64(i)*100*ms < c.until
-							if changed {
-								can = min(can, offered/load*c.left)
-								if c.name == "slower" && budget == 50*ms {
-									can *= 1 - math.Exp(-50./15) // the rest take longer than that alone
-								}
-							}
-							can = min(can, offered/load)
-							kept += min(float64(r.slots[i]), 1.1*can) // a lucky slot makes good for no other
-							bound += can
-							if at := int64(i)*100*ms - c.until; at >= 0 && back < 0 && float64(r.slots[i]+r.slots[i+1]) > 1.8*can {
-								back = i - int(c.until/(100*ms))
-							}
+						t.Parallel()
+						kept, slowest := 0., 0
+						for i := range *seeds {
+							r := scene{down: s.down, mean: s.mean, load: load, budget: budget, length: 9000 * ms,
+								change: func(now int64, d *downstream) bool {
+									return c.apply(d, now >= from && now < c.until)
+								}}.run(*first + uint64(i))
+							part, back := c.judge(&r, s, budget, load, from)
+							require.GreaterOrEqual(t, back, 0, "never recovered")
+							kept += part / float64(*seeds)
+							slowest = max(slowest, back)
 						}
-						t.Logf("kept %.1f %% of the bound, recovered after %d ms", 100*kept/bound, 100*back)
-						least := .96
-						if s.down.shared && budget == 50*ms && load > 1 {
-							least = .87 // base is learned anew under load, and any queue lengthens all calls
-						}
-						require.Greater(t, kept/bound, least)
-						require.GreaterOrEqual(t, back, 0, "never recovered")
-						require.Less(t, back, 10, "tenths of a second to recover")
+						t.Logf("kept %.1f %% of the bound, recovered after %d ms", 100*kept, 100*slowest)
+						require.Greater(t, kept, asked(.96, .06))
+						require.Less(t, slowest, 10, "tenths of a second to recover")
 					})
 				}
+			}
+		}
+	}
+}
+
+// change is what becomes of a downstream until then.
+type change struct {
+	name  string
+	until int64
+	left  float64 // of the capacity
+	apply func(d *downstream, changed bool) (hangs bool)
+}
+
+// judge tells which part of the bound was kept in a run in which c came at from, from two
+// seconds on, and how many tenths of a second it took to recover; -1 = it never did.
+func (c *change) judge(r *report, s service, budget int64, load float64, from int64) (part float64, back int) {
+	kept, bound, back := 0., 0., -1
+	for i := 20; i < 89; i++ { // in tenths of a second
+		offered := float64(s.down.servers) / s.mean * load * float64(100*ms)
+		can := offered
+		changed := int64(i)*100*ms >= from && int64(i)*100*ms < c.until
+		if changed {
+			can = min(can, offered/load*c.left)
+			if c.name == "slower" && budget == 50*ms {
+				can *= 1 - math.Exp(-50./15) // the rest take longer than that alone
+			}
+		}
+		can = min(can, offered/load)
+		kept += min(float64(r.slots[i]), 1.1*can) // a lucky slot makes good for no other
+		bound += can
+		if at := int64(i)*100*ms - c.until; at >= 0 && back < 0 && float64(r.slots[i]+r.slots[i+1]) > 1.8*can {
+			back = i - int(c.until/(100*ms))
+		}
+	}
+	return kept / bound, back
+}
+
+// Kinds with different budgets share a downstream: the shorter ones decide how long its queue
+// may be, and calls of either kind are refused alike.
+func TestMixedBudgets(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a long simulation")
+	}
+	for _, load := range []float64{.8, 1.5, 5} {
+		for _, s := range []service{random, shared} {
+			kept, offered := [2]int{}, [2]int{}
+			for i := range *seeds {
+				sc := scene{down: s.down, mean: s.mean, load: load, length: 6000 * ms, from: 2000 * ms,
+					budgets: []int64{50 * ms, 500 * ms}}
+				r := sc.run(*first + uint64(i))
+				for b, of := range r.byBudget {
+					kept[b] += of.kept
+					offered[b] += of.offered
+				}
+			}
+			for b := range kept {
+				part := float64(kept[b]) / float64(offered[b]) / min(1, 1/load)
+				t.Logf("%s at %g×: %.1f %%", s.name, load, 100*part)
+				require.Greater(t, part, asked(.98, .04), "%s, budget %d, at %g×", s.name, b, load)
 			}
 		}
 	}

@@ -180,13 +180,22 @@ const (
 	windowLeast = int64(10 * time.Millisecond)
 	windowMost  = int64(100 * time.Millisecond)
 	windowCalls = 20
-	// shortMean is the shortest time over which a mean is taken, in ns.
-	shortMean = 30e6
-	// base rests on at most baseCalls and is sure with baseSure; to learn it anew takes up to
-	// drainWindows.
+	// shortMean is the shortest time over which a mean is taken, in ns, longMean the longest one
+	// for the sake of chance.
+	shortMean, longMean = 30e6, 300e6
+	// base rests on at most baseCalls, is sure with baseSure, and takes what calls it can get up
+	// to baseFew; to learn it anew takes up to drainWindows, or baseMost calls.
 	baseCalls    = 256
 	baseSure     = 16
+	baseFew      = 64
+	baseMost     = 200
 	drainWindows = 4
+	// tail standard deviations above the mean are 0.8 % of an exponential distribution; varies is a
+	// coefficient of variation that it has not.
+	tail, varies = 3.83, 1.5
+	// share0 is the part of the room in the budget that calls may queue for, share1 the same while
+	// more come than fit.
+	share0, share1 = .6, .25
 	// longQueue is how much queue there may be in any case, in ns, patience the least target
 	// of calls without a budget.
 	longQueue = 20e6

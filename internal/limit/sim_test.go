@@ -20,16 +20,17 @@ type downstream struct {
 
 // scene is what is simulated.
 type scene struct {
-	down   downstream
-	mean   float64 // ns of service, for the capacity
-	load   float64 // of the capacity
-	budget int64
-	length int64
-	from   int64                                       // when counting begins
-	change func(now int64, d *downstream) (hang bool)  // called at every event; may be nil
-	fail   func(now int64) (failed bool, took float64) // of a call that begins; may be nil
-	cancel bool                                        // callers leave when their budget is over
-	limit  *limit.Limit                                // that is tried; nil: a new one
+	down    downstream
+	mean    float64 // ns of service, for the capacity
+	load    float64 // of the capacity
+	budget  int64
+	budgets []int64 // at random, instead of budget
+	length  int64
+	from    int64                                       // when counting begins
+	change  func(now int64, d *downstream) (hang bool)  // called at every event; may be nil
+	fail    func(now int64) (failed bool, took float64) // of a call that begins; may be nil
+	cancel  bool                                        // callers leave when their budget is over
+	limit   *limit.Limit                                // that is tried; nil: a new one
 
 	gap        float64                    // ns between calls, instead of load
 	quietUntil int64                      // one call every 10 ms until then
@@ -38,7 +39,9 @@ type scene struct {
 
 type report struct {
 	offered, refused, admitted, kept, late int
-	slots                                  []int // kept, by 100 ms of arrival
+	drawn                                  float64 // ns of service, of those admitted
+	slots                                  []int   // kept, by 100 ms of arrival
+	byBudget                               [2]struct{ offered, kept int }
 	most                                   int64
 	priorities                             []limit.Priority // of all that came
 	granted                                []bool           // likewise
@@ -69,6 +72,8 @@ type call struct {
 	token   limit.Call
 	left    bool // its caller has gone
 	failed  bool
+	budget  int64
+	kind    int // its place in scene.budgets
 }
 
 type events []event
@@ -129,7 +134,7 @@ func (s scene) run(seed uint64) report {
 		took := int64(now) - c.arrived
 		l.End(c.token, int64(now), !c.failed)
 		counted := c.arrived
-		if s.budget == 0 {
+		if c.budget == 0 {
 			counted = int64(now) // there is no late: what counts is how much was done
 		}
 		if counted < s.from || counted > s.length {
@@ -138,11 +143,12 @@ func (s scene) run(seed uint64) report {
 		if c.failed {
 			return
 		}
-		if s.budget > 0 && took > s.budget {
+		if c.budget > 0 && took > c.budget {
 			r.late++
 			return
 		}
 		r.kept++
+		r.byBudget[c.kind].kept++
 		r.slots[counted/(100*ms)]++
 	}
 	start := func(c *call) {
@@ -193,6 +199,14 @@ func (s scene) run(seed uint64) report {
 			if counted {
 				r.offered++
 			}
+			budget, kind := s.budget, 0
+			if s.budgets != nil {
+				kind = rnd.IntN(len(s.budgets))
+				budget = s.budgets[kind]
+			}
+			if counted {
+				r.byBudget[kind].offered++
+			}
 			p := limit.Normal
 			if s.priority != nil {
 				p = s.priority(len(r.priorities))
@@ -214,9 +228,13 @@ func (s scene) run(seed uint64) report {
 			}
 			inflight++
 			r.most = max(r.most, inflight)
-			c := &call{arrived: at, service: d.service(rnd), token: limit.Call{Began: at, Among: l.Begin(at, s.budget)}}
+			c := &call{arrived: at, service: d.service(rnd), budget: budget, kind: kind,
+				token: limit.Call{Began: at, Among: l.Begin(at, budget)}}
+			if counted {
+				r.drawn += c.service
+			}
 			if s.cancel {
-				heap.Push(&fails, event{now + float64(s.budget), c})
+				heap.Push(&fails, event{now + float64(budget), c})
 			}
 			if s.fail != nil {
 				if failed, took := s.fail(at); failed {

@@ -1,0 +1,109 @@
+package limit
+
+// learnBase learns from a call that found little else in flight: when it began and when it
+// ended, or calls among which it began would not be those of an unloaded downstream; as long as
+// there was none, from the first to end.
+func (a *law) learnBase(l *Limit, c Call, now, n int64, took float64, well bool) {
+	on := l.on.Load()
+	little := .75 * a.x * a.base
+	if a.quiet < baseFew && !on { // base may be far too low, and then finds few calls to rest on
+		little = .75 * a.x * min(max(a.mean, a.base), 2*a.base)
+	}
+	little = max(little, few)
+	switch {
+	case !well:
+		return
+	case c.Among == 0: // began while few were let in
+		if !a.asAlone(l, now, n, took) {
+			return
+		}
+		a.found()
+	case !on && float64(c.Among) <= little && float64(n) <= 1.5*little,
+		a.quiet >= few && c.Among <= few:
+		a.found()
+	case a.quiet == 0 && a.calls < few/2:
+		a.calls++
+	default:
+		return
+	}
+	a.base += (took - a.base) / a.calls
+	a.alone.add(took)
+}
+
+// found counts a call that found little else in flight.
+func (a *law) found() {
+	a.quiet = min(a.quiet+1, baseCalls)
+	a.calls = max(a.calls, a.quiet)
+}
+
+// asAlone reports that a call which began while few were let in was not much slowed down by
+// those that came later: only few did, or late in its time. Where calls vary much, all must
+// count, or base would be that of the short ones.
+func (a *law) asAlone(l *Limit, now, n int64, took float64) bool {
+	return max(a.vary, a.cv) > varies || float64(n) <= max(2*a.drainTo, 1.5*a.x*a.base) ||
+		l.quiet.Load() == 0 && float64(now-a.drained) < took/2
+}
+
+// suspect has base learned anew if it is not known, or if calls stay too slow although no more
+// are in flight than may be: then it is not the queue that makes them slow.
+func (a *law) suspect(l *Limit, now, inflight int64, mean, target float64) {
+	a.leastX = min(a.leastX, a.x)
+	failing := a.w.ended > 2*a.w.well
+	switch {
+	case float64(inflight) > a.limit+.5 || failing:
+		a.eased = 0
+		return
+	case a.eased == 0, a.limit > a.easedFrom, a.limit < .75*a.easedFrom && a.mean < .9*a.easedMean:
+		if a.eased == 0 {
+			a.eased = now
+		}
+		a.easedFrom, a.easedMean = a.limit, a.mean
+		return
+	case a.w.opened <= a.eased+int64(mean):
+		return
+	}
+	b, soon := a.budget(l), now > a.again-a.pause+remember/4
+	switch {
+	// Fewer calls are as slow: what was taken for a queue is not. Where T is near base the limit
+	// would fall, and the rate with it, without end.
+	case soon && target < 1.5*a.base && a.limit < .75*a.easedFrom && a.mean > target,
+		// More calls end, of what hardly fits the budget: perhaps they have become faster.
+		soon && b > 0 && b < 4*a.base && a.x > 1.8*a.leastX,
+		now >= a.again && (a.sure() > 1.3*target || a.quiet < baseSure || now > a.again+10*remember):
+		a.startDrain(now, target)
+	}
+}
+
+// startDrain lets so few calls in for a while that none queues.
+func (a *law) startDrain(now int64, target float64) {
+	if a.wasBase > 0 && a.base < 1.5*a.wasBase && a.base > a.wasBase/1.5 {
+		a.pause = min(2*a.pause, 16*remember)
+	} else {
+		a.pause = remember / 4
+	}
+	base := a.base
+	if a.quiet < baseSure { // the first calls to end are the short ones
+		base = max(base, target/8)
+	}
+	a.drain, a.drainTo = drainWindows, max(few, min(a.limit/2, a.x*base))
+	a.wasBase, a.again = a.base, now+max(a.pause, int64(5*a.slow))
+	a.quiet, a.calls, a.eased = 0, few/2, 0
+	a.alone.fade(few)
+}
+
+// lowerToLearn keeps the limit low while base is learned anew.
+func (a *law) lowerToLearn(l *Limit, now, inflight int64) {
+	if a.drain > 0 && float64(inflight) <= a.drainTo+1 { // what was in flight before has ended
+		a.drain--
+	}
+	if a.drain == 0 || a.quiet >= min(max(2*baseSure, 25*a.vary*a.vary), baseMost) {
+		a.drain = 0
+		if l.quiet.Load() > 0 {
+			a.leastX, a.drained = a.x, now
+			l.quiet.Store(0)
+		}
+		return
+	}
+	a.limit = min(a.limit, a.drainTo)
+	l.quiet.Store(int64(a.limit + 1))
+}
