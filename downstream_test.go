@@ -109,32 +109,50 @@ func TestOverloadOfADownstream(t *testing.T) {
 	}
 }
 
-// A downstream that hangs costs another nothing, unless kinds share it by name.
+// A downstream that is far too slow, or hangs wholly for a while, costs another nothing: it
+// keeps what it keeps alone, here all. Kinds that share one by name share its limit.
 func TestDownstreamsApart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRouter(t, helix.RouterConfig{CPUParallelism: 2})
-		well, sick := newServers(32, 5*time.Millisecond), newServers(4, time.Second)
-		kind := func(name, shares string, run func(context.Context, int) (int, error)) *helix.Task[int, int] {
-			return register(t, r, helix.Kind[int, int]{
-				Name: name, Downstream: shares, Waits: true, Budget: 50 * time.Millisecond, Run: run})
-		}
-		good := kind("good", "", well.call)
-		read, write := kind("read", "sick", sick.call), kind("write", "sick", sick.call)
-		var wg sync.WaitGroup
-		wg.Go(func() { offer(read, 2000, 3*time.Second, 0, helix.Hints{}, 3) })
-		o := offer(good, 5000, 3*time.Second, time.Second, helix.Hints{}, 4)
-		require.Greater(t, share(&o.kept, o), .99)
-		wg.Wait()
+	for name, hangs := range map[string]bool{"slow": false, "hangs": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRouter(t, helix.RouterConfig{CPUParallelism: 2})
+				well, sick := newServers(32, 5*time.Millisecond), newServers(4, time.Second)
+				call := sick.call
+				if hangs {
+					start := time.Now() // it hangs from a second on, when good counts
+					call = func(context.Context, int) (int, error) {
+						if time.Sleep(5 * time.Millisecond); time.Since(start) > time.Second {
+							time.Sleep(time.Until(start.Add(3 * time.Second)))
+						}
+						return 0, nil
+					}
+				}
+				kind := func(name, shares string, run func(context.Context, int) (int, error)) *helix.Task[int, int] {
+					return register(t, r, helix.Kind[int, int]{
+						Name: name, Downstream: shares, Waits: true, Budget: 50 * time.Millisecond, Run: run})
+				}
+				good := kind("good", "", well.call)
+				read := kind("read", "sick", call)
+				kind("write", "sick", call)
+				var wg sync.WaitGroup
+				var bad *offered
+				wg.Go(func() { bad = offer(read, 2000, 3*time.Second, time.Second, helix.Hints{}, 3) })
+				o := offer(good, 5000, 3*time.Second, time.Second, helix.Hints{}, 4)
+				require.Greater(t, share(&o.kept, o), .99)
+				wg.Wait()
+				require.Less(t, share(&bad.kept, bad), .1, "the neighbour is sick indeed")
+				require.Greater(t, share(&bad.refused, bad), .5)
 
-		stats := map[string]*helix.DownstreamStats{}
-		for _, k := range r.Stats().Kinds {
-			stats[k.Name] = k.Downstream
-		}
-		require.Equal(t, stats["read"], stats["write"])
-		require.Equal(t, "sick", stats["write"].Name)
-		require.Zero(t, stats["good"].Limit)
-		_ = write
-	})
+				stats := map[string]*helix.DownstreamStats{}
+				for _, k := range r.Stats().Kinds {
+					stats[k.Name] = k.Downstream
+				}
+				require.Equal(t, stats["read"], stats["write"])
+				require.Equal(t, "sick", stats["write"].Name)
+				require.Zero(t, stats["good"].Limit)
+			})
+		})
+	}
 }
 
 // Of a downstream that is full, Explain says so and counts nothing; ThresholdPolicy keeps to
