@@ -94,7 +94,8 @@ func run(s *scene, names []string) (results []result, lag time.Duration, err err
 	defer pacer.Close()
 	lags := make([]time.Duration, 0, len(s.calls))
 	var pending sync.WaitGroup
-	for next := 0; ; {
+	next := 0
+	for {
 		now := time.Since(start)
 		if now >= s.until {
 			break
@@ -122,6 +123,11 @@ func run(s *scene, names []string) (results []result, lag time.Duration, err err
 		t.over.Store(true)
 	}
 	cancel()
+	for _, a := range s.calls[next:] { // this goroutine did not get to run in time
+		for _, t := range trials {
+			pending.Go(func() { t.serve(a) })
+		}
+	}
 	for _, t := range trials {
 		t.down.close()
 	}
