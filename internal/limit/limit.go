@@ -41,7 +41,7 @@ type Limit struct {
 	shortest atomic.Int64            // budget since law.turned; 0 = none
 
 	mu  sync.Mutex // guards law, and the writing of on, limits, quiet and silence
-	law law
+	law *law       // made when the first call ends: most kinds of work do not wait
 
 	// What has been learned, for those who only look. Written under mu.
 	base atomic.Uint64 // float64 bits of ns
@@ -133,6 +133,9 @@ func (l *Limit) End(c Call, now int64, well bool) {
 		l.hangs.Store(false)
 	}
 	l.mu.Lock()
+	if l.law == nil {
+		l.law = new(law)
+	}
 	l.law.note(l, c, n+1, now, well)
 	l.mu.Unlock()
 }

@@ -7,7 +7,7 @@ import (
 
 // spread is a fading histogram of latencies, with four buckets an octave.
 type spread struct {
-	weights *[buckets]float32 // made for the first call: most kinds of work do not wait
+	weights [buckets]float32
 	total   float32
 }
 
@@ -23,9 +23,6 @@ func (s *spread) add(took float64) {
 	if v >= 4 {
 		octave := bits.Len64(v) - 3
 		i = min(octave*4+int(v>>octave&3)+1, buckets-1)
-	}
-	if s.weights == nil {
-		s.weights = new([buckets]float32)
 	}
 	s.weights[i]++
 	if s.total++; s.total > spreadCalls {
@@ -48,9 +45,6 @@ func (s *spread) fade(calls float32) {
 
 // within returns the mean and the standard deviation of latencies below most, and how many calls they rest on.
 func (s *spread) within(most float64) (mean, deviation, calls float64) {
-	if s.weights == nil {
-		return 0, 0, 0
-	}
 	var sum, squares float64
 	for i, w := range s.weights {
 		if w == 0 {
