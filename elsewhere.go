@@ -299,6 +299,13 @@ func (r *Router) again(t *Ticket) error {
 	r.look(&q, &p, false)
 	r.foresee(&q, &p)
 	r.choose(&q, &p)
+	if t.trial {
+		t.endTrial()
+	}
+	if q.info.Samples == 0 && q.choice.outside() {
+		r.tryOut(&q, &p)
+	}
+	t.trial = q.trial
 	r.resolve(&q)
 	if c := &q.choice; !c.dropped && q.declined&(1<<c.lane) != 0 {
 		if q.entered {
@@ -319,6 +326,9 @@ func (r *Router) again(t *Ticket) error {
 		t.kind.correct(t, -charge)
 	}
 	if q.choice.dropped {
+		if t.trial {
+			t.endTrial()
+		}
 		t.decided, t.ended = q.decided, q.decided
 		if t.choice.drop(q.choice.reason); q.choice.lane != laneNone {
 			t.choice = q.choice

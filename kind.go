@@ -356,13 +356,26 @@ func (t *Ticket) reimburse() {
 	c.admitted.Add(-t.charge())
 }
 
-// beginTrial notes that the job is about to run outside the slots on the word of its
-// hint alone, if it is: of a kind of which no run has been learned from.
-func (t *Ticket) beginTrial() {
-	if outside := t.choice.lane == laneInline || t.choice.lane == laneSpawn; outside && !t.job.waits {
-		t.trial = true
-		t.kind.trials.Add(1)
+// outside reports that the job is to run outside the slots.
+func (c *choice) outside() bool {
+	return !c.dropped && (c.lane == laneInline || c.lane == laneSpawn)
+}
+
+// tryOut notes that a job is to run outside the slots on the word of its hint alone. Of
+// several that were decided on at the same time AdaptivePolicy lets one do so.
+//
+//go:noinline
+func (r *Router) tryOut(q *request, p *Pressure) {
+	if q.info.Waits {
+		return
 	}
+	_, one := q.cfg.Policy.(AdaptivePolicy)
+	if q.trial = q.kind.trials.Add(1) == 1 || !one; q.trial {
+		return
+	}
+	q.kind.trials.Add(-1)
+	p.Trial, q.choice = true, choice{bound: q.choice.bound}
+	r.choose(q, p)
 }
 
 func (t *Ticket) endTrial() {

@@ -23,6 +23,7 @@ type request struct {
 	declined uint16 // lanes that are not to be chosen, by their places
 	follow   bool   // the job, from Go, ends with ctx
 	entered  bool   // the slot of the job inside which this one is submitted
+	trial    bool   // it counts among kind.trials
 	// Nanoseconds since the router was made. Before the decision, arrived may also be
 	// maxDue, which means that the job arrives now.
 	arrived, decided int64
@@ -97,6 +98,9 @@ func (r *Router) judge(q *request) {
 		policy.choose(&q.info, &p, &q.choice)
 	} else {
 		r.choose(q, &p)
+	}
+	if q.info.Samples == 0 && q.choice.outside() {
+		r.tryOut(q, &p)
 	}
 	r.resolve(q)
 	if q.choice.offer > 0 && q.hopeless() { // or an estimate that is wrong would never heal
@@ -227,7 +231,7 @@ func (r *Router) shardHere() uint8 {
 func (t *Ticket) fill(q *request) {
 	t.ctx, t.cfg, t.job, t.choice = q.ctx, q.cfg, q.info.brief(), q.choice
 	t.job.elsewhere = t.lane().elsewhere
-	t.arrived, t.decided = q.arrived, q.decided
+	t.arrived, t.decided, t.trial = q.arrived, q.decided, q.trial
 	if q.event != nil {
 		t.watch = &watch{event: q.event}
 	}
@@ -257,9 +261,6 @@ func (r *Router) admit(t *Ticket, outer *slot) error {
 	if charge := t.charge(); charge != 0 {
 		c.admitted.Add(charge)
 		t.kind.demand.owe(t.decided, charge)
-	}
-	if t.job.samples == 0 {
-		t.beginTrial()
 	}
 	t.sampled = t.job.samples < earlyCount || t.kind.model.sample(t.decided)
 	if r.phase.Load() != phaseOpen && !r.opensInside(outer) && !(t.custody == custodyBack && r.phase.Load() == phaseDraining) {
@@ -565,6 +566,9 @@ func (r *Router) logDecision(q *request, p *Pressure) {
 		if !logged && q.entered { // the handler panics
 			own := q.ctx.(*slot)
 			own.host().exit(own.long)
+		}
+		if !logged && q.trial {
+			q.kind.trials.Add(-1)
 		}
 	}()
 	d := r.decision(&q.choice)
