@@ -214,6 +214,7 @@ func simulate(t *testing.T, classes []simClass, slots int, load float64, span ti
 	require.NoError(t, err)
 	s := &simulation{router: r}
 	r.pool.clock = func() int64 { return s.now }
+	r.pool.stall.stop() // its timer is of another clock
 	classes = append([]simClass(nil), classes...)
 	for i := range classes {
 		c := &classes[i]
