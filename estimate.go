@@ -71,11 +71,9 @@ const (
 	maxStep   = 4   // one sample counts at most as this multiple of the mean
 )
 
-// sampleEvery is how often a run of a kind is learned from at the most, after the first
-// earlyCount, of which the first may have been an outlier that must not last: learning
-// from each run of a kind that runs a million times a second costs a fifth of what
-// a Submit costs, and makes cores share the words it writes. With 64 kinds even every
-// 20 µs each were every third run.
+// sampleEvery limits learning to one run per kind per 100 µs after the first earlyCount
+// runs (decision 8). Early runs are always sampled, so that an outlier among them is
+// averaged out quickly.
 const sampleEvery = 100 * time.Microsecond
 
 // sample reports that a job that starts now is to be learned from. It is asked at

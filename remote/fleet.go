@@ -14,8 +14,7 @@ const (
 	// itself once a second.
 	goneAfter = 3500 * time.Millisecond
 	// A report is fresh for an eighth of a run: within it, the other clients have changed
-	// little. (16 clients at 75 % of 6 workers: 94 % in budget with reports every two
-	// runs, 98.6 with five in each run, 99.4 with probes.) Within these bounds:
+	// little (decision 11). Within these bounds:
 	freshLeast = 500 * time.Microsecond
 	freshMost  = 5 * time.Millisecond
 	// A worker that refused is asked again after its RetryAfter, within these bounds.
