@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// async is what an item from Go has besides its ticket: all in one allocation, and
-// nothing of it made that nobody asks for.
+// async holds the ctx and the future of a job started with Go. They share the item's
+// allocation; their channels are made on first use.
 type async[T any] struct {
 	own    goContext
 	future Future[T]
@@ -26,7 +26,7 @@ func (a *async[T]) finished() {
 // abandon tells the job that it is not wanted any more, and why.
 func (a *async[T]) abandon(cause error) { a.own.cancel(&cause) }
 
-// start admits a job from Go, of which own becomes the ctx.
+// start admits a job started with Go; own becomes its ctx.
 func (r *Router) start(t *Ticket, own *goContext, q *request) error {
 	own.router, own.values = r, q.ctx
 	t.fill(q)
@@ -46,15 +46,15 @@ func (r *Router) start(t *Ticket, own *goContext, q *request) error {
 
 // goContext is the ctx of a job from Go: cancelled with the router and when the job
 // has ended, with the values of the submitter's ctx, except that it holds no slot. What
-// package context needs to cancel others is made when somebody asks for it.
+// package context needs to cancel others is made on first use.
 type goContext struct {
 	router *Router
 	values context.Context
 	over   atomic.Pointer[error]        // why it was cancelled; nil while it was not
-	full   atomic.Pointer[cancellation] // nil until somebody asked, unless it follows
+	full   atomic.Pointer[cancellation] // nil until first used, unless it follows
 }
 
-// noCause is why a ctx ends of which nobody said why.
+// noCause is the cause of a ctx that was cancelled without one.
 var noCause error
 
 // cancellation is a ctx and how to cancel it.

@@ -39,12 +39,12 @@ func (batching) Close(context.Context) error { return nil }
 // batcher forms the batches of one kind, by group commit (as databases write
 // their logs; DeWitt et al., "Implementation techniques for main memory
 // database systems", 1984): the first job takes a slot, or queues for one, and
-// whatever comes until the batch is executed goes along. So nobody waits while
+// whatever comes until the batch is executed joins it. So no job waits while
 // a slot is free, and batches grow with the load.
 type batcher struct {
 	pool *pool
 	// call runs the kind's batch function on the members' items and sets each
-	// one's result and err. An error it returns is everybody's.
+	// one's result and err. An error it returns is every member's.
 	call    func(ctx context.Context, members []*Ticket) error
 	maxSize int   // 0: RouterConfig.BatchMaxSize
 	delay   int64 // ns; 0: RouterConfig.BatchMaxDelay
@@ -82,11 +82,11 @@ type batch struct {
 	// sealing is held while the batch is sealed, which looks at all members and takes too
 	// long to do so under batcher.mu. It is locked under that.
 	sealing sync.Mutex
-	held    bool  // stood back when it was queued; never changed
+	held    bool  // was held back when it was queued; never changed
 	due     int64 // of the most urgent member; guarded by batcher.mu
 	expires bool  // a member has a budget; guarded by batcher.mu
-	urgent  int64 // due once it does not stand back any more; guarded by pool.mu
-	ripe    int64 // of the first of them to be so; only if held; guarded by batcher.mu
+	urgent  int64 // due once it is no longer held back; guarded by pool.mu
+	ripe    int64 // earliest ripe of any member; valid only if held; guarded by batcher.mu
 	full    atomic.Bool
 
 	// Written before the members are told that the call has ended.
@@ -146,7 +146,7 @@ func (b *batcher) tryOffer(t *Ticket) error {
 	took := b.pool.takeFree(workLoad(t.charge()), f.place.long)
 	if took {
 		f.granted = true
-		t.claim() // nobody else knows the ticket yet
+		t.claim() // no other goroutine knows the ticket yet
 	} else {
 		if ripe := b.ripe(t, size); size > 1 && ripe > t.decided && t.router().ledger.scarce.Load() {
 			f.held, f.ripe = true, ripe
@@ -240,9 +240,8 @@ func (b *batcher) due(t *Ticket) int64 {
 	return t.decided + delay
 }
 
-// ripe is until when the ticket's batch stands back, if it is not full: half of the
-// time there is, as long as the rest is enough for twice the call. While more work
-// comes than can be done, calls for few would only take from the work that can.
+// ripe returns how long a partly filled batch may be held back for the ticket: half of its
+// slack, as long as the other half covers two calls. Under overload small calls waste capacity.
 func (b *batcher) ripe(t *Ticket, size int) int64 {
 	if t.job.budget == 0 {
 		return b.due(t)
@@ -260,7 +259,7 @@ func (b *batcher) leave(t *Ticket) {
 	sealed := !f.remove(t)
 	b.mu.Unlock()
 	if sealed {
-		f.sealing.Lock() // whoever seals the batch may still look at the ticket
+		f.sealing.Lock() // the leader that seals the batch may still look at the ticket
 		defer f.sealing.Unlock()
 	}
 }

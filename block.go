@@ -13,8 +13,8 @@ import (
 // slot. Submit, [Future.Wait] and [Group.Wait] lend by themselves.
 //
 // ctx must be the job's, or come from it. Outside a job Block is f(). The time in Block is not
-// the job's run time: it is not learned, and nobody's share pays for it. f must not do
-// CPU-bound work: it holds no slot. Block costs about 0.5 µs while nobody waits for a slot. It
+// the job's run time: it is not learned, and no kind's share pays for it. f must not do
+// CPU-bound work: it holds no slot. Block costs about 0.5 µs while no job waits for a slot. It
 // does not return early when ctx is done.
 func Block(ctx context.Context, f func()) {
 	job := jobIn(ctx)

@@ -12,7 +12,8 @@ import (
 // as long as the batch still grows.
 const gatherTurns = 3
 
-// gatherEvery is at which call a lone caller's batch looks for others all the same.
+// gatherEvery: even when the last call had one member, every 16th call waits for others, in
+// case the load has risen.
 const gatherEvery = 16
 
 // lead runs the batch in the slot it has, on this goroutine. leader is the
@@ -268,9 +269,9 @@ func (f *batch) predicted(members []*Ticket) float64 {
 	return calls.predict(units)
 }
 
-// learn takes in the call for all those members, that took so long. Their accounts are
-// put right by how wrong the prediction of the call was, not by how full the batch: they
-// pay for a full one, or too few would be let in for batches to fill.
+// learn updates the model from a call for those members. They are charged their share of a
+// full batch, corrected by the call's prediction error but not by its fill level: charging
+// the real cost of half-empty batches would admit too few jobs to ever fill one.
 func (f *batch) learn(members []*Ticket, run time.Duration) {
 	k := members[0].kind
 	units, sampled, succeeded := 0.0, false, 0
@@ -317,16 +318,16 @@ func (f *batch) part(t *Ticket) int64 {
 	return f.each
 }
 
-// settleMember does the accounting of one member of a call that has ended. Each does its
-// own, on its own processor, so that the slot is free the sooner, unless somebody must
-// learn of its end before, or nobody waits for it.
+// settleMember does one member's accounting on that member's goroutine, which frees the slot
+// sooner. The leader does it instead if a hook or watcher must run first, or if no submitter
+// waits.
 func (t *Ticket) settleMember() {
 	t.pay(t.batch.part(t))
 	t.settle()
 }
 
 // callContext returns the ctx of the call. A lone member's is its own. Otherwise it
-// is the router's, without anybody's values, and is cancelled once every
+// is the router's, without any caller's values, and is cancelled once every
 // member has left: it watches one after the other.
 func callContext(members []*Ticket) (context.Context, func()) {
 	if len(members) == 1 {

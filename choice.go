@@ -2,9 +2,9 @@ package helix
 
 import "time"
 
-// choice is a [Decision] in a form that is cheap to make and that every ticket can
-// keep: a strategy by its place, and alternatives that are shared. It is 72 B where a
-// Decision is 200, which each job that waits would hold, and each decision would clear.
+// choice is the internal, 72-byte form of a 200-byte [Decision]: the strategy as an index,
+// rejected alternatives as a pointer to a shared array. Each job that waits holds one, and
+// each decision clears one.
 type choice struct {
 	lane      int8 // in Router.lanes, or laneNone
 	dropped   bool // refused; lane is the strategy it would have had
@@ -60,7 +60,8 @@ func (c *choice) choose(lane int8, reason string, rejected *[4]Alternative) {
 	c.lane, c.reason, c.rejected = lane, reason, rejected
 }
 
-// divert takes another strategy than the policy chose.
+// divert replaces the strategy that the policy chose with one that can run the job, and
+// records why.
 func (c *choice) divert(why diversion, lane int8, reason string) {
 	c.lane, c.reason = lane, reason
 	if c.diverted[0] == 0 {
@@ -70,13 +71,13 @@ func (c *choice) divert(why diversion, lane int8, reason string) {
 	}
 }
 
-// decision is c in full, of which name is that of the lane.
+// decision returns the public form of c; name is its lane's.
 func (c *choice) decision(name string) (d Decision) {
 	c.spell(&d, name)
 	return d
 }
 
-// spell writes c in full into d, which is zero; name is that of the lane.
+// spell writes the public form of c to *d, which must be zero; name is its lane's.
 func (c *choice) spell(d *Decision, name string) {
 	d.Strategy, d.Reason = name, c.reason
 	d.Wait, d.Run, d.Slack, d.Excess = c.wait, c.run, c.slack, c.excess
@@ -109,7 +110,7 @@ func (c *choice) spellBuiltin(d *Decision, p *Pressure) {
 // copies of all that a decision takes would make the stack of every submitting goroutine
 // grow.
 func (r *Router) choose(q *request, p *Pressure) {
-	switch policy := q.cfg.Policy.(type) { // not by a method: whoever embeds a policy would inherit it
+	switch policy := q.cfg.Policy.(type) { // not by a method: a type that embeds a policy would inherit it
 	case AdaptivePolicy:
 		policy.choose(&q.info, p, &q.choice)
 	case ThresholdPolicy:

@@ -96,7 +96,7 @@ func (i *taskItem[In, Out]) takeOutput(b []byte) (err error) {
 	return err
 }
 
-// door is a Task as seen by those who have bytes.
+// door is a Task for callers that have bytes.
 type door interface {
 	submitBytes(ctx context.Context, in []byte, h *Hints, result *Result) ([]byte, error)
 }

@@ -37,7 +37,7 @@ func (r *Router) downstreamNamed(name string, k *kind) *downstream {
 //go:noinline
 func (d *downstream) lookDown(j *JobInfo, p *Pressure) {
 	if d == nil {
-		return // of a kind that nobody knows
+		return // of a kind that is not known
 	}
 	l, now := &d.limit, int64(p.Now)
 	in, base, rate := l.InFlight(), l.Base(), l.Rate()

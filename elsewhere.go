@@ -47,7 +47,7 @@ type Offer struct {
 // forecasters are the lanes whose strategies forecast.
 type forecasters []*lane
 
-// ask fills in the offers for a job. It is not for the stack of those who have no forecasters.
+// ask fills in the offers for a job. It must not use stack in routers without forecasters.
 //
 //go:noinline
 func (f forecasters) ask(q *request, p *Pressure, probe bool) {

@@ -42,7 +42,7 @@ var ErrLost = errors.New("helix: job was sent elsewhere, its outcome is unknown"
 type DropError struct {
 	Decision Decision
 	// RetryAfter is in how long to submit the job again: when, as predicted, it will be
-	// admitted if all who are refused keep to theirs. 0 where waiting cannot help, as with
+	// admitted if all refused jobs keep to theirs. 0 where waiting cannot help, as with
 	// a budget shorter than the run.
 	RetryAfter time.Duration
 	// Admission is the decision that had admitted the job, with what was expected then, if

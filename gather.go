@@ -9,7 +9,7 @@ import (
 
 // gathering is a batch that forms of jobs that wait, as a data loader's does: it needs no
 // slot, and is called when it is full, when no call of its kind is under way, and at the latest when
-// its window is over. So a lone caller waits for nobody, and while calls are under way, which says
+// its window is over. So a lone caller does not wait for others, and while calls are under way, which says
 // that more are likely to come, those that come share calls. Guarded by batcher.mu until it is
 // taken; then it is its runner's.
 type gathering struct {
@@ -56,7 +56,7 @@ func (b *batcher) gather(t *Ticket) {
 	}
 }
 
-// add requires batcher.mu, or that nobody knows g yet.
+// add requires batcher.mu, or that no other goroutine knows g yet.
 func (g *gathering) add(t *Ticket, key any) {
 	item, known := g.items, false
 	if key != nil {
@@ -228,7 +228,7 @@ func (g *gathering) run(b *batcher, router *Router) {
 	how = fateReturned
 }
 
-// dropPointless ends the members that nobody wants any more.
+// dropPointless ends the members whose callers have left.
 func (g *gathering) dropPointless(router *Router) {
 	closed := router.phase.Load() == phaseClosed
 	g.keep(func(t *Ticket) bool {

@@ -18,7 +18,7 @@ type Group[In, Out any] struct {
 	mu       sync.Mutex // guards all below
 	members  []*Future[Out]
 	left     int           // calls of Go that have not returned, and items that have not ended
-	none     chan struct{} // closed when left is 0; nil unless somebody waits for that
+	none     chan struct{} // closed when left is 0; nil unless a caller waits for that
 	err      error         // the first
 	panicked *PanicError   // the first; nil once it was raised
 }
@@ -59,7 +59,7 @@ func (g *Group[In, Out]) GoWith(ctx context.Context, in In, h Hints) {
 	g.members[i] = future
 	err = g.err
 	g.mu.Unlock()
-	if err != nil { // whoever cancelled the others did not see this one
+	if err != nil { // the item that cancelled the others did not see this one
 		future.cancel(err)
 	}
 }

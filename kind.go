@@ -285,8 +285,8 @@ func (k *kind) typical(cfg *RouterConfig) time.Duration {
 	return j.Work
 }
 
-// learn takes in the run of a job that has ended, and corrects the account by
-// what the prediction was wrong.
+// learn updates the run-time model from a finished job and replaces its predicted charge
+// with its actual CPU time.
 func (k *kind) learn(t *Ticket) {
 	run, trial := t.worked(), t.trial
 	if t.choice.probe && !t.job.waits {

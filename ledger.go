@@ -40,7 +40,7 @@ var tierPart = [3]float64{0.80, 0.95, 1}
 
 // ledger knows the work offered, in seconds of CPU, and divides the machine
 // among the kinds when they ask for more than there is: weighted max-min fair
-// shares. It reads no clock and starts no goroutine: whoever first decides after
+// shares. It reads no clock and starts no goroutine: the submitter that first decides after
 // a tick is due works it out.
 type ledger struct {
 	mu    sync.Mutex
@@ -97,9 +97,9 @@ func (l *ledger) measured() float64 {
 	return l.capacity
 }
 
-// toGive is what is to be given away of a capacity while so much more work waits
-// than may: less, so that it is done within drainTime. If it waited on, it would be
-// late soon, and earliest deadline first makes those with the longest budgets pay.
+// toGive returns the share of capacity that may be handed out as fair shares. It holds back
+// enough to drain excess, the backlog beyond what may wait, within drainTime. Otherwise that
+// would soon be late, and under earliest deadline first the longest budgets would pay.
 func toGive(capacity float64, excess time.Duration) float64 {
 	return max(usable*capacity-max(excess, 0).Seconds()/drainTime.Seconds(), leastGiven*capacity)
 }
@@ -114,7 +114,7 @@ func (l *ledger) due(now int64) bool {
 // that many cores and those slots.
 func (l *ledger) tick(now int64, cfg *RouterConfig, pool *pool, kinds map[string]*kind) {
 	if !l.mu.TryLock() {
-		return // somebody is at it
+		return // another goroutine is already running this tick
 	}
 	defer l.mu.Unlock()
 	if !l.due(now) {
@@ -166,7 +166,7 @@ func (l *ledger) tick(now int64, cfg *RouterConfig, pool *pool, kinds map[string
 			modest += share
 		}
 	}
-	// What waits too long is made up for by those who ask for more than their share.
+	// Kinds that ask for more than their share make up for what waits too long.
 	less := 1.0
 	if most > modest {
 		excess := time.Duration(pool.waiting.all()) - mayWait
@@ -319,7 +319,7 @@ func (d *demand) mayWait(waits time.Duration) time.Duration {
 }
 
 // account is a queue of work that is served at a steady rate: when it will be empty.
-// It has no lock: all who admit use it.
+// It has no lock: every goroutine that admits a job uses it.
 type account struct {
 	rate  atomicFloat  // CPU seconds a second; written under ledger.mu
 	empty atomic.Int64 // ns since the router was made
@@ -359,7 +359,7 @@ func (a *account) serve(now int64, rate float64) {
 	}
 }
 
-// patient notes the budget of a job.
+// patient records the latency budget of the latest job; jobs without one count as patience.
 func (d *demand) patient(budget time.Duration) {
 	if budget == 0 {
 		budget = patience

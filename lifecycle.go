@@ -118,7 +118,7 @@ func (r *Router) waitIdle(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
-	r.nudge() // for others who wait
+	r.nudge() // for other waiters
 	return nil
 }
 
@@ -132,7 +132,7 @@ func (r *Router) idle() bool {
 	return r.pool.busy() == 0 && r.spawn.running.Load() == 0
 }
 
-// nudge wakes whoever waits for the router to be idle. It must follow every
+// nudge wakes a goroutine that waits for the router to be idle. It must follow every
 // change that may have made it so.
 func (r *Router) nudge() {
 	if r.phase.Load() != phaseOpen {

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// LongRun says that jobs of one kind run for so long that another kind's budget
-// suffers: Go does not interrupt a run for 10 ms, and while long runs are on all
-// processors, nothing that arrives gets to run at all, whatever is decided about it.
+// LongRun reports that one kind's long jobs make another kind miss its budget: Go lets a
+// goroutine run up to about 10 ms before preempting it, and while long jobs occupy every
+// processor nothing else runs, whatever is decided about it.
 // Two things help: [Yield] in the long jobs, and GOMAXPROCS one above
 // RouterConfig.CPUParallelism, so that the operating system interrupts them.
 type LongRun struct {

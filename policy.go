@@ -39,7 +39,7 @@ type JobInfo struct {
 	Priority  Priority
 	Batchable bool // the kind has a batch function
 	Waits     bool // mostly waits, needs no CPU slot
-	Async     bool // came through Go: nobody's goroutine to run on
+	Async     bool // came through Go: there is no caller's goroutine to run on
 
 	Portable   bool // its input and output can be bytes: the kind has a Codec
 	Idempotent bool // may be done twice; see Kind.Idempotent
@@ -210,8 +210,8 @@ const (
 	batchScaling     = 0.70
 )
 
-// ThresholdPolicy is the original's table of static rules, for those who want
-// to know in advance what happens. Its zero value is ready for use and follows
+// ThresholdPolicy is a table of static rules, for services that must know in advance
+// what happens. Its zero value is ready for use and follows
 // [Router.Update]. In order:
 //
 //   - cpu_busy at or above BackpressureBusyThreshold: batch if Scaling is at
@@ -227,8 +227,8 @@ const (
 // spawned. A kind without a batch function goes to cpu_pool where the table
 // says batch.
 //
-// Unlike the original, it refuses a job whose budget the predicted wait and
-// run time cannot meet, and one that finds its strategy's bound reached.
+// It also refuses a job whose budget the predicted wait and run time cannot meet, and one
+// that finds its strategy's bound reached.
 type ThresholdPolicy struct{}
 
 // String returns the policy's name in configuration files and on pages.

@@ -22,14 +22,14 @@ type pool struct {
 	// What every decision reads: on one line of the cache.
 
 	// load is the slots in use and the predicted work, one word so that taking a free
-	// slot is one compare-and-swap and no lock. Changed by whoever takes or gives a
+	// slot is one compare-and-swap and no lock. Changed by the goroutine that takes or gives a
 	// slot, queues or leaves.
 	load     atomic.Uint64 // a poolLoad
 	slots    atomic.Int64  // capacity; written by New, and under Router.cfgMu
 	queued   atomic.Int64  // jobs that wait, all members of a batch
 	firstDue atomic.Int64  // due of the first in the queue, maxDue when empty; written under mu
 	longBusy atomic.Int64  // slots held by long runs
-	spare    atomic.Bool   // a slot was free, and nobody waited, since the ledger last asked
+	spare    atomic.Bool   // set when a slot was free with an empty queue since the last tick; cleared by the ledger
 
 	waiting  waiting  // the queue, by how urgent it is
 	runs     runTable // what is in the slots
@@ -41,7 +41,7 @@ type pool struct {
 	expiry expiry       // guarded by mu
 	stall  stall        // guarded by mu
 	clock  func() int64 // ns since the router was made
-	idle   func()       // told when a slot was taken for nobody, and is free again
+	idle   func()       // called after a granted slot was handed back unused
 }
 
 // poolLoad is the number of slots in use, in the low slotBits, and above them the
@@ -110,7 +110,7 @@ func (p *pool) Offer(t *Ticket) error {
 		t.started = 0
 	}
 	if t.job.async {
-		t.claim() // nobody else knows the ticket yet, but Future.Cancel soon will
+		t.claim() // no other goroutine knows the ticket yet, but Future.Cancel soon will
 		t.started = 0
 		t.launch(p.serve)
 		return nil
@@ -119,7 +119,7 @@ func (p *pool) Offer(t *Ticket) error {
 	return nil
 }
 
-// brisk reports that the jobs in the slots and in the queue are short, on average.
+// brisk reports whether the average job that runs or waits is shorter than yieldFrom.
 func (p *pool) brisk() bool {
 	l := poolLoad(p.load.Load())
 	return l.work() < time.Duration(l.busy()+p.queued.Load())*yieldFrom
@@ -136,7 +136,7 @@ func (t *Ticket) due() int64 {
 	return t.decided + int64(patience)
 }
 
-// takeFree takes a slot and adds work, if a slot is free. While somebody waits none
+// takeFree acquires a slot and adds work, if a slot is free. While a job waits none
 // is, but for the moment before it is granted.
 func (p *pool) takeFree(work poolLoad, long bool) bool {
 	if !p.take(work) {
@@ -145,7 +145,7 @@ func (p *pool) takeFree(work poolLoad, long bool) bool {
 	if long {
 		p.longBusy.Add(1)
 	}
-	// Where somebody waits, the slot was between two holders. The word is shared: write
+	// If a job waits, the slot was between two holders. The word is shared: write
 	// it rarely.
 	if !p.spare.Load() && p.firstDue.Load() == maxDue {
 		p.spare.Store(true)
@@ -177,7 +177,7 @@ func (p *pool) enqueue(w *waiter, g granter, t *Ticket) error {
 }
 
 // tryEnqueue puts w into the queue, for the job of t. The caller must call grant after it,
-// holding no lock: a slot may have become free before anybody could see w there.
+// holding no lock: a slot may have become free before its releaser could see w there.
 func (p *pool) tryEnqueue(w *waiter, g granter, t *Ticket) error {
 	if !p.count(t) {
 		return errQueueFull
@@ -287,8 +287,8 @@ func (p *pool) remove(w *waiter, work poolLoad) {
 	p.takeWork(work)
 }
 
-// hurry has a batch wait no longer than until due, or ripe while it stands back, which
-// it does not if it is full.
+// hurry moves a queued batch forward when a new member is more urgent (due, or ripe while it
+// is held back), and releases a held batch once it is full.
 func (p *pool) hurry(w *waiter, due, ripe int64, full, expires bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -369,7 +369,7 @@ func (p *pool) grant() {
 	}
 }
 
-// next is who gets the next slot: the first in the queue, unless that is long. With two slots
+// next is the waiter that gets the next slot: the first in the queue, unless that is long. With two slots
 // or more, long runs leave one to shorter work that waits. If long, a long run is about to
 // give its slot back. It requires p.mu, and the queue must not be empty.
 func (p *pool) next(long bool) *waiter {

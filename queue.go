@@ -3,7 +3,7 @@ package helix
 // granter is what waits for a slot: a ticket, a batch, or a job that is to get its slot back.
 type granter interface {
 	claim() bool // reports that it still wants a slot; called under pool.mu
-	grant() bool // takes the slot, or reports that nobody wants it any more
+	grant() bool // accepts the slot, or reports that it is no longer wanted
 }
 
 // waiter is a place in the pool's queue. All of it is guarded by pool.mu.
@@ -36,7 +36,7 @@ type waitQueue struct {
 
 func (q *waitQueue) empty() bool { return q.onlyHeld() && q.held.top == nil }
 
-// onlyHeld reports that all who wait, if any, stand back.
+// onlyHeld reports whether all waiters, if any, are held back.
 func (q *waitQueue) onlyHeld() bool { return q.short.top == nil && q.long.top == nil }
 
 // all calls f for every waiter, in no order. f must leave the queue alone.

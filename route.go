@@ -584,7 +584,7 @@ func (r *Router) logDecision(q *request, p *Pressure) {
 }
 
 // logPanic reports a panic that reaches no submitter. One in the logger's handler is lost:
-// there is nobody left to tell.
+// there is no one left to report it to.
 func (r *Router) logPanic(k *kind, cfg *RouterConfig, what string, v any, stack []byte) {
 	defer func() { _ = recover() }()
 	cfg.Logger.LogAttrs(context.Background(), slog.LevelError, what,

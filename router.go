@@ -39,7 +39,7 @@ type Router struct {
 	jobs     sync.Pool // of *jobItem; not global, because a synctest bubble owns its channels
 
 	phase   atomic.Int32
-	ended   chan struct{} // nudges those who wait for the router to be idle
+	ended   chan struct{} // wakes goroutines that wait for the router to be idle
 	ctx     context.Context
 	cancel  context.CancelCauseFunc // of ctx, the parent of the ctx of every Go
 	closing closing
@@ -202,7 +202,7 @@ func (r *Router) decided(ctx context.Context, job *Job) (*jobItem, error) {
 // caller's goroutine. The error is a refusal, as from Submit. The job's ctx has
 // the values of ctx, but ends with the job, [Future.Cancel] or [Router.Close]; with ctx
 // too if Job.Follow says so.
-// A panic in Run is raised in Future.Wait; it is also logged, since nobody may
+// A panic in Run is raised in Future.Wait; it is also logged, since no caller may
 // be waiting.
 func (r *Router) Go(ctx context.Context, job Job) (*Future[Result], error) {
 	var q request

@@ -27,8 +27,8 @@ func (p *pool) serve(t *Ticket) {
 	p.finish(t)
 }
 
-// runClaimed runs the job in the slot it has, or refuses it if that is no
-// longer of use. Ticket.started 0 means now. finish must follow; should the job
+// runClaimed runs a claimed ticket in its slot, or drops it if it can no longer meet its
+// deadline. Ticket.started 0 means now. finish must follow; should the job
 // or a hook call runtime.Goexit, nothing can, and it is called here.
 func (p *pool) runClaimed(t *Ticket) {
 	if t.slot == nil {
@@ -80,7 +80,7 @@ func (p *pool) finish(t *Ticket) {
 // which costs some µs. Go takes a goroutine that gave way once from its global queue
 // not only when a P has nothing else to do, but also at every 61st turn, when any
 // number of new goroutines may be waiting on that P; and while a long run is on it,
-// nobody takes them away as long as the other Ps are busy too. So long runs give
+// no P steals them as long as all are busy. So long runs give
 // way until it takes no time.
 func giveWay(r *Router, run time.Duration, now int64) int64 {
 	for turns := min(int(run/yieldEach)+1, yieldMost); turns > 0; turns-- {
@@ -107,7 +107,7 @@ func (t *Ticket) endIfPointless(now int64) bool {
 	return true
 }
 
-// needs is the time that a job must have left when its slot comes: less while nobody waits.
+// needs is the time that a job must have left when its slot comes: less while no other job waits.
 func (t *Ticket) needs() int64 {
 	if t.router().pool.firstDue.Load() == maxDue {
 		return int64(t.job.low)

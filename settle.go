@@ -24,7 +24,7 @@ func (t *Ticket) settle() {
 	}
 }
 
-// reportFate logs what nobody may get to know otherwise.
+// reportFate logs panics and Goexits that no caller is guaranteed to see.
 //
 //go:noinline
 func (t *Ticket) reportFate() {

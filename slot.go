@@ -285,7 +285,7 @@ func (s *slot) end(work poolLoad) {
 	}
 }
 
-// giveBack gives the slot, which is nobody's now, to the host or the pool.
+// giveBack gives the slot, which has no holder now, to the host or the pool.
 func (s *slot) giveBack(work poolLoad) {
 	p := s.pool()
 	p.runs.end(s.place)

@@ -76,7 +76,7 @@ type KindStats struct {
 	Latency          LatencySummary  `json:"latency"`
 
 	BudgetMs float64 `json:"budget_ms"` // of the latest job; 0 = none
-	Late     uint64  `json:"late"`      // came too late, would have waited for a slot for too long, or were admitted and not kept
+	Late     uint64  `json:"late"`      // missed their budget: late on arrival, refused as the wait for a slot was too long, or admitted and not finished in time
 	Yields   bool    `json:"yields"`    // some job has called Yield
 
 	Samples   uint64  `json:"samples"`     // runs learned from; calls, with a batch function
@@ -124,7 +124,7 @@ type PressureStats struct {
 // lock while it counts and never stops a job.
 func (r *Router) Stats() Stats {
 	now, cfg := r.now(), r.cfg.Load()
-	r.tick(now, cfg) // demand fades while nobody submits
+	r.tick(now, cfg) // demand fades while no job is submitted
 	cfg = r.cfg.Load()
 	var s Stats
 	s.Uptime, s.Kinds, s.DroppedByReason = time.Duration(now), []KindStats{}, []ReasonCount{}

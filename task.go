@@ -85,7 +85,7 @@ func Register[In, Out any](r *Router, k Kind[In, Out]) (*Task[In, Out], error) {
 		k.Weight = 1
 	}
 	if k.Run == nil {
-		k.Run = k.runAlone // of this copy, whose Batch nobody changes
+		k.Run = k.runAlone // of this copy, whose Batch never changes
 	}
 	info := JobInfo{
 		Kind: k.Name, Scaling: k.Scaling, Budget: k.Budget, Priority: k.Priority,

@@ -17,17 +17,17 @@ import (
 // After Run or Refuse has returned a strategy must not touch the ticket:
 // tickets of the built-in strategies are used again.
 //
-// Its fields are in the order of who needs them: what the leader of a batch reads and
+// Its fields are grouped by the goroutine that needs them: what the leader of a batch reads and
 // writes of each member comes first, on as few lines of the cache as can be.
 type Ticket struct {
 	state   atomic.Int32
 	members int32 // jobs in the same call
 	shard   uint8 // which of the sharded counters this ticket writes
 	next    step  // what the submitter is to do once Offer has returned; set by Offer
-	told    step  // what it is to do when it has been woken
+	told    step  // what the submitter does after it is woken; written before the send on wake
 	fate    fate
 	custody custody
-	home    bool // ran on its submitter's goroutine, which needs no waking
+	home    bool // ran on the submitter's goroutine, so there is none to wake
 	sampled bool // its run time is to be learned
 	trial   bool // runs outside the slots on the word of its hint; see kind.trials
 
@@ -64,8 +64,8 @@ const (
 	custodyBack                 // that one has declined it
 )
 
-// brief is what a ticket keeps of its JobInfo, which has the meanings: the rest follows
-// from it.
+// brief holds the JobInfo fields that cannot be derived from the ticket; see JobInfo for
+// their meaning.
 type brief struct {
 	cost                            float64
 	predicted, likely, work, budget time.Duration
@@ -233,7 +233,7 @@ func (t *Ticket) claim() bool { return t.state.CompareAndSwap(stateQueued, state
 // giveUp makes the caller the owner of a queued ticket that will not run.
 func (t *Ticket) giveUp() bool { return t.state.CompareAndSwap(stateQueued, stateWithdrawn) }
 
-// withdraw ends a queued ticket with err unless somebody has claimed it.
+// withdraw ends a queued ticket with err unless it has been claimed.
 func (t *Ticket) withdraw(err error) bool {
 	if !t.giveUp() {
 		return false
@@ -379,7 +379,7 @@ func (t *Ticket) proceed() error {
 	return t.err
 }
 
-// self is the ticket, for those who embed it.
+// self is the ticket, for types that embed it.
 func (t *Ticket) self() *Ticket { return t }
 
 // await blocks until the ticket has ended, or its submitter is to run it.
@@ -400,7 +400,7 @@ func (t *Ticket) await() step {
 		if t.withdraw(withdrawn(t.ctx)) {
 			return stepDone
 		}
-		<-t.wake // somebody has claimed it: wait for the end
+		<-t.wake // it has been claimed: wait for the end
 	}
 	return t.told
 }

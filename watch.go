@@ -70,7 +70,7 @@ func (e *Event) refuse(d Decision) {
 
 // Watch returns a feed of sampled decisions, each sent when its job has ended,
 // and a function that ends the feed and closes the channel. A watcher whose
-// buffer (at least 1) is full loses events and blocks nobody. Of all decisions
+// buffer (at least 1) is full loses events and blocks no job. Of all decisions
 // at most 64 in 100 ms are sampled, the first ones (256 after 50 ms without any, so
 // that a few are all shown), and as many drops besides. Close ends all feeds.
 //
@@ -89,7 +89,7 @@ const (
 	sampleMostFirst = 256
 )
 
-// watchers are those who watch decisions.
+// watchers are the channels that Router.Watch has handed out.
 type watchers struct {
 	any    atomic.Bool     // there are some; written under mu
 	slice  atomic.Int64    // number of the latest slice of time with a decision
@@ -176,7 +176,7 @@ func (w *watchers) fill(window, most int64) {
 	w.room[1].Store(most)
 }
 
-// send gives the event to all who watch.
+// send gives the event to all watchers.
 func (w *watchers) send(e *Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 // were given: a tight budget beside long jobs can only be kept if they do.
 //
 // Outside a job that holds a slot it does nothing. It costs about 200 ns while
-// nobody waits. It does not return early when ctx is done.
+// no job waits. It does not return early when ctx is done.
 func Yield(ctx context.Context) {
 	job := jobIn(ctx)
 	s := job

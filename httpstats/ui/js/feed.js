@@ -243,7 +243,7 @@ export function makeFeed() {
     show(none, list.length === 0);
     if (list.length === 0) {
       text(none, view.polling ? 'Decisions come by stream only, and the stream does not come through.'
-        : view.decisions.length ? 'None of the latest decisions is one of these.' : 'No decision has been seen yet.');
+        : view.decisions.length ? 'No recent decision matches this filter.' : 'No decision yet.');
     }
     refreshHeld();
   }

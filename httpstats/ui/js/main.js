@@ -101,8 +101,8 @@ function drawHead(v) {
   $('subtitle').title = $('subtitle').textContent;
   document.title = `${hello.name} · HelixRouter`;
   const [long] = s?.long_runs || [];
-  const notice = s?.draining ? 'The router drains: new jobs are refused, those it has are finished.'
-    : state === 'polling' ? 'The stream does not come through, so the page asks every 2 s: no decisions, no latencies by the second.'
+  const notice = s?.draining ? 'Draining: new jobs are rejected; jobs already accepted will finish.'
+    : state === 'polling' ? 'Live stream unavailable; polling every 2 s (no per-decision or per-second latency data).'
     : long ? `${readable(long.kind)} runs ${f.duration(long.run_ms)} at a time, and ${f.share(long.late_pct, 100)} % of ${readable(long.endangers)}, with a budget of ${f.given(long.budget_ms)}, come too late: `
       + `call helix.Yield in ${readable(long.kind)}, or set GOMAXPROCS to one more than the slots.` : '';
   show($('notice'), notice !== '');
