@@ -37,7 +37,7 @@ const batchPays = 0.1
 func (a AdaptivePolicy) Choose(j JobInfo, p Pressure) (d Decision) {
 	var c choice
 	a.choose(&j, &p, &c)
-	c.spellBuiltin(&d, &p)
+	c.expandBuiltin(&d, &p)
 	return d
 }
 

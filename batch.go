@@ -81,17 +81,17 @@ type batch struct {
 	granted  bool      // has a slot, so is not in the queue; guarded by batcher.mu
 	// sealing is held while the batch is sealed, which looks at all members and takes too
 	// long to do so under batcher.mu. It is locked under that.
-	sealing sync.Mutex
-	held    bool  // was held back when it was queued; never changed
-	due     int64 // of the most urgent member; guarded by batcher.mu
-	expires bool  // a member has a budget; guarded by batcher.mu
-	urgent  int64 // due once it is no longer held back; guarded by pool.mu
-	ripe    int64 // earliest ripe of any member; valid only if held; guarded by batcher.mu
-	full    atomic.Bool
+	sealing    sync.Mutex
+	held       bool  // was held back when it was queued; never changed
+	due        int64 // of the most urgent member; guarded by batcher.mu
+	expires    bool  // a member has a budget; guarded by batcher.mu
+	urgent     int64 // due once it is no longer held back; guarded by pool.mu
+	deferUntil int64 // earliest deferUntil of any member; valid only if held; guarded by batcher.mu
+	full       atomic.Bool
 
 	// Written before the members are told that the call has ended.
-	each  int64   // ns it took, for each member
-	wrong float64 // by what factor the prediction of the call was wrong; 0 = not known
+	perMemberNs int64   // ns it took, for each member
+	correction  float64 // by what factor the prediction of the call was wrong; 0 = not known
 
 	room [8]*Ticket
 }
@@ -148,9 +148,9 @@ func (b *batcher) tryOffer(t *Ticket) error {
 		f.granted = true
 		t.claim() // no other goroutine knows the ticket yet
 	} else {
-		if ripe := b.ripe(t, size); size > 1 && ripe > t.decided && t.router().ledger.scarce.Load() {
-			f.held, f.ripe = true, ripe
-			f.place.held, f.place.due, f.urgent = true, ripe, due
+		if deferUntil := b.deferUntil(t, size); size > 1 && deferUntil > t.decided && t.router().ledger.scarce.Load() {
+			f.held, f.deferUntil = true, deferUntil
+			f.place.held, f.place.due, f.urgent = true, deferUntil, due
 		}
 		err = b.pool.tryEnqueue(&f.place, f, t)
 	}
@@ -164,7 +164,7 @@ func (b *batcher) tryOffer(t *Ticket) error {
 	case t.job.async:
 		t.launch(f.lead)
 	default:
-		t.next = stepLead
+		t.nextAction = actionLead
 	}
 	return err
 }
@@ -192,12 +192,12 @@ func (f *batch) join(t *Ticket, due int64, size int) error {
 	f.expires = f.expires || t.expires()
 	f.due = min(f.due, due)
 	if f.held {
-		ripe := b.ripe(t, size)
-		sooner = sooner || ripe < f.ripe || full
-		f.ripe = min(f.ripe, ripe)
+		deferUntil := b.deferUntil(t, size)
+		sooner = sooner || deferUntil < f.deferUntil || full
+		f.deferUntil = min(f.deferUntil, deferUntil)
 	}
 	if sooner {
-		b.pool.hurry(&f.place, f.due, f.ripe, full, f.expires)
+		b.pool.advanceDeadline(&f.place, f.due, f.deferUntil, full, f.expires)
 	}
 	return nil
 }
@@ -218,7 +218,7 @@ func (b *batcher) close(f *batch) {
 	b.forming = nil
 	b.noteFill()
 	if f.held && !f.granted {
-		b.pool.hurry(&f.place, f.due, f.ripe, true, f.expires)
+		b.pool.advanceDeadline(&f.place, f.due, f.deferUntil, true, f.expires)
 	}
 }
 
@@ -240,9 +240,9 @@ func (b *batcher) due(t *Ticket) int64 {
 	return t.decided + delay
 }
 
-// ripe returns how long a partly filled batch may be held back for the ticket: half of its
+// deferUntil returns how long a partly filled batch may be held back for the ticket: half of its
 // slack, as long as the other half covers two calls. Under overload small calls waste capacity.
-func (b *batcher) ripe(t *Ticket, size int) int64 {
+func (b *batcher) deferUntil(t *Ticket, size int) int64 {
 	if t.job.budget == 0 {
 		return b.due(t)
 	}
@@ -333,7 +333,7 @@ func (f *batch) grant() bool {
 	case leader.job.async:
 		leader.launch(f.lead)
 	default:
-		leader.rouse(stepLead)
+		leader.rouse(actionLead)
 	}
 	return true
 }

@@ -29,7 +29,7 @@ func (f *batch) lead(leader *Ticket) {
 		n = grown
 	}
 
-	leader.home = !leader.job.async
+	leader.onSubmitter = !leader.job.async
 	started := router.now()
 	members := f.seal(leader, started)
 	live, work, leads := members[:0], poolLoad(0), false
@@ -176,7 +176,7 @@ func (k *kind) runBatch(f *batch, started int64, members []*Ticket, work poolLoa
 		f.slot.end(work)
 		router.nudge()
 		for _, t := range members {
-			if t.told == stepSettle {
+			if t.wakeAction == actionSettle {
 				t.wake <- struct{}{}
 			} else {
 				t.deliver()
@@ -237,10 +237,10 @@ func settleMembers(members []*Ticket) {
 		}
 	}()
 	for ; settled < len(members); settled++ {
-		if t := members[settled]; t.home || t.job.async || t.watch != nil || t.cfg.Hooks.Done != nil {
+		if t := members[settled]; t.onSubmitter || t.job.async || t.watch != nil || t.cfg.Hooks.Done != nil {
 			t.settleMember()
 		} else {
-			t.told = stepSettle
+			t.wakeAction = actionSettle
 		}
 	}
 }
@@ -251,7 +251,7 @@ func (f *batch) nestIn(members []*Ticket) {
 	for _, t := range members {
 		switch {
 		case t.slot == nil:
-		case t.home:
+		case t.onSubmitter:
 			f.slot.nested().outer = t.slot
 		default:
 			n := f.slot.nested()
@@ -282,13 +282,13 @@ func (f *batch) learn(members []*Ticket, run time.Duration) {
 			succeeded++
 		}
 	}
-	f.each = int64(run) / int64(len(members))
+	f.perMemberNs = int64(run) / int64(len(members))
 	if predicted := k.calls.predict(units); predicted > 0 && members[0].fate == fateReturned {
-		f.wrong = float64(run) / predicted
+		f.correction = float64(run) / predicted
 	}
 	paid := f.parts(members)
 	if paid > int64(run) { // they were charged for more than a call can take
-		f.wrong *= float64(run) / float64(paid)
+		f.correction *= float64(run) / float64(paid)
 		paid = f.parts(members)
 	}
 	k.cell(members[0].shard).unfilled.Add(int64(run) - paid)
@@ -312,10 +312,10 @@ func (f *batch) parts(members []*Ticket) (sum int64) {
 
 // part is what a member pays for the call.
 func (f *batch) part(t *Ticket) int64 {
-	if f.wrong > 0 {
-		return int64(float64(t.job.work) * f.wrong)
+	if f.correction > 0 {
+		return int64(float64(t.job.work) * f.correction)
 	}
-	return f.each
+	return f.perMemberNs
 }
 
 // settleMember does one member's accounting on that member's goroutine, which frees the slot

@@ -60,9 +60,9 @@ func (c *choice) choose(lane int8, reason string, rejected *[4]Alternative) {
 	c.lane, c.reason, c.rejected = lane, reason, rejected
 }
 
-// divert replaces the strategy that the policy chose with one that can run the job, and
+// reroute replaces the strategy that the policy chose with one that can run the job, and
 // records why.
-func (c *choice) divert(why diversion, lane int8, reason string) {
+func (c *choice) reroute(why diversion, lane int8, reason string) {
 	c.lane, c.reason = lane, reason
 	if c.diverted[0] == 0 {
 		c.diverted[0] = why
@@ -73,12 +73,12 @@ func (c *choice) divert(why diversion, lane int8, reason string) {
 
 // decision returns the public form of c; name is its lane's.
 func (c *choice) decision(name string) (d Decision) {
-	c.spell(&d, name)
+	c.expandInto(&d, name)
 	return d
 }
 
-// spell writes the public form of c to *d, which must be zero; name is its lane's.
-func (c *choice) spell(d *Decision, name string) {
+// expandInto writes the public form of c to *d, which must be zero; name is its lane's.
+func (c *choice) expandInto(d *Decision, name string) {
 	d.Strategy, d.Reason = name, c.reason
 	d.Wait, d.Run, d.Slack, d.Excess = c.wait, c.run, c.slack, c.excess
 	d.Demand, d.Share = float64(c.demand), float64(c.share)
@@ -94,8 +94,8 @@ func (c *choice) spell(d *Decision, name string) {
 	}
 }
 
-// spellBuiltin is spell for a choice among the built-in strategies and what others offer.
-func (c *choice) spellBuiltin(d *Decision, p *Pressure) {
+// expandBuiltin is expandInto for a choice among the built-in strategies and what others offer.
+func (c *choice) expandBuiltin(d *Decision, p *Pressure) {
 	name := ""
 	switch {
 	case c.offer > 0:
@@ -103,7 +103,7 @@ func (c *choice) spellBuiltin(d *Decision, p *Pressure) {
 	case c.lane != laneNone:
 		name = laneNames[c.lane]
 	}
-	c.spell(d, name)
+	c.expandInto(d, name)
 }
 
 // choose asks the policy. Those that come with the library are asked by reference:

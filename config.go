@@ -83,7 +83,7 @@ func (c RouterConfig) withDefaults() RouterConfig {
 	return c
 }
 
-func def[T comparable](field *T, value T) {
+func setDefault[T comparable](field *T, value T) {
 	if *field == *new(T) {
 		*field = value
 	}

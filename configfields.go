@@ -110,7 +110,7 @@ type countField struct {
 
 func (f *countField) fill(c *RouterConfig) {
 	if f.derive == nil {
-		def(f.at(c), f.def)
+		setDefault(f.at(c), f.def)
 		return
 	}
 	value, was := f.at(c), f.derived(c)
@@ -142,7 +142,7 @@ type durationField struct {
 	def  time.Duration
 }
 
-func (f *durationField) fill(c *RouterConfig) { def(f.at(c), f.def) }
+func (f *durationField) fill(c *RouterConfig) { setDefault(f.at(c), f.def) }
 
 func (f *durationField) check(c *RouterConfig) (any, string) {
 	if v := *f.at(c); v < 0 || v > maxDuration {

@@ -267,7 +267,7 @@ func (t *Ticket) conclude(output []byte, err error) {
 // must not be touched afterwards.
 func (t *Ticket) Decline() {
 	if !t.job.async {
-		t.rouse(stepAgain)
+		t.rouse(actionAgain)
 		return
 	}
 	if err := t.router().again(t); err != nil {
@@ -345,7 +345,7 @@ func (r *Router) again(t *Ticket) error {
 	}
 	t.watch = &watch{event: q.event, declined: q.declined}
 	t.custody = custodyBack
-	t.next, t.started = stepWait, 0
+	t.nextAction, t.started = actionWait, 0
 	t.state.Store(stateQueued)
 	return r.admit(t, q.outer)
 }

@@ -24,7 +24,7 @@ type kind struct {
 	// downstream is what its jobs that wait are waiting for. Never nil, but in a kind that Explain makes up.
 	downstream atomic.Pointer[downstream]
 	cells      []cell              // sharded counters, a power of two of them
-	away       []turnedAway        // likewise
+	refusals   []refusalCounters   // likewise
 	latencies  [maxLanes]Histogram // of its jobs that ran, by strategy
 	yields     atomic.Bool         // a job has called Yield
 	nests      atomic.Bool         // there has been work inside a job, or it has blocked
@@ -71,8 +71,8 @@ type cell struct {
 	_          [64]byte     // keeps neighbours off the last line
 }
 
-// turnedAway is one shard of the counters of jobs that never had a ticket.
-type turnedAway struct {
+// refusalCounters is one shard of the counters of jobs that never had a ticket.
+type refusalCounters struct {
 	submitted atomic.Uint64
 	refused   [maxReasons]atomic.Uint64 // dropped by the decision
 	unrouted  atomic.Uint64             // ctx was done at Submit: submitted and withdrawn
@@ -80,15 +80,17 @@ type turnedAway struct {
 	_         [40]byte                  // two pairs of lines
 }
 
-// The submitter's goroutine chooses a shard of turnedAway, not its P: so there are more of
+// The submitter's goroutine chooses a shard of refusalCounters, not its P: so there are more of
 // them than cells, for those of two cores to be seldom the same.
 const (
 	awayShards    = 4 // for each cell
 	maxAwayShards = 64
 )
 
-// turnedAway is the shard for the calling goroutine.
-func (k *kind) turnedAway() *turnedAway { return &k.away[int(stackHint())&(len(k.away)-1)] }
+// refusalCounters is the shard for the calling goroutine.
+func (k *kind) refusalCounters() *refusalCounters {
+	return &k.refusals[int(stackHint())&(len(k.refusals)-1)]
+}
 
 func (k *kind) cell(shard uint8) *cell { return &k.cells[int(shard)&(len(k.cells)-1)] }
 
@@ -123,8 +125,8 @@ func (k *kind) offered() (offered, worked int64) {
 		offered += c.shed.Load() + c.admitted.Load() + served
 		worked += served + c.unfilled.Load()
 	}
-	for i := range k.away {
-		offered += k.away[i].shed.Load()
+	for i := range k.refusals {
+		offered += k.refusals[i].shed.Load()
 	}
 	return offered, worked
 }
@@ -179,8 +181,8 @@ func (k *kind) count() counts {
 			n.dropped[r] += bounced + c.late[r].Load()
 		}
 	}
-	for i := range k.away {
-		a := &k.away[i]
+	for i := range k.refusals {
+		a := &k.refusals[i]
 		unrouted := a.unrouted.Load()
 		n.away += unrouted
 		n.withdrawn += unrouted
@@ -200,8 +202,8 @@ func (k *kind) count() counts {
 		n.goroutines += c.goroutines.Load()
 	}
 	n.submitted = n.admitted
-	for i := range k.away {
-		n.submitted += k.away[i].submitted.Load()
+	for i := range k.refusals {
+		n.submitted += k.refusals[i].submitted.Load()
 	}
 	return n
 }
@@ -434,7 +436,7 @@ func (r *Router) addKind(name string, registered bool) *kind {
 			return kinds[name]
 		}
 	}
-	k := &kind{router: r, name: name, cells: make([]cell, r.shards), away: make([]turnedAway, min(awayShards*r.shards, maxAwayShards))}
+	k := &kind{router: r, name: name, cells: make([]cell, r.shards), refusals: make([]refusalCounters, min(awayShards*r.shards, maxAwayShards))}
 	k.downstream.Store(&downstream{name: name})
 	k.weight.Store(1)
 	k.demand.queue.rate.Store(float64(r.cfg.Load().CPUParallelism))

@@ -97,10 +97,10 @@ func (l *ledger) measured() float64 {
 	return l.capacity
 }
 
-// toGive returns the share of capacity that may be handed out as fair shares. It holds back
+// allocatable returns the share of capacity that may be handed out as fair shares. It holds back
 // enough to drain excess, the backlog beyond what may wait, within drainTime. Otherwise that
 // would soon be late, and under earliest deadline first the longest budgets would pay.
-func toGive(capacity float64, excess time.Duration) float64 {
+func allocatable(capacity float64, excess time.Duration) float64 {
 	return max(usable*capacity-max(excess, 0).Seconds()/drainTime.Seconds(), leastGiven*capacity)
 }
 
@@ -150,7 +150,7 @@ func (l *ledger) tick(now int64, cfg *RouterConfig, pool *pool, kinds map[string
 	}
 	l.total.Store(total)
 	l.queueing.Store(queueing)
-	saturated := !pool.spare.Swap(false) && pool.queued.Load() > 0
+	saturated := !pool.sawIdle.Swap(false) && pool.queued.Load() > 0
 	capacity := l.measure(cores, worked, elapsed, saturated)
 
 	given := capacity * l.hidden.look(now, tightest, total/capacity)
@@ -170,7 +170,7 @@ func (l *ledger) tick(now int64, cfg *RouterConfig, pool *pool, kinds map[string
 	less := 1.0
 	if most > modest {
 		excess := time.Duration(pool.waiting.all()) - mayWait
-		less = max((toGive(given, excess)-modest)/(most-modest), leastServed)
+		less = max((allocatable(given, excess)-modest)/(most-modest), leastServed)
 	}
 	for _, a := range asks {
 		a.of.divide(now, capacity, most-served, a, level, less)
@@ -359,8 +359,8 @@ func (a *account) serve(now int64, rate float64) {
 	}
 }
 
-// patient records the latency budget of the latest job; jobs without one count as patience.
-func (d *demand) patient(budget time.Duration) {
+// noteBudget records the latency budget of the latest job; jobs without one count as patience.
+func (d *demand) noteBudget(budget time.Duration) {
 	if budget == 0 {
 		budget = patience
 	}

@@ -75,13 +75,13 @@ func TestLedgerMeasuresDemand(t *testing.T) {
 }
 
 func TestLessIsGivenAwayWhileTooMuchWaits(t *testing.T) {
-	require.InDelta(t, 2*usable, toGive(2, -time.Second), 1e-9)
-	require.InDelta(t, 2*usable, toGive(2, 0), 1e-9)
-	require.InDelta(t, 2*usable-.5, toGive(2, drainTime/2), 1e-9, "half a core does it in time")
-	require.InDelta(t, 2*leastGiven, toGive(2, time.Hour), 1e-9)
+	require.InDelta(t, 2*usable, allocatable(2, -time.Second), 1e-9)
+	require.InDelta(t, 2*usable, allocatable(2, 0), 1e-9)
+	require.InDelta(t, 2*usable-.5, allocatable(2, drainTime/2), 1e-9, "half a core does it in time")
+	require.InDelta(t, 2*leastGiven, allocatable(2, time.Hour), 1e-9)
 
 	var d demand
-	d.patient(40 * time.Millisecond)
+	d.noteBudget(40 * time.Millisecond)
 	d.asked.Store(3)
 	d.share.Store(.5)
 	require.InDelta(t, waitPart*20e6, float64(d.mayWait(time.Hour)), 1, "half a core for 40 ms")
@@ -125,7 +125,7 @@ func TestPreemptedJobsAreNotTakenForOverload(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			k := &kind{cells: make([]cell, 1)}
 			ticket := &Ticket{kind: k, ctx: t.Context(), fate: fateReturned, ended: int64(c.run),
-				job: brief{predicted: c.predicted, work: c.predicted}, choice: choice{lane: laneCPUPool}}
+				job: jobFacts{predicted: c.predicted, work: c.predicted}, choice: choice{lane: laneCPUPool}}
 			if c.slot {
 				ticket.slot = &slot{bounded: true}
 			}

@@ -238,7 +238,7 @@ func (ThresholdPolicy) String() string { return "threshold" }
 func (t ThresholdPolicy) Choose(j JobInfo, p Pressure) (d Decision) {
 	var c choice
 	t.choose(&j, &p, &c)
-	c.spellBuiltin(&d, &p)
+	c.expandBuiltin(&d, &p)
 	return d
 }
 

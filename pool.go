@@ -29,7 +29,7 @@ type pool struct {
 	queued   atomic.Int64  // jobs that wait, all members of a batch
 	firstDue atomic.Int64  // due of the first in the queue, maxDue when empty; written under mu
 	longBusy atomic.Int64  // slots held by long runs
-	spare    atomic.Bool   // set when a slot was free with an empty queue since the last tick; cleared by the ledger
+	sawIdle  atomic.Bool   // set when a slot was free with an empty queue since the last tick; cleared by the ledger
 
 	waiting  waiting  // the queue, by how urgent it is
 	runs     runTable // what is in the slots
@@ -41,7 +41,7 @@ type pool struct {
 	expiry expiry       // guarded by mu
 	stall  stall        // guarded by mu
 	clock  func() int64 // ns since the router was made
-	idle   func()       // called after a granted slot was handed back unused
+	onIdle func()       // called after a granted slot was handed back unused
 }
 
 // poolLoad is the number of slots in use, in the low slotBits, and above them the
@@ -83,7 +83,7 @@ const (
 )
 
 func newPool(slots int, clock func() int64, idle func()) *pool {
-	p := &pool{clock: clock, idle: idle}
+	p := &pool{clock: clock, onIdle: idle}
 	p.slots.Store(int64(slots))
 	p.firstDue.Store(maxDue)
 	return p
@@ -96,7 +96,7 @@ func (p *pool) Offer(t *Ticket) error {
 	work, long := workLoad(t.charge()), t.long()
 	t.started = t.decided
 	for turn := 0; !p.takeFree(work, long); turn++ {
-		if turn == shortTurns || t.job.async || t.job.predicted == 0 || t.job.predicted >= yieldFrom || !p.brisk() {
+		if turn == shortTurns || t.job.async || t.job.predicted == 0 || t.job.predicted >= yieldFrom || !p.backlogIsShort() {
 			t.started = 0
 			t.place.due, t.place.long, t.place.expires = t.due(), long, t.expires()
 			if t.job.nested && !t.expires() { // or it would be told too early
@@ -115,12 +115,12 @@ func (p *pool) Offer(t *Ticket) error {
 		t.launch(p.serve)
 		return nil
 	}
-	t.next = stepRun
+	t.nextAction = actionRun
 	return nil
 }
 
-// brisk reports whether the average job that runs or waits is shorter than yieldFrom.
-func (p *pool) brisk() bool {
+// backlogIsShort reports whether the average job that runs or waits is shorter than yieldFrom.
+func (p *pool) backlogIsShort() bool {
 	l := poolLoad(p.load.Load())
 	return l.work() < time.Duration(l.busy()+p.queued.Load())*yieldFrom
 }
@@ -147,8 +147,8 @@ func (p *pool) takeFree(work poolLoad, long bool) bool {
 	}
 	// If a job waits, the slot was between two holders. The word is shared: write
 	// it rarely.
-	if !p.spare.Load() && p.firstDue.Load() == maxDue {
-		p.spare.Store(true)
+	if !p.sawIdle.Load() && p.firstDue.Load() == maxDue {
+		p.sawIdle.Store(true)
 	}
 	return true
 }
@@ -287,9 +287,9 @@ func (p *pool) remove(w *waiter, work poolLoad) {
 	p.takeWork(work)
 }
 
-// hurry moves a queued batch forward when a new member is more urgent (due, or ripe while it
-// is held back), and releases a held batch once it is full.
-func (p *pool) hurry(w *waiter, due, ripe int64, full, expires bool) {
+// advanceDeadline moves a queued batch forward when a new member is more urgent: to due, or
+// to deferUntil while it is held back. A full batch is no longer held back.
+func (p *pool) advanceDeadline(w *waiter, due, deferUntil int64, full, expires bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !w.queued {
@@ -298,7 +298,7 @@ func (p *pool) hurry(w *waiter, due, ripe int64, full, expires bool) {
 	soonest := due
 	if w.held {
 		f := w.granter.(*batch)
-		f.urgent, soonest = min(f.urgent, due), ripe
+		f.urgent, soonest = min(f.urgent, due), deferUntil
 	}
 	if soonest < w.due {
 		p.queue.setDue(w, soonest)
@@ -364,7 +364,7 @@ func (p *pool) grant() {
 				p.longBusy.Add(-1)
 			}
 			p.load.Add(^uint64(oneSlot) + 1)
-			p.idle()
+			p.onIdle()
 		}
 	}
 }
@@ -385,7 +385,7 @@ func (t *Ticket) grant() bool {
 	if t.job.async {
 		t.launch(t.router().pool.serve)
 	} else {
-		t.rouse(stepRun)
+		t.rouse(actionRun)
 	}
 	return true
 }

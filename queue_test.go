@@ -170,13 +170,13 @@ func TestBatchesFillUpUnderOverload(t *testing.T) {
 func TestASlotBetweenTwoHoldersIsNotSpare(t *testing.T) {
 	p := newPool(1, func() int64 { return 0 }, func() {})
 	require.True(t, p.takeFree(0, false))
-	require.True(t, p.spare.Swap(false), "nobody waits")
+	require.True(t, p.sawIdle.Swap(false), "nobody waits")
 	require.False(t, p.takeFree(0, false))
 	w := &waiter{due: 1}
 	require.NoError(t, p.enqueue(w, &returning{resume: make(chan struct{})}, &Ticket{kind: &kind{}, cfg: &RouterConfig{CPUQueueCap: 10}}))
 	p.load.Add(^uint64(0)) // given back, and not granted yet
 	require.True(t, p.takeFree(0, false))
-	require.False(t, p.spare.Load(), "somebody waits")
+	require.False(t, p.sawIdle.Load(), "somebody waits")
 }
 
 // Who seals a batch looks at its members without batcher.mu: a member that has been

@@ -63,13 +63,13 @@ func (r *Router) decide(q *request) error {
 	q.arrived = min(q.arrived, q.decided)
 	q.outer = jobIn(q.ctx)
 	if r.phase.Load() != phaseOpen && !r.opensInside(q.outer) {
-		away := q.kind.turnedAway()
+		away := q.kind.refusalCounters()
 		away.submitted.Add(1)
 		away.refused[r.reasons.index(reasonClosed)].Add(1)
 		return ErrClosed
 	}
 	if q.ctx.Err() != nil {
-		err, away := withdrawn(q.ctx), q.kind.turnedAway()
+		err, away := withdrawn(q.ctx), q.kind.refusalCounters()
 		away.submitted.Add(1)
 		away.unrouted.Add(1)
 		return err
@@ -147,7 +147,7 @@ func (r *Router) look(q *request, p *Pressure, probe bool) {
 		p.Probe = q.info.Slack > 0 && r.probe(q, probe)
 	}
 	if q.info.Budget == 0 || q.info.least() <= q.info.Budget {
-		q.kind.demand.patient(q.info.Budget)
+		q.kind.demand.noteBudget(q.info.Budget)
 	}
 	if len(r.forecasters) > 0 {
 		r.forecasters.ask(q, p, probe)
@@ -169,7 +169,7 @@ const lateByOthers = 20 * time.Millisecond
 
 // refuse ends a job that was not admitted.
 func (r *Router) refuse(q *request) error {
-	away := q.kind.turnedAway()
+	away := q.kind.refusalCounters()
 	// What could never have been done takes nobody's share. What came a little late may have
 	// been kept waiting by this process: that it was wanted must count, or those who kept
 	// it waiting are given its share.
@@ -229,7 +229,7 @@ func (r *Router) shardHere() uint8 {
 //
 //go:noinline
 func (t *Ticket) fill(q *request) {
-	t.ctx, t.cfg, t.job, t.choice = q.ctx, q.cfg, q.info.brief(), q.choice
+	t.ctx, t.cfg, t.job, t.choice = q.ctx, q.cfg, q.info.facts(), q.choice
 	t.job.elsewhere = t.lane().elsewhere
 	t.arrived, t.decided, t.trial = q.arrived, q.decided, q.trial
 	if q.event != nil {
@@ -383,10 +383,10 @@ func (r *Router) resolve(q *request) {
 		return
 	}
 	if c.lane == laneBatch && !q.info.Batchable {
-		c.divert(divertUnbatchable, laneCPUPool, reasonLarge)
+		c.reroute(divertUnbatchable, laneCPUPool, reasonLarge)
 	}
 	if c.lane == laneInline && q.info.Async {
-		c.divert(divertAsync, laneSpawn, notAsync)
+		c.reroute(divertAsync, laneSpawn, notAsync)
 	}
 	if q.outer != nil && !q.info.Async {
 		r.resolveNested(q)
@@ -413,7 +413,7 @@ func (r *Router) resolveNested(q *request) {
 		own := newNested(q.outer, host)
 		own.Context = q.ctx
 		q.ctx, q.entered = own, true
-		c.divert(why, laneInline, reasonNested)
+		c.reroute(why, laneInline, reasonNested)
 		c.wait = 0
 	}
 }
@@ -445,7 +445,7 @@ func (r *Router) offer(t *Ticket) (err error) {
 			}
 		default:
 			t.refuseLate(reasonRefused)
-			if t.home = true; v != nil {
+			if t.onSubmitter = true; v != nil {
 				t.fate, t.err = rescue(v)
 				err = t.err
 			}
@@ -494,9 +494,9 @@ func (r *Router) consider(q *request, p *Pressure, job Job) Decision {
 	if of := k.template.Load(); of != nil {
 		q.info.Batchable, q.info.Portable, q.info.Idempotent = of.Batchable, of.Portable, of.Idempotent
 		q.info.Waits = q.info.Waits || of.Waits
-		def(&q.info.Scaling, of.Scaling)
-		def(&q.info.Budget, of.Budget)
-		def(&q.info.Priority, of.Priority)
+		setDefault(&q.info.Scaling, of.Scaling)
+		setDefault(&q.info.Budget, of.Budget)
+		setDefault(&q.info.Priority, of.Priority)
 	}
 	q.decided = r.now()
 	q.arrived = min(r.arrival(job.Arrived), q.decided)
@@ -545,7 +545,7 @@ func (r *Router) newDropError(q *request, last *atomic.Pointer[DropError], retry
 	if q.choice.lane != laneNone {
 		name = r.lanes[q.choice.lane].name
 	}
-	q.choice.spell(&e.Decision, name)
+	q.choice.expandInto(&e.Decision, name)
 	e.RetryAfter, e.closed = retry, q.choice.reason == reasonClosed
 	e.at, e.budget, e.priority = q.decided, q.info.Budget, q.info.Priority
 	last.Store(e)

@@ -277,7 +277,7 @@ func (i *jobItem) tellStarted() {
 func (i *jobItem) conclude(result *Result) {
 	o := i.outcome("")
 	result.Value, result.Wait, result.Run, result.Ran = i.value, o.Wait, o.Run, i.fate != fateNotRun
-	i.choice.spell(&result.Decision, i.lane().name)
+	i.choice.expandInto(&result.Decision, i.lane().name)
 }
 
 func (i *jobItem) result() (result Result) {

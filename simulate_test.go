@@ -126,7 +126,7 @@ func (j *simJob) end() {
 
 // ticket is what the accounts want to know of the job.
 func (j *simJob) ticket() *Ticket {
-	return &Ticket{kind: j.class.kind, job: j.info.brief(), choice: choice{lane: laneCPUPool}}
+	return &Ticket{kind: j.class.kind, job: j.info.facts(), choice: choice{lane: laneCPUPool}}
 }
 
 // reimburse gives back what the job was charged.
@@ -141,7 +141,7 @@ func (s *simulation) arrive(c *simClass, cost float64, run time.Duration) {
 	j := &simJob{sim: s, class: c, run: int64(run), left: int64(run)}
 	j.info = JobInfo{Kind: c.name, Cost: cost, Budget: c.budget, Slack: c.budget, Deadline: time.Duration(s.now) + c.budget}
 	c.kind.predict(&j.info, cfg)
-	c.kind.demand.patient(c.budget)
+	c.kind.demand.noteBudget(c.budget)
 	if r.ledger.due(s.now) {
 		r.ledger.tick(s.now, cfg, r.pool, *r.kinds.Load())
 	}

@@ -105,7 +105,7 @@ func (s *slot) exit(long bool) {
 		p.release(0, long)
 	case slotLeft:
 		s.giveBack(0)
-		p.idle()
+		p.onIdle()
 	}
 }
 

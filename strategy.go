@@ -72,7 +72,7 @@ type inline struct{}
 func (inline) Name() string { return Inline }
 
 func (inline) Offer(t *Ticket) error {
-	t.next = stepInline
+	t.nextAction = actionInline
 	return nil
 }
 

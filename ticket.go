@@ -20,21 +20,21 @@ import (
 // Its fields are grouped by the goroutine that needs them: what the leader of a batch reads and
 // writes of each member comes first, on as few lines of the cache as can be.
 type Ticket struct {
-	state   atomic.Int32
-	members int32 // jobs in the same call
-	shard   uint8 // which of the sharded counters this ticket writes
-	next    step  // what the submitter is to do once Offer has returned; set by Offer
-	told    step  // what the submitter does after it is woken; written before the send on wake
-	fate    fate
-	custody custody
-	home    bool // ran on the submitter's goroutine, so there is none to wake
-	sampled bool // its run time is to be learned
-	trial   bool // runs outside the slots on the word of its hint; see kind.trials
+	state       atomic.Int32
+	members     int32  // jobs in the same call
+	shard       uint8  // which of the sharded counters this ticket writes
+	nextAction  action // what the submitter is to do once Offer has returned; set by Offer
+	wakeAction  action // what the submitter does after it is woken; written before the send on wake
+	fate        fate
+	custody     custody
+	onSubmitter bool // ran on the submitter's goroutine, so there is none to wake
+	sampled     bool // its run time is to be learned
+	trial       bool // runs outside the slots on the word of its hint; see kind.trials
 
 	kind *kind
 	work work
-	// wake rouses a waiting submitter, once told says what to do. One value is sent to it
-	// for each ticket whose next was stepWait and that was not withdrawn. Submit only.
+	// wake rouses a waiting submitter, once wakeAction says what to do. One value is sent to it
+	// for each ticket whose nextAction was actionWait and that was not withdrawn. Submit only.
 	wake chan struct{}
 	// ctx is the submitter's for Submit and the router's for Go. It is kept
 	// because the job may start on another goroutine than the one that has it.
@@ -47,7 +47,7 @@ type Ticket struct {
 	batch *batch // guarded by batcher.mu
 	watch *watch
 
-	job    brief
+	job    jobFacts
 	choice choice
 	cfg    *RouterConfig // in force when the job was decided on
 	slot   *slot         // made once needed: for a job inside another that is when it is admitted
@@ -64,9 +64,9 @@ const (
 	custodyBack                 // that one has declined it
 )
 
-// brief holds the JobInfo fields that cannot be derived from the ticket; see JobInfo for
+// jobFacts holds the JobInfo fields that cannot be derived from the ticket; see JobInfo for
 // their meaning.
-type brief struct {
+type jobFacts struct {
 	cost                            float64
 	predicted, likely, work, budget time.Duration
 	samples                         uint64
@@ -101,19 +101,19 @@ const (
 	stateWithdrawn
 )
 
-// step is what a submitter does next about its ticket. What runs on its goroutine
+// action is what a submitter does next about its ticket. What runs on its goroutine
 // does so only once the decision and Offer have returned: a submitting goroutine is
 // often new, and growing its stack costs more than a decision.
-type step int8
+type action int8
 
 const (
-	stepWait   step = iota // be told by wake
-	stepDone               // the ticket has ended
-	stepInline             // run the job in place
-	stepRun                // a slot is yours: run the job in it
-	stepLead               // a slot is yours: run your batch in it
-	stepSettle             // your batch has run: do the accounting
-	stepAgain              // your strategy declined: decide once more
+	actionWait   action = iota // be told by wake
+	actionDone                 // the ticket has ended
+	actionInline               // run the job in place
+	actionRun                  // a slot is yours: run the job in it
+	actionLead                 // a slot is yours: run your batch in it
+	actionSettle               // your batch has run: do the accounting
+	actionAgain                // your strategy declined: decide once more
 )
 
 // fate is how a job's code came back.
@@ -172,9 +172,9 @@ func (t *Ticket) Info() JobInfo {
 	return j
 }
 
-// brief is what is worth keeping of j.
-func (j *JobInfo) brief() brief {
-	return brief{
+// facts returns the fields of j that a ticket keeps.
+func (j *JobInfo) facts() jobFacts {
+	return jobFacts{
 		cost: j.Cost, scaling: float32(j.Scaling),
 		predicted: j.Predicted, likely: j.Likely, work: j.Work, samples: j.Samples,
 		low: float32(j.Low), high: float32(j.High), spread: float32(j.Spread),
@@ -334,8 +334,8 @@ func (t *Ticket) deliver() {
 	switch {
 	case t.job.async:
 		t.work.finished()
-	case !t.home:
-		t.rouse(stepDone)
+	case !t.onSubmitter:
+		t.rouse(actionDone)
 	}
 }
 
@@ -343,34 +343,34 @@ func (t *Ticket) deliver() {
 func (*Ticket) finished() {}
 
 // rouse wakes the submitter, which waits, for that step.
-func (t *Ticket) rouse(next step) {
-	t.told = next
+func (t *Ticket) rouse(next action) {
+	t.wakeAction = next
 	t.wake <- struct{}{}
 }
 
 // proceed does what its submitter must, and returns the job's error when the ticket has
 // ended. The ticket was accepted by a strategy.
 func (t *Ticket) proceed() error {
-	next := t.next
-	if next == stepWait {
+	next := t.nextAction
+	if next == actionWait {
 		next = t.await()
 	}
 	switch next {
-	case stepInline:
-		t.home = true
+	case actionInline:
+		t.onSubmitter = true
 		started := t.decided
 		if t.sampled { // what the decision took is not to be learned
 			started = t.router().now()
 		}
 		t.kind.exec(t, started)
-	case stepRun:
-		t.home = true
+	case actionRun:
+		t.onSubmitter = true
 		t.router().pool.serve(t)
-	case stepLead:
+	case actionLead:
 		t.batch.lead(t)
-	case stepSettle:
+	case actionSettle:
 		t.settleMember()
-	case stepAgain:
+	case actionAgain:
 		if err := t.router().again(t); err != nil {
 			return err
 		}
@@ -385,24 +385,24 @@ func (t *Ticket) self() *Ticket { return t }
 // await blocks until the ticket has ended, or its submitter is to run it.
 //
 //go:noinline
-func (t *Ticket) await() step {
+func (t *Ticket) await() action {
 	if t.job.nested {
 		t.slot.lendOuter()
 	}
 	done := t.ctx.Done()
 	if done == nil {
 		<-t.wake // without a select, which costs more than all else here
-		return t.told
+		return t.wakeAction
 	}
 	select {
 	case <-t.wake:
 	case <-done:
 		if t.withdraw(withdrawn(t.ctx)) {
-			return stepDone
+			return actionDone
 		}
 		<-t.wake // it has been claimed: wait for the end
 	}
-	return t.told
+	return t.wakeAction
 }
 
 // launch runs f(t) on a new goroutine that Close waits for.
