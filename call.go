@@ -107,7 +107,7 @@ func (f *batch) seal(leader *Ticket, now int64) []*Ticket {
 	return members
 }
 
-// leaveBehind queues some members, but for those withdrawn meanwhile, as a batch of
+// leaveBehind queues some members, except those withdrawn meanwhile, as a batch of
 // their own. It requires f.sealing.
 func (f *batch) leaveBehind(rest []*Ticket) {
 	b := f.batcher

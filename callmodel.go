@@ -108,8 +108,8 @@ func (m *callModel) gain(jobs int) float64 {
 	return 1 - m.predict(float64(jobs)*unit)/alone
 }
 
-// observe learns from a call of that many jobs, with that many units in all as counted,
-// of which one has that cost.
+// observe learns from a call of that many jobs, which counted as that many units in all; cost
+// is one job's.
 func (m *callModel) observe(jobs int, units, cost float64, run time.Duration) {
 	if !m.mu.TryLock() {
 		return

@@ -121,7 +121,7 @@ func (e *PanicError) abort() error {
 	return nil
 }
 
-// raise carries on the panic of a job, of which err is the *PanicError.
+// raise carries on the panic of a job; err is its *PanicError.
 func raise(err error) {
 	p := err.(*PanicError)
 	if abort := p.abort(); abort != nil {

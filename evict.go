@@ -19,7 +19,7 @@ func (e *expiry) stop() {
 	}
 }
 
-// expireEvery is how soon after one another the queue is looked at for that, at the most.
+// expireEvery is the minimum time between two such looks at the queue.
 const expireEvery = int64(time.Millisecond)
 
 // expireBy has the queue looked at then, at the latest. It requires p.mu.
@@ -103,7 +103,7 @@ func (f *batch) expire(now int64) (next int64) {
 }
 
 // places is how many places of a full queue are the kind's part, by its weight among those
-// that have jobs in the queue and comes, of which another job does.
+// that have jobs in the queue and comes, the kind of the arriving job.
 func (k *kind) places(queueCap int, comes *kind) float64 {
 	weight := k.weight.Load()
 	all := k.router.ledger.queueing.Load()

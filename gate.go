@@ -22,7 +22,7 @@ type gate struct {
 	closed  bool
 }
 
-// enter takes a place for t, or queues t, of which it then reports false.
+// enter takes a place for t and reports true, or queues t and reports false.
 func (g *gate) enter(t *Ticket) (entered bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -29,8 +29,8 @@ func NewGroup[In, Out any](task *Task[In, Out]) *Group[In, Out] {
 }
 
 // Go starts one item and does not wait for it. The item ends with ctx, whose deadline counts
-// as a budget, as if Hints.Follow were set, and with the first error in the group, of which
-// the cause of the item's ctx then tells. That the router refuses an item is an error as any
+// as a budget, as if Hints.Follow were set, and with the first error in the group, which
+// is then the cause of the item's ctx. That the router refuses an item is an error as any
 // other. After the first error Go starts nothing. An item may call Go for more of its group.
 func (g *Group[In, Out]) Go(ctx context.Context, in In) { g.GoWith(ctx, in, Hints{}) }
 

@@ -79,7 +79,7 @@ func (h *hiddenQueue) look(now int64, tightest time.Duration, asked float64) flo
 
 // Waited tells the router how long a job that is about to be submitted has been on this
 // machine already: in a socket, or in Go's run queue. Package helixhttp does, for every
-// request of which it knows when it arrived.
+// request whose arrival it knows.
 //
 // While the shortest of these waits is more than a quarter of the tightest budget, a queue
 // stands that the router cannot see, and every job comes to it late. Then it gives less to

@@ -12,7 +12,7 @@ import (
 const (
 	// tickEvery is how often demand and shares are worked out anew.
 	tickEvery = 10 * time.Millisecond
-	// usable is the part of the machine that is given away at the most. With less,
+	// usable is the largest part of the capacity that is handed out. With less,
 	// work is left undone; with more, what is admitted comes late.
 	usable = 0.99
 	// capacityGain is the weight of the latest tick, if jobs waited all through it, in
@@ -254,7 +254,8 @@ type demand struct {
 	offered int64 // at the last tick; guarded by ledger.mu
 }
 
-// measure takes in the work offered so far and returns the demand, of which it keeps so much.
+// measure updates the moving mean of demand from the work offered so far, and returns it;
+// keep is the weight of what was before.
 func (d *demand) measure(offered, elapsed int64, keep float64) float64 {
 	rate := float64(offered-d.offered) / float64(elapsed)
 	d.offered = offered

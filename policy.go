@@ -111,7 +111,7 @@ type Decision struct {
 	// refusal that waiting can cure. DropError.RetryAfter rests on it.
 	Excess time.Duration
 
-	Rejected [4]Alternative // the other strategies and why not, as far as filled
+	Rejected [4]Alternative // the other strategies and why not; the rest is zero
 }
 
 // Completion predicts the time from the decision to the end of the job.

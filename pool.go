@@ -137,7 +137,7 @@ func (t *Ticket) due() int64 {
 }
 
 // takeFree acquires a slot and adds work, if a slot is free. While a job waits none
-// is, but for the moment before it is granted.
+// is, except in the moment before it is granted.
 func (p *pool) takeFree(work poolLoad, long bool) bool {
 	if !p.take(work) {
 		return false

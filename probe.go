@@ -20,7 +20,7 @@ const (
 	// estimate rests on little, or varies, and of others.
 	probeDoubtful = time.Second
 	probeCertain  = 15 * time.Second
-	probeMost     = 64 // times that, at the most
+	probeMost     = 64 // at most so many times that
 	// probePart is the part of the capacity that all probes together may take.
 	probePart = 0.02
 )
@@ -67,8 +67,8 @@ func firstProbe(doubtful bool) int64 {
 	return int64(probeCertain)
 }
 
-// probe reports that a job which its estimate refuses is to be let in all the same; if take
-// is false, that it would be.
+// probe reports whether to admit a job although its estimate refuses it; if take is false,
+// whether it would.
 func (r *Router) probe(q *request, take bool) bool {
 	k, now := q.kind, q.decided
 	if q.info.Waits { // it takes no CPU time, and those that follow it see at once what it saw

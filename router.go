@@ -236,7 +236,7 @@ type goJob struct {
 	async[Result]
 }
 
-// describe fills in the request for a job, but for its ctx, or reports what is wrong with
+// describe fills in the request for a job, except its ctx, or reports what is wrong with
 // the job.
 func (r *Router) describe(q *request, job *Job, async bool) error {
 	if job.Run == nil {

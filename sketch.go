@@ -12,8 +12,8 @@ import "math"
 //   - What lies beyond all of the last lively numbers does not count. So one in ten
 //     that is 10,000 times the others has its full weight in the mean, and nothing is
 //     left of any sequence of absurd numbers soon after it has ended.
-//   - The largest, as long as fewer than seldom have come, count as oneOffMost times the
-//     next at the most: runs are now and then interrupted.
+//   - The largest, as long as fewer than seldom have come, count as at most
+//     oneOffMost times the next: runs are now and then interrupted.
 //   - If the latest numbers rank too high or too low among all, what they describe has
 //     changed, and those before count for little from then on.
 //
@@ -201,7 +201,7 @@ func (s *sketch) makeRoom(distance int64, at *int) bool {
 // live reports that one of the latest numbers is in b.
 func (s *sketch) live(b *bucket) bool { return s.count-b.seen < lively }
 
-// keep has all numbers so far count as that many at the most.
+// keep caps the weight of all numbers so far at that many.
 func (s *sketch) keep(numbers float32) {
 	if most := numbers * s.weight; s.total > most {
 		s.scale(most / s.total)
@@ -278,7 +278,7 @@ type summary struct {
 	odd    float64 // the part of all that is odd
 }
 
-// bound is what the numbers in those buckets count as at the most.
+// bound is the largest value that the numbers in those buckets count as.
 func (s *sketch) bound(of []bucket) float64 {
 	least, hits := 0., 0
 	for i := len(of) - 1; i >= 0; i-- {

@@ -30,7 +30,7 @@ type slot struct {
 	nest atomic.Pointer[nest] // nil for most: a slot is allocated for every run
 
 	due   int64 // by when it gets its slot back
-	until int64 // when it is predicted to end, but for what it is away
+	until int64 // when it is predicted to end, not counting the time it is away
 	state atomic.Int32
 	over  atomic.Bool // the job has ended; goroutines that outlive it may still have the ctx
 

@@ -234,7 +234,7 @@ func (r *Router) strategyCounts(routed *[maxLanes]uint64, refused uint64) []Stra
 	return counts
 }
 
-// kindStats describes one kind, of which n is the count.
+// kindStats describes one kind; n is the sum of its counters.
 func (r *Router) kindStats(k *kind, n *counts, now int64, cfg *RouterConfig) KindStats {
 	s := KindStats{
 		Name: k.name, Completed: n.completed, Failed: n.failed, Withdrawn: n.withdrawn,

@@ -276,7 +276,7 @@ func (t *Task[In, Out]) start(ctx context.Context, in In, h *Hints, then func(*T
 	return &item.future, nil
 }
 
-// describe fills in the request for an item, but for its ctx. h may be nil.
+// describe fills in the request for an item, except its ctx. h may be nil.
 func (t *Task[In, Out]) describe(q *request, in In, h *Hints) error {
 	q.info = t.info // by itself, or it is copied twice
 	q.kind, q.arrived = t.kind, maxDue
@@ -331,7 +331,7 @@ func (i *taskItem[In, Out]) run(ctx context.Context) (err error) {
 
 func (i *taskItem[In, Out]) result() Out { return i.out }
 
-// itemOf is the item of which t is the ticket.
+// itemOf returns the item whose ticket is t.
 func (*Task[In, Out]) itemOf(t *Ticket) *taskItem[In, Out] {
 	if i, ok := t.work.(*taskItem[In, Out]); ok {
 		return i
@@ -380,7 +380,7 @@ func (t *Task[In, Out]) keyOf(of *Ticket) (key any) {
 	return key
 }
 
-// callItems does one call for n items, of which members[i] asks for item[i].
+// callItems does one call for n items; members[i] asks for item[i].
 func (t *Task[In, Out]) callItems(ctx context.Context, members []*Ticket, item []int, n int) error {
 	ins := make([]In, n)
 	for i, m := range members {

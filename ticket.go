@@ -79,7 +79,7 @@ type jobFacts struct {
 	among                           uint16 // see limit.Call; only if it waits
 }
 
-// watch is what few tickets need: those of which a hook or a watcher wants to know.
+// watch holds what only tickets with a hook or a watcher need.
 type watch struct {
 	event *Event          // nil unless the decision was sampled
 	span  context.Context // what Hooks.Start returned, for Hooks.Done; nil: the job's own

@@ -2,8 +2,7 @@ package helix
 
 import "sync"
 
-// underWay is the time that runs in slots have taken so far, of those that are long or
-// of which nothing is known: work that is done, though it is paid for only when they
+// underWay is the time that long or unlearned runs in slots have taken so far: work that is done, though it is paid for only when they
 // end. Without it no work would seem to be done while runs of half a second go on, and
 // then fifty ticks' worth of it at once. Its zero value is ready for use. It is safe for
 // concurrent use, and costs such a run some 50 ns.

@@ -98,7 +98,7 @@ func (a *arrival) note(n, room int, age time.Duration) {
 	a.at.Store(int64(max(time.Since(epoch)-age, 1)))
 }
 
-// otherConn is a connection of which the kernel does not say when data came.
+// otherConn is a connection whose kernel does not say when data came.
 type otherConn struct {
 	net.Conn
 	came arrival

@@ -163,7 +163,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// describe returns the job of a request, but for its Run and Started.
+// describe returns the job of a request, without its Run and Started.
 func (h *handler) describe(r *http.Request) helix.Job {
 	pattern := h.pattern(r)
 	job, ok := h.cfg.Routes[pattern]

@@ -6,8 +6,7 @@ import (
 	"github.com/helixrouter/helix"
 )
 
-// kindWindow is the time that the latencies of a kind are of: long enough for kinds of which
-// few come.
+// kindWindow is the window of a kind's latencies: long enough for kinds with few jobs.
 const kindWindow = 10 * time.Second
 
 // kindLatencies has the latencies of each kind in the last kindWindow. It is not safe for

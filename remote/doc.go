@@ -5,5 +5,5 @@
 //
 // A [Client] is the submitting end, a [Worker] the one where jobs run. Each attempt at a
 // job is delivered at most once. A job that did not run comes back with an error that
-// matches helix.ErrNotRun, one of which nobody knows what became of it with helix.ErrLost.
+// matches helix.ErrNotRun, one whose outcome is unknown with helix.ErrLost.
 package remote
