@@ -162,6 +162,19 @@ func (s *sketch) makeRoom(distance int64, at *int) bool {
 	if distance <= coarseWithin {
 		return false
 	}
+	// What lies beyond the latest numbers does not count: it is forgotten first.
+	if last := s.used - 1; !s.live(&s.buckets[0]) || !s.live(&s.buckets[last]) {
+		end := 0
+		if s.live(&s.buckets[0]) {
+			end = last
+		}
+		s.total -= s.buckets[end].weight
+		copy(s.buckets[end:], s.buckets[end+1:])
+		if s.used--; end < *at {
+			*at--
+		}
+		return true
+	}
 	// The last bucket cannot go into the next, but be forgotten.
 	closest, gap := -1, distance
 	for i := range s.buckets {
