@@ -251,7 +251,7 @@ func TestPollingWhereStreamsDoNotComeThrough(t *testing.T) {
 	p.excuse("api/stream") // the browser logs every 503
 	p.do(chromedp.Navigate(url))
 	p.badge("polling")
-	p.until("document.getElementById('notice').textContent.includes('asks every 2 s')") // drawn with the next frame
+	p.until("document.getElementById('notice').textContent.includes('polling every 2 s')") // drawn with the next frame
 	submit(t, r, 3, helix.Job{Run: func(context.Context) (any, error) { return time.Now(), nil }})
 	p.until(jobs + " === 3")
 	release()
