@@ -41,7 +41,7 @@ func TestAdaptivePolicy(t *testing.T) {
 		{"cannot make it, but is a probe", helix.JobInfo{Predicted: 2 * ms, Samples: 1, Budget: ms, Slack: ms}, func(p *helix.Pressure) { p.Probe = true }, helix.CPUPool, "let in to learn its run time anew"},
 		{"must wait too long", helix.JobInfo{Predicted: ms, Samples: 1, Budget: 5 * ms, Slack: 5 * ms}, func(p *helix.Pressure) { p.CPUBusy, p.Soonest = 8, 4*ms+1 }, helix.Drop, "budget would end while it waits for a slot"},
 		{"can just wait", helix.JobInfo{Predicted: ms, Samples: 1, Budget: 5 * ms, Slack: 5 * ms}, func(p *helix.Pressure) { p.CPUBusy, p.Soonest = 8, 4*ms }, helix.CPUPool, "queued, earliest deadline first"},
-		{"over its share", helix.JobInfo{Predicted: ms, Samples: 1, Budget: 90 * ms, Slack: 90 * ms}, over(81 * ms), helix.Drop, "kind is over its fair CPU share"},
+		{"over its share", helix.JobInfo{Predicted: ms, Samples: 1, Budget: 90 * ms, Slack: 90 * ms}, over(81 * ms), helix.Drop, "over its fair share"},
 		{"within its share", helix.JobInfo{Predicted: ms, Samples: 1, Budget: 90 * ms, Slack: 90 * ms}, over(79 * ms), helix.CPUPool, "queued, earliest deadline first"},
 		{"over its share, but a slot is free", helix.JobInfo{Predicted: ms, Samples: 1, Budget: 90 * ms, Slack: 90 * ms}, func(p *helix.Pressure) { over(81 * ms)(p); p.CPUBusy = 7 }, helix.CPUPool, "slot free"},
 		{"over its share, but not of more than there is", helix.JobInfo{Predicted: ms, Samples: 1, Budget: 90 * ms, Slack: 90 * ms}, func(p *helix.Pressure) { over(81 * ms)(p); p.Limited = false }, helix.CPUPool, "queued, earliest deadline first"},

@@ -129,7 +129,7 @@ func ExampleRouter_Explain() {
 	}
 	// Output:
 	// cpu_pool, done in 2ms: slot free
-	// not inline: predicted run time exceeds inline_threshold
+	// not inline: predicted above inline_threshold
 	// not batch: kind has no batch function
 }
 

@@ -118,7 +118,7 @@ func TestPoolRefusesWhatCanNoLongerEndInTime(t *testing.T) {
 		require.ErrorContains(t, expired, "its budget ended while it waited for a slot")
 		require.Equal(t, 500*time.Millisecond, time.Since(began), "told at once")
 		s.wg.Wait()
-		require.ErrorContains(t, s.errs["late"], "slot granted too late to meet the deadline")
+		require.ErrorContains(t, s.errs["late"], "too late to start when its slot came")
 		require.Equal(t, []string{"long"}, s.order)
 		stats := r.Stats()
 		require.EqualValues(t, 2, stats.Dropped)

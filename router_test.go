@@ -142,7 +142,7 @@ func TestExplainTellsAndCountsNothing(t *testing.T) {
 	d := r.Explain(helix.Job{Kind: "thumbnail", Cost: 2e6})
 	require.Equal(t, helix.CPUPool, d.Strategy)
 	require.Equal(t, 2*time.Millisecond, d.Completion())
-	require.Equal(t, helix.Alternative{Strategy: helix.Inline, Reason: "predicted run time exceeds inline_threshold"}, d.Rejected[0])
+	require.Equal(t, helix.Alternative{Strategy: helix.Inline, Reason: "predicted above inline_threshold"}, d.Rejected[0])
 
 	d = r.Explain(helix.Job{Kind: "embed", Cost: 2e6})
 	require.Equal(t, helix.Batch, d.Strategy, "a job of a registered kind is explained as its Task's")

@@ -191,7 +191,7 @@ func TestMount(t *testing.T) {
 func TestThumbnailOnABusyDay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // time is virtual
 		router := helixtest.New(t, helix.RouterConfig{})
-		router.Refuse("thumbnail", "kind is over its fair CPU share", 2*time.Second)
+		router.Refuse("thumbnail", "over its fair share", 2*time.Second)
 
 		_, err := router.Submit(t.Context(), helix.Job{Kind: "thumbnail", Run: report})
 

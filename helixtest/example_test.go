@@ -51,7 +51,7 @@ func TestAUsersHandler(t *testing.T) {
 			t.Errorf("got %q after %v", body, took)
 		}
 
-		router.Refuse("report", "kind is over its fair CPU share", time.Second)
+		router.Refuse("report", "over its fair share", time.Second)
 		if body, took := get(); body != "yesterday's report" || took != 0 {
 			t.Errorf("refused: got %q after %v", body, took)
 		}

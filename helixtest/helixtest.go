@@ -5,7 +5,7 @@
 //	func TestThumbnailOnABusyDay(t *testing.T) {
 //		router := helixtest.New(t, helix.RouterConfig{})
 //		service := newService(router.Router) // takes a *helix.Router
-//		router.Refuse("thumbnail", "kind is over its fair CPU share", 2*time.Second)
+//		router.Refuse("thumbnail", "over its fair share", 2*time.Second)
 //		// ... the service must answer 503 now
 //	}
 //
