@@ -162,38 +162,8 @@ func (h *Histogram) Merge(other *Histogram) {
 // one allocation. Records that are under way may be missing, or be in the sum
 // and not yet in the buckets, or the reverse.
 func (h *Histogram) Snapshot() Snapshot {
-	var all collected
-	all.add(h)
-	return all.snapshot()
-}
-
-// collected is the sum of some histograms.
-type collected struct {
-	tally tally
-	sum   uint64
-	any   bool
-}
-
-func (c *collected) add(h *Histogram) {
-	shards := h.shards.Load()
-	if shards == nil {
-		return
-	}
-	c.any = true
-	for i := range *shards {
-		s := &(*shards)[i]
-		c.sum = addSums(c.sum, s.sum.Load())
-		for p := range s.counts {
-			c.tally[p] += s.counts[p].Load()
-		}
-	}
-}
-
-func (c *collected) snapshot() Snapshot {
-	if !c.any {
-		return Snapshot{}
-	}
-	return c.tally.snapshot(c.sum)
+	var all tally
+	return all.snapshot(all.count(h))
 }
 
 // Count is that of a new [Snapshot]; to read several figures take one.
@@ -331,6 +301,22 @@ func (t *tally) add(s Snapshot) {
 	for i, n := range s.counts {
 		to[i] += n
 	}
+}
+
+// count adds all that h has counted, and returns its sum.
+func (t *tally) count(h *Histogram) (sum uint64) {
+	shards := h.shards.Load()
+	if shards == nil {
+		return 0
+	}
+	for i := range *shards {
+		s := &(*shards)[i]
+		sum = addSums(sum, s.sum.Load())
+		for p := range s.counts {
+			t[p] += s.counts[p].Load()
+		}
+	}
+	return sum
 }
 
 // sub subtracts, and stops at 0.

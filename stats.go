@@ -189,11 +189,12 @@ func (r *Router) Latency(strategy string) Snapshot {
 	if l == nil {
 		return Snapshot{}
 	}
-	var all collected
+	var all tally
+	var sum uint64
 	for _, k := range *r.kinds.Load() {
-		all.add(&k.latencies[l.index])
+		sum = addSums(sum, all.count(&k.latencies[l.index]))
 	}
-	return all.snapshot()
+	return all.snapshot(sum)
 }
 
 // KindLatency returns the latencies of the jobs of a kind that ran, whatever strategy ran
@@ -208,11 +209,12 @@ func (r *Router) KindLatency(name string) Snapshot {
 
 // latency is that of the kind's jobs that ran, whatever strategy ran them.
 func (k *kind) latency() Snapshot {
-	var all collected
+	var all tally
+	var sum uint64
 	for i := range k.latencies {
-		all.add(&k.latencies[i])
+		sum = addSums(sum, all.count(&k.latencies[i]))
 	}
-	return all.snapshot()
+	return all.snapshot(sum)
 }
 
 // summarise describes latencies.
