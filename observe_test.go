@@ -285,6 +285,13 @@ func TestFewDecisionsAreAllShown(t *testing.T) {
 			submit(200)
 		}
 		require.Len(t, events, 256+64, "a flood is sampled")
+
+		time.Sleep(time.Second)
+		for _, n := range []int{10, 5, 5, 180} { // as by a busy machine
+			submit(n)
+			time.Sleep(40 * time.Millisecond)
+		}
+		require.Len(t, events, 256+64+200, "however long they take to come")
 	})
 }
 

@@ -169,11 +169,15 @@ func (w *watchers) turn(slice int64) {
 	}
 }
 
-// fill makes room for so many samples in a window.
+// fill makes room for so many samples in a window, or more if that is left from the first
+// after a quiet time: a few decisions are all shown, however long they take to come.
 func (w *watchers) fill(window, most int64) {
 	w.window.Store(window)
-	w.room[0].Store(most)
-	w.room[1].Store(most)
+	for i := range w.room {
+		if w.room[i].Load() < most {
+			w.room[i].Store(most)
+		}
+	}
 }
 
 // send gives the event to all watchers.
