@@ -142,7 +142,7 @@ var routerFamilies = []family{
 		func(s *source, m *series) {
 			for i := range s.Kinds {
 				if budget := s.Kinds[i].BudgetMs; budget > 0 {
-					m.add(budget/1e3, s.kinds[i])
+					m.add(budget/1e3, s.kind(i)...)
 				}
 			}
 		}, "kind"),
@@ -185,7 +185,7 @@ func readDownstream(value func(*helix.DownstreamStats) float64) func(*source, *s
 	return func(s *source, m *series) {
 		for i := range s.Kinds {
 			if d := s.Kinds[i].Downstream; d != nil {
-				m.add(value(d), s.kinds[i])
+				m.add(value(d), s.kind(i)...)
 			}
 		}
 	}

@@ -80,7 +80,7 @@ func loadOf(value func(*remote.Load) int) func(*remote.WorkerStats, *series, ...
 func histogramOf(name, help string, read func(*fleetStats) helix.Snapshot) family {
 	return describe(name, dto.MetricType_HISTOGRAM, help, []string{"strategy"},
 		perFleet(func(f *fleetStats, m *series, strategy *dto.LabelPair) {
-			m.metrics = append(m.metrics, &dto.Metric{Label: []*dto.LabelPair{strategy}, Histogram: newHistogram(read(f))})
+			m.addHistogram(read(f), strategy)
 		}))
 }
 

@@ -90,12 +90,14 @@ func newMetricsHandler(r *helix.Router) http.Handler {
 // scrape reads r once and calls each for every family.
 func scrape(r *helix.Router, each func(*family, []*dto.Metric)) {
 	s := source{Stats: r.Stats(), router: r, fleets: readFleets(r)}
+	s.kinds = make([]*dto.LabelPair, len(s.Kinds))
 	for i := range s.Kinds {
-		s.kinds = append(s.kinds, pair("kind", s.Kinds[i].Name))
+		s.kinds[i] = pair("kind", s.Kinds[i].Name)
 	}
+	var numbers numbers
 	for i := range families {
 		f := &families[i]
-		out := series{kind: f.kind}
+		out := series{kind: f.kind, numbers: &numbers}
 		f.read(&s, &out)
 		each(f, out.metrics)
 	}
@@ -109,32 +111,69 @@ type source struct {
 	fleets []fleetStats
 }
 
+// kind are the labels of what is told of one kind alone.
+func (s *source) kind(i int) []*dto.LabelPair { return s.kinds[i : i+1 : i+1] }
+
 // series are the metrics of one family.
 type series struct {
 	kind    dto.MetricType
 	metrics []*dto.Metric
+	*numbers
 }
 
-// add adds a number. Labels must be sorted by name.
-func (s *series) add(value float64, labels ...*dto.LabelPair) {
-	m := &dto.Metric{Label: labels}
+// numbers are the parts of metrics that are numbers, allocated by the hundred.
+type numbers struct {
+	values   slab[float64]
+	metric   slab[dto.Metric]
+	counters slab[dto.Counter]
+	gauges   slab[dto.Gauge]
+	untyped  slab[dto.Untyped]
+}
+
+// slab is memory for many values of a type.
+type slab[T any] []T
+
+func (s *slab[T]) next() *T {
+	if len(*s) == 0 {
+		*s = make([]T, 100)
+	}
+	next := &(*s)[0]
+	*s = (*s)[1:]
+	return next
+}
+
+// add adds a number. Labels must be sorted by name, and are not copied.
+func (s *series) add(number float64, labels ...*dto.LabelPair) {
+	m, value := s.metric.next(), s.values.next()
+	m.Label, *value = labels, number
 	switch s.kind {
 	case dto.MetricType_COUNTER:
-		m.Counter = &dto.Counter{Value: &value}
+		m.Counter = s.counters.next()
+		m.Counter.Value = value
 	case dto.MetricType_GAUGE:
-		m.Gauge = &dto.Gauge{Value: &value}
+		m.Gauge = s.gauges.next()
+		m.Gauge.Value = value
 	default:
-		m.Untyped = &dto.Untyped{Value: &value}
+		m.Untyped = s.untyped.next()
+		m.Untyped.Value = value
 	}
 	s.metrics = append(s.metrics, m)
 }
 
 func (s *series) addCount(value uint64, labels ...*dto.LabelPair) { s.add(float64(value), labels...) }
 
+// addHistogram adds a histogram.
+func (s *series) addHistogram(latencies helix.Snapshot, labels ...*dto.LabelPair) {
+	m := s.metric.next()
+	m.Label, m.Histogram = labels, newHistogram(latencies)
+	s.metrics = append(s.metrics, m)
+}
+
 // perKind adds one number a kind.
 func (s *series) perKind(from *source, value func(*helix.KindStats) float64) {
+	s.metrics = slices.Grow(s.metrics, len(from.Kinds))
 	for i := range from.Kinds {
-		s.add(value(&from.Kinds[i]), from.kinds[i])
+		s.add(value(&from.Kinds[i]), from.kind(i)...)
 	}
 }
 
@@ -142,7 +181,7 @@ func (s *series) perKind(from *source, value func(*helix.KindStats) float64) {
 func (s *series) perBatch(from *source, value func(*helix.BatchStats) float64) {
 	for i := range from.Kinds {
 		if b := from.Kinds[i].Batch; b != nil {
-			s.add(value(b), from.kinds[i])
+			s.add(value(b), from.kind(i)...)
 		}
 	}
 }

@@ -201,7 +201,7 @@ func TestHistogramAgainstClientGolang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRouter(t, helix.RouterConfig{Policy: helix.ThresholdPolicy{}})
 		reference := prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "x", Help: "x", Buckets: classicBounds,
+			Name: "x", Help: "x", Buckets: classicBounds[:],
 			NativeHistogramBucketFactor: 1.022, NativeHistogramZeroThreshold: nativeZero,
 		})
 		for i := range 400 {
@@ -273,7 +273,7 @@ func TestLabelValues(t *testing.T) {
 	s := source{Stats: helix.Stats{DroppedByReason: []helix.ReasonCount{
 		{Reason: "x\xff", Count: 1}, {Reason: "x\xfe", Count: 2}, {Reason: "a", Count: 4},
 	}}}
-	out := series{kind: dto.MetricType_COUNTER}
+	out := series{kind: dto.MetricType_COUNTER, numbers: new(numbers)}
 	readDropped(&s, &out)
 	require.Len(t, out.metrics, 2, "reasons that became the same must be one")
 	require.EqualValues(t, 3, out.metrics[1].Counter.GetValue())
