@@ -1,6 +1,10 @@
 package helix
 
-import "time"
+import (
+	"time"
+
+	"github.com/helixrouter/helix/internal/num"
+)
 
 // AdaptivePolicy keeps promises: a job it admits finishes inside its budget,
 // whatever the load, and what cannot is refused at once. Its zero value is ready
@@ -80,7 +84,7 @@ func (c *choice) crowded(j *JobInfo, p *Pressure) {
 		return
 	}
 	over := float64(p.InFlight+1-p.DownstreamLimit) / float64(p.InFlight+1)
-	c.excess = max(scaleDuration(j.Predicted, over), 1) // by Little's law, until so many have ended
+	c.excess = max(num.Scale(j.Predicted, over), 1) // by Little's law, until so many have ended
 	c.drop(reasonDownstream)
 }
 
@@ -124,7 +128,7 @@ func (c *choice) over(j *JobInfo, p *Pressure) bool {
 
 // ahead is the backlog that the kind of a job may have before it.
 func (j *JobInfo) ahead(p *Pressure) time.Duration {
-	return scaleDuration(max(min(j.Slack, p.Tightest)-j.Predicted, leastAhead), p.Part)
+	return num.Scale(max(min(j.Slack, p.Tightest)-j.Predicted, leastAhead), p.Part)
 }
 
 // What is rejected with each strategy. Where inline comes first, it depends on the job

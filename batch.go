@@ -247,7 +247,7 @@ func (b *batcher) deferUntil(t *Ticket, size int) int64 {
 		return b.due(t)
 	}
 	calls := &t.kind.calls
-	call := int64(calls.predict(float64(size) * calls.cost(0)))
+	call := int64(calls.Time(float64(size) * calls.Units(0)))
 	slack := min(t.deadline()-t.decided, int64(patience))
 	return t.decided + min(slack/2, slack-2*call-4*int64(startMargin))
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/helixrouter/helix/internal/num"
 )
 
 // gatherTurns is how often a leader lets others run before it seals its batch,
@@ -44,7 +46,7 @@ func (f *batch) lead(leader *Ticket) {
 	}
 	size, _ := b.limits(leader.cfg)
 	b.note(started, live, size)
-	leader.kind.waits.observe(time.Duration(f.place.ahead), time.Duration(started-leader.decided))
+	leader.kind.waits.Observe(time.Duration(f.place.ahead), time.Duration(started-leader.decided))
 	switch {
 	case len(live) == 0:
 		b.pool.release(work, f.place.long)
@@ -86,8 +88,8 @@ func (f *batch) seal(leader *Ticket, now int64) []*Ticket {
 	members, rest := all[:0], []*Ticket(nil)
 	units, tightest := 0.0, int64(maxDue)
 	for _, t := range all {
-		with := units + calls.cost(t.job.cost)
-		call := int64(calls.predict(with))
+		with := units + calls.Units(t.job.cost)
+		call := int64(calls.Time(with))
 		limit := tightest
 		if t.job.budget > 0 {
 			limit = min(limit, t.deadline())
@@ -194,7 +196,7 @@ func (k *kind) runBatch(f *batch, started int64, members []*Ticket, work poolLoa
 	s.hold(f.place.long)
 	f.nestIn(members)
 	run := int64(f.predicted(members))
-	s.until = saturate(started, run)
+	s.until = num.Add(started, run)
 	s.place = b.pool.runs.begin(started, run, f.kind.yields.Load())
 	if s.timed = f.place.long || members[0].job.samples == 0; s.timed {
 		b.pool.underWay.begin(&s.nested().watch, started)
@@ -264,9 +266,9 @@ func (f *batch) nestIn(members []*Ticket) {
 func (f *batch) predicted(members []*Ticket) float64 {
 	calls, units := &members[0].kind.calls, 0.0
 	for _, t := range members {
-		units += calls.cost(t.job.cost)
+		units += calls.Units(t.job.cost)
 	}
-	return calls.predict(units)
+	return calls.Time(units)
 }
 
 // learn updates the model from a call for those members. They are charged their share of a
@@ -276,14 +278,14 @@ func (f *batch) learn(members []*Ticket, run time.Duration) {
 	k := members[0].kind
 	units, sampled, succeeded := 0.0, false, 0
 	for _, t := range members {
-		units += k.calls.counted(t.job.cost)
+		units += k.calls.Counted(t.job.cost)
 		sampled = sampled || t.sampled
 		if t.succeeded() {
 			succeeded++
 		}
 	}
 	f.perMemberNs = int64(run) / int64(len(members))
-	if predicted := k.calls.predict(units); predicted > 0 && members[0].fate == fateReturned {
+	if predicted := k.calls.Time(units); predicted > 0 && members[0].fate == fateReturned {
 		f.correction = float64(run) / predicted
 	}
 	paid := f.parts(members)
@@ -295,10 +297,10 @@ func (f *batch) learn(members []*Ticket, run time.Duration) {
 	switch {
 	case !sampled:
 	case 2*succeeded > len(members):
-		one := members[int(k.calls.samples.Load())%len(members)]
-		k.calls.observe(len(members), units, one.job.cost, run)
+		one := members[int(k.calls.Samples())%len(members)]
+		k.calls.Observe(len(members), units, one.job.cost, run)
 	default:
-		k.fail(run / time.Duration(len(members)))
+		k.failures.Observe(run / time.Duration(len(members)))
 	}
 }
 

@@ -3,6 +3,7 @@ package helix
 import (
 	"time"
 
+	"github.com/helixrouter/helix/internal/estimate"
 	"github.com/helixrouter/helix/internal/limit"
 )
 
@@ -43,7 +44,7 @@ func (d *downstream) lookDown(j *JobInfo, p *Pressure) {
 	in, base, rate := l.InFlight(), l.Base(), l.Rate()
 	p.InFlight = int(in)
 	if base > 0 && rate > 0 {
-		expected := max(time.Duration(base), bounded(float64(in+1)/rate*1e9))
+		expected := max(time.Duration(base), estimate.Bounded(float64(in+1)/rate*1e9))
 		if l.Limit(limit.Normal) != limit.None {
 			expected = min(expected, max(time.Duration(l.Latency()), time.Duration(base)))
 		}

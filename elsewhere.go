@@ -5,6 +5,8 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/helixrouter/helix/internal/estimate"
 )
 
 // ErrDecline is returned by Strategy.Offer, wrapped or not, to give the ticket back: the
@@ -89,7 +91,7 @@ func (p *Pressure) forget() {
 
 // distant is what is known of the jobs of a kind in a lane elsewhere.
 type distant struct {
-	model  model // run times there
+	runs   estimate.Runs // run times there
 	prober prober
 }
 
@@ -116,9 +118,7 @@ func (k *kind) predictIn(lane int, cost float64) time.Duration {
 	if d == nil {
 		return 0
 	}
-	j := JobInfo{Cost: cost}
-	d.model.predict(&j, 0)
-	return j.Predicted
+	return d.runs.Predict(cost, 0).Run()
 }
 
 // learnElsewhere takes in the run of a job that ended elsewhere.
@@ -129,7 +129,7 @@ func (k *kind) learnElsewhere(t *Ticket) {
 	d := k.distantIn(int(t.choice.lane))
 	probe := t.choice.offer > 0 && t.choice.run == 0 // or nothing was known
 	d.prober.start(probe)
-	d.model.observe(t.job.cost, t.worked(), probe)
+	d.runs.Observe(t.job.cost, t.worked(), probe)
 }
 
 // goElsewhere takes the best offer if the job would be refused here although an offer

@@ -5,18 +5,22 @@ import (
 	"maps"
 	"sync/atomic"
 	"time"
+
+	"github.com/helixrouter/helix/internal/estimate"
+	"github.com/helixrouter/helix/internal/num"
+	"github.com/helixrouter/helix/internal/shard"
 )
 
 // kind is all the router keeps of one kind of job. It is never removed.
 type kind struct {
 	router   *Router
 	name     string
-	model    model     // of a kind without a batch function
-	calls    callModel // of a kind with one
-	waits    waitModel
+	runs     estimate.Runs  // of a kind without a batch function
+	calls    estimate.Calls // of a kind with one
+	waits    estimate.QueueWait
 	demand   demand
 	prober   prober
-	weight   atomicFloat
+	weight   num.Float
 	template atomic.Pointer[JobInfo] // what Register said; nil for kinds of one-off jobs
 	batcher  atomic.Pointer[batcher] // nil without a batch function
 	gate     atomic.Pointer[gate]    // nil without Kind.MaxConcurrent
@@ -28,7 +32,7 @@ type kind struct {
 	latencies  [maxLanes]Histogram // of its jobs that ran, by strategy
 	yields     atomic.Bool         // a job has called Yield
 	nests      atomic.Bool         // there has been work inside a job, or it has blocked
-	failed     atomicFloat         // mean ns of runs that did not succeed; see kind.guess
+	failures   estimate.Failures   // see kind.guess
 	// trials are the jobs that run outside the slots because of their hints, admitted
 	// before any run of the kind had confirmed what hints say.
 	trials atomic.Int64
@@ -89,7 +93,7 @@ const (
 
 // refusalCounters is the shard for the calling goroutine.
 func (k *kind) refusalCounters() *refusalCounters {
-	return &k.refusals[int(stackHint())&(len(k.refusals)-1)]
+	return &k.refusals[int(shard.Hint())&(len(k.refusals)-1)]
 }
 
 func (k *kind) cell(shard uint8) *cell { return &k.cells[int(shard)&(len(k.cells)-1)] }
@@ -211,12 +215,12 @@ func (k *kind) count() counts {
 // predict fills in how long the job will run, as far as is known.
 func (k *kind) predict(j *JobInfo, cfg *RouterConfig) {
 	if j.Batchable && !j.Waits {
-		if j.Samples = k.calls.samples.Load(); j.Samples > 0 {
+		if k.calls.Samples() > 0 {
 			k.predictCall(j, cfg)
 			return
 		}
 	}
-	k.model.predict(j, cfg.UnitTime)
+	j.expect(k.runs.Predict(j.Cost, cfg.UnitTime))
 	j.Work = j.Predicted
 	if j.Samples == 0 {
 		k.guess(j)
@@ -230,35 +234,24 @@ func (k *kind) predict(j *JobInfo, cfg *RouterConfig) {
 //
 //go:noinline
 func (k *kind) predictCall(j *JobInfo, cfg *RouterConfig) {
-	units := k.calls.cost(j.Cost)
-	j.Predicted = bounded(k.calls.predict(units))
-	j.Low = bounded(float64(j.Predicted) * k.calls.low.Load() * confidence(j.Samples))
-	j.Likely = bounded(float64(j.Predicted) * k.calls.likely.Load())
-	j.High = max(bounded(float64(j.Predicted)*k.calls.high.Load()), j.Predicted)
-	j.Spread = bounded(float64(j.Predicted) * k.calls.spread.Load())
-	// What it adds to a full batch: under overload, when it matters, batches
-	// fill up, but only if enough is let in. What it really took is put right
-	// afterwards.
 	size, _ := k.batcher.Load().limits(cfg)
-	j.Work = bounded(k.calls.base.Load()/float64(size) + k.calls.slope.Load()*units)
+	alone, work := k.calls.Predict(j.Cost, size)
+	j.expect(alone)
+	j.Work = work // what it really took is put right afterwards
+}
+
+// expect fills in what is expected of the job's run.
+func (j *JobInfo) expect(e estimate.Estimate) {
+	j.Predicted, j.Spread, j.Samples = e.Run(), e.Spread(), e.Samples()
+	j.Low, j.Likely, j.High = e.Low(), e.Likely(), e.High()
 }
 
 // guess puts right what a hint says that no run has confirmed: it stands for no more than
-// unconfirmedMost of work, and for no less than runs that failed have taken.
+// estimate.UnconfirmedMost of work, and for no less than runs that failed have taken.
 func (k *kind) guess(j *JobInfo) {
-	failed := bounded(k.failed.Load())
+	failed := k.failures.Run()
 	j.High = max(j.High, failed)
-	j.Work = max(min(j.Work, unconfirmedMost), failed)
-}
-
-// fail takes in a run that did not succeed. It says nothing of those that do, but as long
-// as none did it is all that is known of the work.
-func (k *kind) fail(run time.Duration) {
-	ns := float64(max(run, 1))
-	if mean := k.failed.Load(); mean > 0 {
-		ns = mean + (ns-mean)*gain
-	}
-	k.failed.Store(ns)
+	j.Work = max(min(j.Work, estimate.UnconfirmedMost), failed)
 }
 
 // succeeded reports that the job did all that it was to do, so that its run time is one
@@ -304,17 +297,17 @@ func (k *kind) learn(t *Ticket) {
 	switch {
 	case !t.sampled:
 	case !t.succeeded():
-		k.fail(run)
+		k.failures.Observe(run)
 	case t.job.batchable && !t.job.waits:
-		k.calls.observe(1, k.calls.counted(t.job.cost), t.job.cost, run)
+		k.calls.Observe(1, k.calls.Counted(t.job.cost), t.job.cost, run)
 	default:
-		k.model.observe(t.job.cost, run, t.choice.probe)
+		k.runs.Observe(t.job.cost, run, t.choice.probe)
 	}
 	if t.job.waits {
 		return
 	}
 	if (t.slot == nil || !t.slot.bounded) && run >= preemptedFrom && t.job.predicted > 0 && !trial {
-		run = min(run, maxStep*t.job.predicted)
+		run = min(run, estimate.StepMost*t.job.predicted)
 	}
 	t.pay(int64(run))
 }

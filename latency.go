@@ -8,7 +8,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
-	"unsafe"
+
+	"github.com/helixrouter/helix/internal/shard"
 )
 
 // Indexes of the two buckets at the ends of a histogram, see [Bucket].
@@ -87,19 +88,7 @@ type histogramShard struct {
 }
 
 // Record counts d. A negative d counts as 0.
-func (h *Histogram) Record(d time.Duration) { h.recordAt(stackHint(), d) }
-
-// stackHint is a number that tells goroutines apart: a hash of where the stack of
-// the calling one lies. It stays the same for as long as the goroutine runs, so that the
-// cache lines it chooses stay with the core (decision 4).
-func stackHint() uint32 {
-	var here byte
-	const golden = 0x9e3779b97f4a7c15 // 2^64 over the golden ratio (Knuth, TAOCP 3, 6.4)
-	return uint32(uint64(uintptr(unsafe.Pointer(&here))>>stackAlign) * golden >> 32)
-}
-
-// stackAlign is the logarithm of the least size of a stack.
-const stackAlign = 11
+func (h *Histogram) Record(d time.Duration) { h.recordAt(shard.Hint(), d) }
 
 // recordAt is Record for callers with a hint for the shard that is cheaper than
 // a random number, and better if it stays with the processor. Any hint will do.

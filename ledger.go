@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/helixrouter/helix/internal/num"
 )
 
 const (
@@ -45,7 +47,7 @@ var tierPart = [3]float64{0.80, 0.95, 1}
 type ledger struct {
 	mu    sync.Mutex
 	last  atomic.Int64 // time of the last tick, in ns; written under mu
-	total atomicFloat  // demand of all kinds
+	total num.Float    // demand of all kinds
 
 	// capacity is the CPU seconds a second that jobs get when they want more.
 	// Guarded by mu, like worked, the work done at the last tick, that of long runs under
@@ -54,7 +56,7 @@ type ledger struct {
 	idle     float64
 	memory   float64 // ns over which demand is averaged; guarded by mu
 	worked   int64
-	queueing atomicFloat // weights of the kinds that have jobs in the queue
+	queueing num.Float   // weights of the kinds that have jobs in the queue
 	scarce   atomic.Bool // some kind asks for more than its share; written under mu
 	// procs is GOMAXPROCS, which is not to be asked at every decision: that takes a lock
 	// of the scheduler's. Written by New and under mu.
@@ -240,14 +242,14 @@ func waterFill(asks []ask, cores float64) float64 {
 // due, both in CPU seconds a second, and its virtual queue, which is served at the rate
 // that it is guaranteed.
 type demand struct {
-	asked   atomicFloat
-	share   atomicFloat
+	asked   num.Float
+	share   num.Float
 	limited atomic.Bool // asks for more than its share; written under ledger.mu
 	tracked atomic.Bool // queue is kept; written under ledger.mu
 	queue   account
 	turns   turns
 	// overtaken is the part of the capacity that goes to kinds of much tighter budgets.
-	overtaken atomicFloat
+	overtaken num.Float
 	budget    atomic.Int64 // of the latest job, in ns
 	least     atomic.Int64 // the shortest budget lately, in ns
 
@@ -322,7 +324,7 @@ func (d *demand) mayWait(waits time.Duration) time.Duration {
 // account is a queue of work that is served at a steady rate: when it will be empty.
 // It has no lock: every goroutine that admits a job uses it.
 type account struct {
-	rate  atomicFloat  // CPU seconds a second; written under ledger.mu
+	rate  num.Float    // CPU seconds a second; written under ledger.mu
 	empty atomic.Int64 // ns since the router was made
 }
 

@@ -1,6 +1,10 @@
 package helix
 
-import "time"
+import (
+	"time"
+
+	"github.com/helixrouter/helix/internal/num"
+)
 
 // The five strategies, by the words used in code, JSON, labels and pages.
 const (
@@ -300,7 +304,7 @@ func thresholdLane(c *choice, j *JobInfo, p *Pressure) {
 	cost, known := time.Duration(0), true
 	switch {
 	case j.Cost > 0:
-		cost = scaleDuration(p.UnitTime, j.Cost)
+		cost = num.Scale(p.UnitTime, j.Cost)
 	case j.Samples > 0:
 		cost = j.Predicted
 	default:
@@ -339,13 +343,4 @@ func thresholdLane(c *choice, j *JobInfo, p *Pressure) {
 	default:
 		c.choose(laneCPUPool, reasonUnknownCost, &tableUnknown)
 	}
-}
-
-// scaleDuration returns d x f, saturating instead of overflowing.
-func scaleDuration(d time.Duration, f float64) time.Duration {
-	const max = time.Duration(1<<63 - 1)
-	if v := float64(d) * f; v < float64(max) {
-		return time.Duration(v)
-	}
-	return max
 }

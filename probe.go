@@ -3,6 +3,8 @@ package helix
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/helixrouter/helix/internal/num"
 )
 
 // prober lets a job of a kind in now and then that its estimate would refuse, so that a
@@ -91,7 +93,7 @@ func (r *Router) probe(q *request, take bool) bool {
 
 // probed notes that a probe takes so much work, from now on or at the end.
 func (l *ledger) probed(now int64, work time.Duration) {
-	next := saturate(now, int64(float64(work)/(probePart*max(1, float64(l.cores.Load())))))
+	next := num.Add(now, int64(float64(work)/(probePart*max(1, float64(l.cores.Load())))))
 	if next > l.nextProbe.Load() {
 		l.nextProbe.Store(next)
 	}

@@ -3,6 +3,9 @@ package helix
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/helixrouter/helix/internal/estimate"
+	"github.com/helixrouter/helix/internal/num"
 )
 
 // turns gives refused jobs of a kind turns to come again, like the numbers that a bakery
@@ -62,10 +65,10 @@ func (t *turns) take(now int64) bool {
 // after is in how long to come again for a job refused at time now that has excess too much
 // before it, when a place comes free every so often, of so many jobs refused at once.
 func (t *turns) after(now int64, excess, every time.Duration, jobs int64) time.Duration {
-	first := saturate(now, int64(max(excess, 0)))
+	first := num.Add(now, int64(max(excess, 0)))
 	for {
 		latest := t.latest.Load()
-		turn := max(first, min(saturate(latest, jobs*int64(every)), now+int64(mostRetry)))
+		turn := max(first, min(num.Add(latest, jobs*int64(every)), now+int64(mostRetry)))
 		if t.latest.CompareAndSwap(latest, turn) {
 			t.give(turn)
 			return time.Duration(turn-now) + 1
@@ -97,7 +100,7 @@ func (q *request) retryAfter(jobs int64) time.Duration {
 	}
 	d := &q.kind.demand
 	if q.choice.reason == reasonDownstream {
-		place := bounded(1e9 / max(q.kind.downstream.Load().limit.Rate(), 1))
+		place := estimate.Bounded(1e9 / max(q.kind.downstream.Load().limit.Rate(), 1))
 		return d.turns.after(q.decided, q.choice.excess, place, jobs)
 	}
 	return d.turns.after(q.decided, q.choice.excess, d.place(q.info.Work), jobs)

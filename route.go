@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 	"sync/atomic"
 	"time"
+
+	"github.com/helixrouter/helix/internal/estimate"
 )
 
 // request is one submission on its way to being admitted or refused. It lives on the
@@ -262,7 +264,7 @@ func (r *Router) admit(t *Ticket, outer *slot) error {
 		c.admitted.Add(charge)
 		t.kind.demand.owe(t.decided, charge)
 	}
-	t.sampled = t.job.samples < earlyCount || t.kind.model.sample(t.decided)
+	t.sampled = t.job.samples < estimate.EarlyRuns || t.kind.runs.Sample(t.decided)
 	if r.phase.Load() != phaseOpen && !r.opensInside(outer) && !(t.custody == custodyBack && r.phase.Load() == phaseDraining) {
 		t.endWithdrawn(ErrClosed)
 		return ErrClosed
@@ -359,7 +361,7 @@ func (r *Router) pressure(p *Pressure, now int64, cfg *RouterConfig, k *kind, pr
 	}
 	p.InlineThreshold, p.SpawnThreshold = cfg.InlineThreshold, cfg.SpawnThreshold
 	p.BusyThreshold, p.UnitTime = cfg.BackpressureBusyThreshold, cfg.UnitTime
-	p.Wait = k.waits.predict(r.pool.ahead())
+	p.Wait = k.waits.Predict(r.pool.ahead())
 	p.Turn = k.demand.queue.wait(now)
 	if p.Room = p.QueueCap - p.Queued; p.Room <= 0 && r.pool.mayDisplace(k, priority, p.QueueCap) {
 		p.Room = 1
@@ -372,7 +374,7 @@ func (r *Router) pressure(p *Pressure, now int64, cfg *RouterConfig, k *kind, pr
 	if b := k.batcher.Load(); b != nil {
 		p.BatchFill = int(b.fill.Load())
 		p.BatchMaxSize, _ = b.limits(cfg)
-		p.BatchGain = k.calls.gain(p.BatchMaxSize)
+		p.BatchGain = k.calls.Gain(p.BatchMaxSize)
 	}
 }
 

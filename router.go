@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/helixrouter/helix/internal/shard"
 )
 
 // Router decides for every job, at once, how it runs: inline, on a goroutine of
@@ -64,7 +66,7 @@ func New(cfg RouterConfig) (*Router, error) {
 	}
 	r := &Router{
 		epoch:  time.Now(),
-		shards: shardCount(),
+		shards: shard.Count(),
 		ended:  make(chan struct{}, 1),
 	}
 	r.pool = newPool(cfg.CPUParallelism, r.now, r.nudge)
@@ -109,16 +111,6 @@ func (r *Router) lane(name string) *lane {
 		}
 	}
 	return nil
-}
-
-// shardCount is the number of shards a counter is split into: a power of two,
-// at least one for each P, within reason.
-func shardCount() int {
-	n := 1
-	for n < runtime.GOMAXPROCS(0) && n < 64 {
-		n *= 2
-	}
-	return n
 }
 
 // now is the time in nanoseconds since the router was made. Reading only the

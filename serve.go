@@ -3,6 +3,8 @@ package helix
 import (
 	"runtime"
 	"time"
+
+	"github.com/helixrouter/helix/internal/num"
 )
 
 const (
@@ -44,7 +46,7 @@ func (p *pool) runClaimed(t *Ticket) {
 			return
 		}
 		if t.place.ahead > 0 {
-			t.kind.waits.observe(time.Duration(t.place.ahead), time.Duration(t.started-t.decided))
+			t.kind.waits.Observe(time.Duration(t.place.ahead), time.Duration(t.started-t.decided))
 		}
 	}
 	returned := false
@@ -53,7 +55,7 @@ func (p *pool) runClaimed(t *Ticket) {
 			p.finish(t)
 		}
 	}()
-	t.slot.until = saturate(t.started, int64(t.job.predicted))
+	t.slot.until = num.Add(t.started, int64(t.job.predicted))
 	t.slot.place = p.runs.begin(t.started, int64(t.job.predicted), t.kind.yields.Load())
 	if t.slot.timed = t.long() || t.job.samples == 0; t.slot.timed {
 		p.underWay.begin(&t.slot.nested().watch, t.started)

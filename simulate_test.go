@@ -68,7 +68,7 @@ func (j *simJob) grant() bool {
 		s.router.pool.takeWork(workLoad(int64(j.info.Work)))
 		return false
 	}
-	j.class.kind.waits.observe(time.Duration(j.place.ahead), time.Duration(s.now-j.arrived))
+	j.class.kind.waits.Observe(time.Duration(j.place.ahead), time.Duration(s.now-j.arrived))
 	j.table = s.router.pool.runs.begin(s.now, int64(j.info.Predicted), j.class.yields)
 	s.at(s.now+j.segment(), j.end)
 	return true
@@ -114,7 +114,7 @@ func (j *simJob) end() {
 	j.class.predictedRun += j.decision.Run.Seconds()
 	j.class.predicted += w * j.decision.Completion().Seconds()
 	j.class.took += w * float64(s.now-j.arrived) / 1e9
-	k.model.observe(j.info.Cost, time.Duration(j.run), false)
+	k.runs.Observe(j.info.Cost, time.Duration(j.run), false)
 	j.ticket().pay(j.run)
 	if s.now <= int64(j.info.Deadline) {
 		j.class.inBudget++

@@ -3,6 +3,8 @@ package helix
 import (
 	"math/bits"
 	"sync/atomic"
+
+	"github.com/helixrouter/helix/internal/num"
 )
 
 // waiting is the work in the queue by how urgent it is, so that a decision can tell what
@@ -79,7 +81,7 @@ func (r *runTable) begin(now, run int64, yields bool) int8 {
 	if run < runFrom || yields {
 		return noPlace
 	}
-	until := max(saturate(now, run), 1)
+	until := max(num.Add(now, run), 1)
 	for i := range r.until {
 		if r.until[i].Load() == 0 && r.until[i].CompareAndSwap(0, until) {
 			return int8(i)
@@ -93,14 +95,6 @@ func (r *runTable) end(place int8) {
 	if place != noPlace {
 		r.until[place].Store(0)
 	}
-}
-
-// saturate is a + b for b of at least 0, or as much as there can be.
-func saturate(a, b int64) int64 {
-	if sum := a + b; sum >= a {
-		return sum
-	}
-	return maxDue
 }
 
 // soonest is in how many ns a slot comes, of that many, all taken, to a job that must let

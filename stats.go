@@ -257,17 +257,13 @@ func (r *Router) kindStats(k *kind, n *counts, now int64, cfg *RouterConfig) Kin
 		}
 	}
 	s.Submitted = n.submitted
-	s.Samples = k.model.samples.Load()
-	s.RunMs = k.model.run.mean.Load() / float64(time.Millisecond)
-	s.SpreadMs = s.RunMs * k.model.run.spread.Load()
-	s.NsPerUnit = k.model.unit.mean.Load()
-	if samples := k.calls.samples.Load(); samples > 0 {
-		unit := k.calls.cost(0)
-		s.Samples = samples
-		s.RunMs = k.calls.predict(unit) / float64(time.Millisecond)
-		s.SpreadMs = s.RunMs * k.calls.spread.Load()
-		s.NsPerUnit = k.calls.slope.Load()
+	run, spread := k.runs.Mean()
+	s.Samples, s.NsPerUnit = k.runs.Samples(), k.runs.PerUnit()
+	if samples := k.calls.Samples(); samples > 0 {
+		run, spread = k.calls.Usual()
+		s.Samples, s.NsPerUnit = samples, k.calls.Slope()
 	}
+	s.RunMs, s.SpreadMs = run/float64(time.Millisecond), spread/float64(time.Millisecond)
 	if g := k.gate.Load(); g != nil {
 		s.Queued = g.length()
 	}

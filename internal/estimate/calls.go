@@ -1,4 +1,4 @@
-package helix
+package estimate
 
 import (
 	"math"
@@ -6,9 +6,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/helixrouter/helix/internal/num"
 )
 
-// callModel learns how long calls of a kind's batch function take, as a part that
+// Calls learns how long calls of a kind's batch function take, as a part that
 // every call has and a part for every unit of cost in it: T = base + slope x units.
 // A job that runs alone is a call of one.
 //
@@ -19,9 +21,9 @@ import (
 // taken for wrong hints.
 //
 // Its zero value has learned nothing. It is safe for concurrent use and reads no
-// clock. Reading costs about 3 ns; observe some 700 ns, and skips its sample rather
+// clock. Reading costs about 3 ns; Observe some 700 ns, and skips its sample rather
 // than wait for another that is being taken in.
-type callModel struct {
+type Calls struct {
 	mu     sync.Mutex
 	latest [48]call // a ring; guarded by mu
 	costs  sketch   // of jobs that have one; guarded by mu
@@ -29,24 +31,23 @@ type callModel struct {
 	varied float64  // the part of those times that grows with the units; guarded by mu
 	tells  bool     // the latest calls differed enough to tell; guarded by mu
 
-	base, slope atomicFloat // ns, ns per unit
-	unit        atomicFloat // mean cost of a job; 0 = not known
-	least, most atomicFloat // a job's cost is believed between these
-	// As parts of a prediction: see forecast.
-	spread, low, likely, high atomicFloat
-	samples                   atomic.Uint64
+	base, slope num.Float // ns, ns per unit
+	unit        num.Float // mean cost of a job; 0 = not known
+	least, most num.Float // a job's cost is believed between these
+	shape       shape     // of the time of a call
+	samples     atomic.Uint64
 }
 
 // call is one point of the line.
 type call struct{ units, ns float32 }
 
 const (
-	// fitEvery is at which call the line is drawn anew, after the first earlyCount.
+	// fitEvery is at which call the line is drawn anew, after the first EarlyRuns.
 	fitEvery = 8
 	// fitGain is the weight of a new line that differs little from the one before; that of
 	// one that differs by a half is 1.
 	fitGain = 0.125
-	// muchVaried is a change of callModel.varied from which times told by it are of no use.
+	// muchVaried is a change of Calls.varied from which times told by it are of no use.
 	muchVaried = 0.1
 	// muchDearer is a change of what a usual job costs that says that others came before.
 	muchDearer = octave / 4
@@ -67,9 +68,30 @@ const (
 	leastCost, mostCost = 1e-30, 1e30
 )
 
-// cost is the units that a job with that cost counts as in a prediction: without one,
+// Samples returns the number of calls learned from.
+func (m *Calls) Samples() uint64 { return m.samples.Load() }
+
+// Slope returns the time that each unit of cost adds to a call, in ns; 0 = not known.
+func (m *Calls) Slope() float64 { return m.slope.Load() }
+
+// Predict returns how long a job with that cost runs alone, which is a call of one, and
+// what it adds to a call of full jobs: the work that it is charged. Under overload, when it
+// matters, batches fill up, but only if enough is admitted.
+func (m *Calls) Predict(cost float64, full int) (alone Estimate, work time.Duration) {
+	units := m.Units(cost)
+	alone = Estimate{m.Time(units), m.samples.Load(), &m.shape}
+	return alone, Bounded(m.base.Load()/float64(full) + m.slope.Load()*units)
+}
+
+// Usual returns the time of a call for one usual job, and its spread, in ns.
+func (m *Calls) Usual() (run, spread float64) {
+	run = m.Time(m.Units(0))
+	return run, run * m.shape.spread.Load()
+}
+
+// Units returns the units that a job with that cost counts as in a prediction: without one,
 // the mean.
-func (m *callModel) cost(cost float64) float64 {
+func (m *Calls) Units(cost float64) float64 {
 	if cost > 0 {
 		cost = min(max(cost, leastCost), mostCost)
 		if most := m.most.Load(); most > 0 {
@@ -83,34 +105,34 @@ func (m *callModel) cost(cost float64) float64 {
 	return 1
 }
 
-// counted is the units that a job with that cost counts as in a call to learn from: a
+// Counted returns the units that a job with that cost counts as in a call to learn from: a
 // usual one, if its cost is not believed.
-func (m *callModel) counted(cost float64) float64 {
-	if believed := m.cost(cost); believed == cost {
+func (m *Calls) Counted(cost float64) float64 {
+	if believed := m.Units(cost); believed == cost {
 		return cost
 	}
-	return m.cost(0)
+	return m.Units(0)
 }
 
-// predict returns how long a call with that many units takes, in ns.
-func (m *callModel) predict(units float64) float64 {
-	return min(m.base.Load()+m.slope.Load()*units, longestRun)
+// Time returns how long a call with that many units takes, in ns.
+func (m *Calls) Time(units float64) float64 {
+	return min(m.base.Load()+m.slope.Load()*units, Longest)
 }
 
-// gain is the part of the work that a call of that many usual jobs saves, beside
+// Gain returns the part of the work that a call of that many usual jobs saves, beside
 // one call for each; 1, the best, until something is known.
-func (m *callModel) gain(jobs int) float64 {
-	unit := m.cost(0)
-	alone := float64(jobs) * m.predict(unit)
+func (m *Calls) Gain(jobs int) float64 {
+	unit := m.Units(0)
+	alone := float64(jobs) * m.Time(unit)
 	if alone <= 0 {
 		return 1
 	}
-	return 1 - m.predict(float64(jobs)*unit)/alone
+	return 1 - m.Time(float64(jobs)*unit)/alone
 }
 
-// observe learns from a call of that many jobs, which counted as that many units in all; cost
+// Observe learns from a call of that many jobs, which counted as that many units in all; cost
 // is one job's.
-func (m *callModel) observe(jobs int, units, cost float64, run time.Duration) {
+func (m *Calls) Observe(jobs int, units, cost float64, run time.Duration) {
 	if !m.mu.TryLock() {
 		return
 	}
@@ -119,42 +141,39 @@ func (m *callModel) observe(jobs int, units, cost float64, run time.Duration) {
 		m.costs.add(min(max(cost, leastCost), mostCost), false)
 	}
 	units = min(max(units, leastCost), float64(jobs)*mostCost)
-	ns := float64(min(max(run, 1), longestRun))
+	ns := float64(min(max(run, 1), Longest))
 	n := m.samples.Load()
 	m.latest[n%uint64(len(m.latest))] = call{float32(units), float32(ns)}
 	m.samples.Store(n + 1)
-	if n < earlyCount || n%fitEvery == 0 || jobs > 1 && !m.tells {
-		unit := m.cost(0)
+	if n < EarlyRuns || n%fitEvery == 0 || jobs > 1 && !m.tells {
+		unit := m.Units(0)
 		m.believe()
 		varied := m.varied
 		m.fit(int(min(n+1, uint64(len(m.latest)))))
-		if math.Abs(m.varied-varied) > muchVaried || apart(m.cost(0), unit) > muchDearer {
+		if math.Abs(m.varied-varied) > muchVaried || apart(m.Units(0), unit) > muchDearer {
 			m.restate(n)
 		}
 	}
 	if jobs == 1 && !m.tells {
 		m.varied *= 1 - slopeForget
 	}
-	m.times.add(ns/m.shape(units), false)
+	m.times.add(ns/m.longer(units), false)
 	times := m.times.summary()
 	m.base.Store(times.mean * (1 - m.varied))
-	m.slope.Store(times.mean * m.varied / m.cost(0))
-	m.spread.Store(times.spread)
-	m.low.Store(times.low / times.mean)
-	m.likely.Store(times.likely / times.mean)
-	m.high.Store(times.high / times.mean)
+	m.slope.Store(times.mean * m.varied / m.Units(0))
+	m.shape.set(times)
 }
 
-// shape is how many times longer a call with that many units takes than one for a usual
+// longer is how many times longer a call with that many units takes than one for a usual
 // job. It requires m.mu.
-func (m *callModel) shape(units float64) float64 {
-	return 1 - m.varied + m.varied*units/m.cost(0)
+func (m *Calls) longer(units float64) float64 {
+	return 1 - m.varied + m.varied*units/m.Units(0)
 }
 
 // believe brings up to date what a usual job costs, and what cost is believed. Where that
 // changes little, what is known is told by the new cost, so base and slope stay. It
 // requires m.mu.
-func (m *callModel) believe() {
+func (m *Calls) believe() {
 	if m.costs.used == 0 {
 		return
 	}
@@ -162,10 +181,10 @@ func (m *callModel) believe() {
 	reach := max(believeReach, apart(lower, upper))
 	least, most := shift(lower, -reach), shift(upper, reach)
 	unit := m.costs.meanWithin(least, most)
-	if was := m.cost(0); apart(unit, was) <= muchDearer {
-		longer := m.shape(unit)
-		m.times.stretch(longer)
-		m.varied *= unit / was / longer
+	if was := m.Units(0); apart(unit, was) <= muchDearer {
+		by := m.longer(unit)
+		m.times.stretch(by)
+		m.varied *= unit / was / by
 	}
 	m.unit.Store(unit)
 	if m.costs.count >= fenceFrom {
@@ -176,19 +195,19 @@ func (m *callModel) believe() {
 
 // restate makes m.times anew of the latest calls before the nth, when what it is to be
 // told by has changed much. It requires m.mu.
-func (m *callModel) restate(n uint64) {
+func (m *Calls) restate(n uint64) {
 	m.times = sketch{}
 	size := uint64(len(m.latest))
 	for i := n - min(n, size-1); i < n; i++ {
 		c := m.latest[i%size]
-		m.times.add(float64(c.ns)/m.shape(float64(c.units)), false)
+		m.times.add(float64(c.ns)/m.longer(float64(c.units)), false)
 	}
 }
 
 // fit draws the line through the latest n calls, if they differ enough. It requires m.mu.
 //
 //go:noinline
-func (m *callModel) fit(n int) {
+func (m *Calls) fit(n int) {
 	// A call in one word: in the order of words calls are in the order of their units.
 	var words [len(m.latest)]uint64
 	calls := words[:n]
@@ -213,9 +232,9 @@ func (m *callModel) fit(n int) {
 		return
 	}
 	base := max(0, middle(calls, func(c call) float32 { return c.ns - float32(slope)*c.units }))
-	if unit := slope * m.cost(0); base+unit > 0 {
+	if unit := slope * m.Units(0); base+unit > 0 {
 		off := unit/(base+unit) - m.varied
-		if n > earlyCount {
+		if n > EarlyRuns {
 			off *= min(max(fitGain, 2*math.Abs(off)), 1)
 		}
 		m.varied += off
@@ -240,7 +259,7 @@ func unpack(word uint64) call {
 
 // middle is the mean of the middle quarter of what of tells of some calls.
 func middle(calls []uint64, of func(call) float32) (sum float64) {
-	var room [len(callModel{}.latest)]float32
+	var room [len(Calls{}.latest)]float32
 	values := room[:len(calls)]
 	for i, word := range calls {
 		values[i] = of(unpack(word))

@@ -1,4 +1,4 @@
-package helix
+package estimate
 
 import "math"
 

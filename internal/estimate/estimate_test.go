@@ -1,4 +1,4 @@
-package helix
+package estimate
 
 import (
 	"encoding/binary"
@@ -44,13 +44,13 @@ func TestModel(t *testing.T) {
 		}, 1, 1.01 * ms, .005},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var m model
+			var m Runs
 			for i := range c.samples {
 				cost, ns := c.sample(i)
-				m.observe(cost, time.Duration(ns), false)
+				m.Observe(cost, time.Duration(ns), false)
 			}
-			e := estimated(&m, c.cost, time.Nanosecond)
-			run, spread, samples := e.mean, e.spread, e.samples
+			e := m.Predict(c.cost, time.Nanosecond)
+			run, spread, samples := e.Run(), e.Spread(), e.Samples()
 			require.EqualValues(t, c.samples, samples)
 			require.InDelta(t, c.want, float64(run), c.want*c.within+1)
 			require.GreaterOrEqual(t, spread, time.Duration(0))
@@ -59,22 +59,22 @@ func TestModel(t *testing.T) {
 }
 
 func TestModelTellsItsSpread(t *testing.T) {
-	var steady, noisy model
+	var steady, noisy Runs
 	for i := range 200 {
-		steady.observe(1, time.Millisecond, false)
-		noisy.observe(1, time.Duration(1+i%2*2)*time.Millisecond, false)
+		steady.Observe(1, time.Millisecond, false)
+		noisy.Observe(1, time.Duration(1+i%2*2)*time.Millisecond, false)
 	}
-	require.Zero(t, estimated(&steady, 1, 1).spread)
-	e := estimated(&noisy, 1, 1)
-	run, spread := e.mean, e.spread
+	require.Zero(t, steady.Predict(1, 1).Spread())
+	e := noisy.Predict(1, 1)
+	run, spread := e.Run(), e.Spread()
 	require.InEpsilon(t, 2*time.Millisecond, run, .05)
 	require.InEpsilon(t, time.Millisecond, spread, .1)
 }
 
 func TestCallModel(t *testing.T) {
 	us := func(v float64) float64 { return v * float64(time.Microsecond) }
-	var m callModel
-	require.InDelta(t, 1, m.gain(8), 0, "nothing seen: the best is hoped for")
+	var m Calls
+	require.InDelta(t, 1, m.Gain(8), 0, "nothing seen: the best is hoped for")
 	rng := rand.New(rand.NewPCG(5, 6))
 	observe := func(calls, jobs int, cost, base, slope float64) {
 		for range calls {
@@ -82,42 +82,42 @@ func TestCallModel(t *testing.T) {
 			for range n {
 				units += cost * (.5 + rng.Float64())
 			}
-			m.observe(n, units, cost, time.Duration(us((base+slope*units)*(.95+.1*rng.Float64()))))
+			m.Observe(n, units, cost, time.Duration(us((base+slope*units)*(.95+.1*rng.Float64()))))
 		}
 	}
 	observe(400, 8, 10, 400, 2) // 400 µs a call and 20 µs a usual job
-	require.InEpsilon(t, us(420), m.predict(10), .07)
-	require.InEpsilon(t, us(560), m.predict(80), .07)
-	require.InEpsilon(t, us(420), m.predict(m.cost(0)), .07, "a job without a cost is a usual one")
-	require.InDelta(t, 1-560./(8*420), m.gain(8), .03)
-	require.InDelta(t, 0, m.gain(1), 1e-9)
+	require.InEpsilon(t, us(420), m.Time(10), .07)
+	require.InEpsilon(t, us(560), m.Time(80), .07)
+	require.InEpsilon(t, us(420), m.Time(m.Units(0)), .07, "a job without a cost is a usual one")
+	require.InDelta(t, 1-560./(8*420), m.Gain(8), .03)
+	require.InDelta(t, 0, m.Gain(1), 1e-9)
 
 	for range 200 { // always as many, and twice as slow
-		m.observe(8, 80, 10, time.Duration(us(1120)))
+		m.Observe(8, 80, 10, time.Duration(us(1120)))
 	}
-	require.InEpsilon(t, us(1120), m.predict(80), .01)
-	require.Less(t, m.predict(10), us(1120))
+	require.InEpsilon(t, us(1120), m.Time(80), .01)
+	require.Less(t, m.Time(10), us(1120))
 
 	observe(400, 8, 10, 0, 50)
-	require.InDelta(t, 0, m.gain(8), .06, "no saving any more")
+	require.InDelta(t, 0, m.Gain(8), .06, "no saving any more")
 	for range 600 {
-		m.observe(1, 10, 10, time.Duration(us(500)))
+		m.Observe(1, 10, 10, time.Duration(us(500)))
 	}
-	require.Greater(t, m.gain(8), batchPays, "it is tried again")
+	require.Greater(t, m.Gain(8), .1, "it is tried again")
 	observe(40, 8, 10, 0, 50)
-	m.observe(4, 40, 10, time.Hour)
-	require.LessOrEqual(t, m.predict(40), us(1.2*4*2000), "one outlier counts at most four times")
-	require.GreaterOrEqual(t, m.gain(8), 0.)
+	m.Observe(4, 40, 10, time.Hour)
+	require.LessOrEqual(t, m.Time(40), us(1.2*4*2000), "one outlier counts at most four times")
+	require.GreaterOrEqual(t, m.Gain(8), 0.)
 	require.GreaterOrEqual(t, m.base.Load(), 0.)
 	require.GreaterOrEqual(t, m.slope.Load(), 0.)
 }
 
 // learned is a model after n samples.
-func learned(n int, sample func(i int) (cost float64, run time.Duration)) *model {
-	m := &model{}
+func learned(n int, sample func(i int) (cost float64, run time.Duration)) *Runs {
+	m := &Runs{}
 	for i := range n {
 		cost, run := sample(i)
-		m.observe(cost, run, false)
+		m.Observe(cost, run, false)
 	}
 	return m
 }
@@ -131,10 +131,10 @@ func TestModelOfRunsOfTwoKinds(t *testing.T) {
 				}
 				return cost, 2 * time.Microsecond
 			})
-			e := estimated(m, cost, 1)
-			require.InEpsilon(t, 2001800, e.mean, .1, "the true mean")
-			require.GreaterOrEqual(t, e.high, e.mean)
-			require.Greater(t, 2*e.spread, e.mean, "which is worth little for one job")
+			e := m.Predict(cost, 1)
+			require.InEpsilon(t, 2001800, e.Run(), .1, "the true mean")
+			require.GreaterOrEqual(t, e.High(), e.Run())
+			require.Greater(t, 2*e.Spread(), e.Run(), "which is worth little for one job")
 		})
 	}
 }
@@ -153,22 +153,22 @@ func TestModelWithWrongHints(t *testing.T) {
 		} {
 			t.Run(lie+", "+name, func(t *testing.T) {
 				rng := rand.New(rand.NewPCG(7, 8))
-				var m model
+				var m Runs
 				for i := range 2000 {
 					c := cost(rng)
 					run := time.Duration(c * 10_000 * (.9 + .2*rng.Float64()))
 					if rng.IntN(10) == 0 {
 						c *= factor(rng)
 					}
-					m.observe(c, run, false)
+					m.Observe(c, run, false)
 					if i >= 100 {
-						e := estimated(&m, 100, 1)
-						require.InEpsilon(t, time.Millisecond, e.mean, .1, "after %d", i)
-						require.Less(t, e.high, 1500*time.Microsecond)
+						e := m.Predict(100, 1)
+						require.InEpsilon(t, time.Millisecond, e.Run(), .1, "after %d", i)
+						require.Less(t, e.High(), 1500*time.Microsecond)
 					}
 				}
-				require.LessOrEqual(t, estimated(&m, math.MaxFloat64, 1).mean, 10*time.Millisecond*believeMost*2, "64 times what was seen")
-				require.GreaterOrEqual(t, estimated(&m, 5e-324, 1).mean, time.Duration(100))
+				require.LessOrEqual(t, m.Predict(math.MaxFloat64, 1).Run(), 10*time.Millisecond*believeMost*2, "64 times what was seen")
+				require.GreaterOrEqual(t, m.Predict(5e-324, 1).Run(), time.Duration(100))
 			})
 		}
 	}
@@ -182,13 +182,13 @@ func TestModelOfShortRunsThatAreInterrupted(t *testing.T) {
 		}
 		return 1, 50
 	})
-	require.LessOrEqual(t, estimated(m, 1, 1).high, 100*time.Nanosecond)
+	require.LessOrEqual(t, m.Predict(1, 1).High(), 100*time.Nanosecond)
 	for range 5000 {
-		m.observe(1, 50, false)
-		if m.samples.Load()%700 == 0 {
-			m.observe(1, 4*time.Millisecond, false)
+		m.Observe(1, 50, false)
+		if m.Samples()%700 == 0 {
+			m.Observe(1, 4*time.Millisecond, false)
 		}
-		require.LessOrEqual(t, estimated(m, 1, 1).high, 100*time.Nanosecond, "after %d", m.samples.Load())
+		require.LessOrEqual(t, m.Predict(1, 1).High(), 100*time.Nanosecond, "after %d", m.Samples())
 	}
 }
 
@@ -198,8 +198,8 @@ func TestModelBelievesHintsBeyondWhatItSaw(t *testing.T) {
 		c := 1 + i%3
 		return float64(c), time.Duration(c) * time.Millisecond
 	})
-	require.InEpsilon(t, 100*time.Millisecond, estimated(m, 100, 1).mean, 1e-6)
-	require.InEpsilon(t, 20*time.Microsecond, estimated(m, .02, 1).mean, 1e-6)
+	require.InEpsilon(t, 100*time.Millisecond, m.Predict(100, 1).Run(), 1e-6)
+	require.InEpsilon(t, 20*time.Microsecond, m.Predict(.02, 1).Run(), 1e-6)
 }
 
 func TestModelWithACostOnlyNowAndThen(t *testing.T) {
@@ -212,44 +212,44 @@ func TestModelWithACostOnlyNowAndThen(t *testing.T) {
 			}
 			return float64(c), run
 		})
-		require.InEpsilon(t, 2*time.Millisecond, estimated(m, 2, 1).mean, .01, name)
-		require.InEpsilon(t, 2*time.Millisecond, estimated(m, 0, 1).mean, .05, name)
+		require.InEpsilon(t, 2*time.Millisecond, m.Predict(2, 1).Run(), .01, name)
+		require.InEpsilon(t, 2*time.Millisecond, m.Predict(0, 1).Run(), .05, name)
 	}
 }
 
 func TestProbesCountMore(t *testing.T) {
 	slow := func(int) (float64, time.Duration) { return 1, 50 * time.Millisecond }
 	m := learned(500, slow)
-	m.observe(1, time.Millisecond, true)
-	e := estimated(m, 1, 1)
-	require.Less(t, e.mean, 30*time.Millisecond)
-	require.Greater(t, e.mean, 20*time.Millisecond, "one alone does not decide")
+	m.Observe(1, time.Millisecond, true)
+	e := m.Predict(1, 1)
+	require.Less(t, e.Run(), 30*time.Millisecond)
+	require.Greater(t, e.Run(), 20*time.Millisecond, "one alone does not decide")
 	for range 6 {
-		m.observe(1, time.Millisecond, true)
+		m.Observe(1, time.Millisecond, true)
 	}
-	require.Less(t, estimated(m, 1, 1).mean, 2*time.Millisecond)
+	require.Less(t, m.Predict(1, 1).Run(), 2*time.Millisecond)
 
 	m = learned(500, slow)
-	m.observe(1, time.Hour, true)
-	require.LessOrEqual(t, estimated(m, 1, 1).mean, 150*time.Millisecond, "nor does an absurd one")
+	m.Observe(1, time.Hour, true)
+	require.LessOrEqual(t, m.Predict(1, 1).Run(), 150*time.Millisecond, "nor does an absurd one")
 }
 
 func TestUnlearnedHintsSaturate(t *testing.T) {
-	var m model
-	require.EqualValues(t, int64(longestRun), estimated(&m, math.MaxFloat64, time.Second).mean)
-	require.EqualValues(t, int64(longestRun), estimated(&m, 1e15, time.Second).high)
-	require.Zero(t, estimated(&m, 5e-324, 1).mean)
+	var m Runs
+	require.EqualValues(t, int64(Longest), m.Predict(math.MaxFloat64, time.Second).Run())
+	require.EqualValues(t, int64(Longest), m.Predict(1e15, time.Second).High())
+	require.Zero(t, m.Predict(5e-324, 1).Run())
 }
 
 // sane requires of an estimate what always holds.
-func (e estimate) sane(t *testing.T) {
+func sane(t *testing.T, e Estimate) {
 	t.Helper()
-	require.GreaterOrEqual(t, e.mean, time.Duration(0))
-	require.LessOrEqual(t, e.mean, time.Duration(longestRun))
-	require.GreaterOrEqual(t, e.high, e.mean)
-	require.LessOrEqual(t, e.high, time.Duration(longestRun))
-	require.GreaterOrEqual(t, e.spread, time.Duration(0))
-	require.LessOrEqual(t, e.spread, time.Duration(longestRun))
+	require.GreaterOrEqual(t, e.Run(), time.Duration(0))
+	require.LessOrEqual(t, e.Run(), time.Duration(Longest))
+	require.GreaterOrEqual(t, e.High(), e.Run())
+	require.LessOrEqual(t, e.High(), time.Duration(Longest))
+	require.GreaterOrEqual(t, e.Spread(), time.Duration(0))
+	require.LessOrEqual(t, e.Spread(), time.Duration(Longest))
 }
 
 // absurd reads samples out of fuzz data: a cost, of any bits, a run time, and flags.
@@ -282,28 +282,28 @@ func addAbsurdSeeds(f *testing.F) {
 	}
 }
 
-// FuzzModel learns from anything, and then from usual runs: it must know those.
-func FuzzModel(f *testing.F) {
+// FuzzRunModel learns from anything, and then from usual runs: it must know those.
+func FuzzRunModel(f *testing.F) {
 	addAbsurdSeeds(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var m model
+		var m Runs
 		absurd(data, func(cost float64, run time.Duration, flags byte) {
-			m.observe(cost, run, flags&1 == 1)
+			m.Observe(cost, run, flags&1 == 1)
 			for _, c := range []float64{cost, 0, 1, math.MaxFloat64, 5e-324} {
-				estimated(&m, c, time.Second).sane(t)
+				sane(t, m.Predict(c, time.Second))
 			}
 		})
 		for _, near := range []float64{.4, .2} { // about right soon, and right in the end
 			for i := range 100 {
 				c := 50 + 50*(i%3)
-				m.observe(float64(c), time.Duration(c)*10*time.Microsecond, false)
-				estimated(&m, 100, 1).sane(t)
+				m.Observe(float64(c), time.Duration(c)*10*time.Microsecond, false)
+				sane(t, m.Predict(100, 1))
 			}
-			require.InEpsilon(t, time.Millisecond, estimated(&m, 100, 1).mean, near)
-			require.InEpsilon(t, time.Millisecond, estimated(&m, 0, 1).mean, near)
-			require.Less(t, estimated(&m, 100, 1).high, 3*time.Millisecond)
+			require.InEpsilon(t, time.Millisecond, m.Predict(100, 1).Run(), near)
+			require.InEpsilon(t, time.Millisecond, m.Predict(0, 1).Run(), near)
+			require.Less(t, m.Predict(100, 1).High(), 3*time.Millisecond)
 		}
-		require.InEpsilon(t, time.Millisecond, estimated(&m, 100, 1).mean, .05)
+		require.InEpsilon(t, time.Millisecond, m.Predict(100, 1).Run(), .05)
 	})
 }
 
@@ -311,19 +311,19 @@ func FuzzModel(f *testing.F) {
 func FuzzCallModel(f *testing.F) {
 	addAbsurdSeeds(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var m callModel
+		var m Calls
 		check := func(cost float64) {
 			for what, v := range map[string]float64{
-				"run": m.predict(m.cost(cost)), "run of eight": m.predict(8 * m.cost(cost)), "gain": m.gain(8), "base": m.base.Load(),
-				"slope": m.slope.Load(), "spread": m.spread.Load(), "high": m.high.Load(), "cost": m.cost(cost),
+				"run": m.Time(m.Units(cost)), "run of eight": m.Time(8 * m.Units(cost)), "gain": m.Gain(8), "base": m.base.Load(),
+				"slope": m.slope.Load(), "spread": m.shape.spread.Load(), "high": m.shape.high.Load(), "cost": m.Units(cost),
 			} {
 				require.False(t, math.IsNaN(v) || math.IsInf(v, 0) || v < -1e-9, "%s %v", what, v)
 			}
-			require.LessOrEqual(t, m.gain(8), 1.)
+			require.LessOrEqual(t, m.Gain(8), 1.)
 		}
 		absurd(data, func(cost float64, run time.Duration, flags byte) {
 			jobs := 1 + int(flags%8)
-			m.observe(jobs, float64(jobs)*m.counted(cost), cost, run)
+			m.Observe(jobs, float64(jobs)*m.Counted(cost), cost, run)
 			for _, c := range []float64{cost, 0, 1, math.MaxFloat64, 5e-324} {
 				check(c)
 			}
@@ -331,39 +331,39 @@ func FuzzCallModel(f *testing.F) {
 		usual := func(calls int) {
 			for i := range calls {
 				jobs, c := 1+i%4, float64(50+50*(i%3))
-				m.observe(jobs, float64(jobs)*m.counted(c), c, time.Duration(1e6+float64(jobs)*c*1e4))
+				m.Observe(jobs, float64(jobs)*m.Counted(c), c, time.Duration(1e6+float64(jobs)*c*1e4))
 				check(c)
 			}
 		}
 		usual(100)
 		for jobs, want := range map[float64]float64{1: 2e6, 4: 5e6} {
-			require.Greater(t, m.predict(jobs*m.cost(100)), want/2)
-			require.Less(t, m.predict(jobs*m.cost(100)), want*2)
+			require.Greater(t, m.Time(jobs*m.Units(100)), want/2)
+			require.Less(t, m.Time(jobs*m.Units(100)), want*2)
 		}
 		usual(100)
-		require.InEpsilon(t, 2e6, m.predict(m.cost(100)), .1)
-		require.InEpsilon(t, 5e6, m.predict(4*m.cost(100)), .1)
-		require.Less(t, m.high.Load(), 1.5)
+		require.InEpsilon(t, 2e6, m.Time(m.Units(100)), .1)
+		require.InEpsilon(t, 5e6, m.Time(4*m.Units(100)), .1)
+		require.Less(t, m.shape.high.Load(), 1.5)
 	})
 }
 
 func TestCallModelOfCallsOfTwoKinds(t *testing.T) {
-	var m callModel
+	var m Calls
 	for i := range 3000 {
 		run := 2 * time.Microsecond
 		if i%10 == 0 {
 			run = 20 * time.Millisecond
 		}
-		m.observe(1, m.counted(0), 0, run)
+		m.Observe(1, m.Counted(0), 0, run)
 	}
-	require.InEpsilon(t, 2001800, m.predict(m.cost(0)), .1)
+	require.InEpsilon(t, 2001800, m.Time(m.Units(0)), .1)
 }
 
 func TestCallModelWithWrongHints(t *testing.T) {
 	for name, factor := range map[string]float64{"too high": 1000, "too low": .001} {
 		t.Run(name, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(9, 10))
-			var m callModel
+			var m Calls
 			for i := range 3000 {
 				jobs, units, truth, one := 1+rng.IntN(8), 0., 0., 0.
 				for range jobs {
@@ -372,28 +372,15 @@ func TestCallModelWithWrongHints(t *testing.T) {
 					if one = c; rng.IntN(10) == 0 {
 						one *= factor
 					}
-					units += m.counted(one)
+					units += m.Counted(one)
 				}
-				m.observe(jobs, units, one, time.Duration(400e3+2e3*truth))
+				m.Observe(jobs, units, one, time.Duration(400e3+2e3*truth))
 				if i >= 200 {
-					require.InEpsilon(t, 600e3, m.predict(m.cost(100)), .1, "after %d", i)
-					require.InEpsilon(t, 2000e3, m.predict(8*m.cost(100)), .1, "after %d", i)
+					require.InEpsilon(t, 600e3, m.Time(m.Units(100)), .1, "after %d", i)
+					require.InEpsilon(t, 2000e3, m.Time(8*m.Units(100)), .1, "after %d", i)
 				}
 			}
-			require.Less(t, m.predict(m.cost(math.MaxFloat64)), 100e6)
+			require.Less(t, m.Time(m.Units(math.MaxFloat64)), 100e6)
 		})
 	}
-}
-
-// estimate is what a model says of a job.
-type estimate struct {
-	mean, high, spread time.Duration
-	samples            uint64
-}
-
-// estimated is what the model says of a job with that cost.
-func estimated(m *model, cost float64, unit time.Duration) estimate {
-	j := JobInfo{Cost: cost}
-	m.predict(&j, unit)
-	return estimate{j.Predicted, j.High, j.Spread, j.Samples}
 }

@@ -1,4 +1,4 @@
-package helix
+package estimate
 
 import (
 	"encoding/binary"
@@ -174,41 +174,41 @@ func BenchmarkModels(b *testing.B) {
 		costs[i] = 1 + rng.Float64()
 		runs[i] = 1e6 * costs[i] * rng.ExpFloat64()
 	}
-	b.Run("model/observe", func(b *testing.B) {
-		var m model
+	b.Run("Runs/Observe", func(b *testing.B) {
+		var m Runs
 		for i := 0; b.Loop(); i++ {
-			m.observe(0, time.Duration(runs[i%1024]), false)
+			m.Observe(0, time.Duration(runs[i%1024]), false)
 		}
 	})
-	b.Run("model/observe with costs", func(b *testing.B) {
-		var m model
+	b.Run("Runs/Observe with costs", func(b *testing.B) {
+		var m Runs
 		for i := 0; b.Loop(); i++ {
-			m.observe(costs[i%1024], time.Duration(runs[i%1024]), false)
+			m.Observe(costs[i%1024], time.Duration(runs[i%1024]), false)
 		}
 	})
-	b.Run("model/predict", func(b *testing.B) {
-		var m model
+	b.Run("Runs/Predict", func(b *testing.B) {
+		var m Runs
 		for i := range runs {
-			m.observe(costs[i], time.Duration(runs[i]), false)
+			m.Observe(costs[i], time.Duration(runs[i]), false)
 		}
 		for b.Loop() {
-			estimated(&m, 1, 1)
+			m.Predict(1, 1)
 		}
 	})
-	b.Run("callModel/observe", func(b *testing.B) {
-		var m callModel
+	b.Run("Calls/Observe", func(b *testing.B) {
+		var m Calls
 		for i := 0; b.Loop(); i++ {
 			jobs := 1 + i%8
-			m.observe(jobs, float64(jobs)*costs[i%1024], costs[i%1024], time.Duration(runs[i%1024]))
+			m.Observe(jobs, float64(jobs)*costs[i%1024], costs[i%1024], time.Duration(runs[i%1024]))
 		}
 	})
-	b.Run("callModel/predict", func(b *testing.B) {
-		var m callModel
+	b.Run("Calls/Time", func(b *testing.B) {
+		var m Calls
 		for i := range runs {
-			m.observe(1, costs[i], costs[i], time.Duration(runs[i]))
+			m.Observe(1, costs[i], costs[i], time.Duration(runs[i]))
 		}
 		for b.Loop() {
-			m.predict(m.cost(1))
+			m.Time(m.Units(1))
 		}
 	})
 }

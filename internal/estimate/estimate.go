@@ -1,0 +1,107 @@
+package estimate
+
+import (
+	"time"
+
+	"github.com/helixrouter/helix/internal/num"
+)
+
+// Estimate is what is expected of one run. Its zero value says that nothing is known. It is
+// three words, so that it is passed in registers: the stacks of submitters are small.
+type Estimate struct {
+	ns      float64 // the mean
+	samples uint64
+	shape   *shape // nil: all runs are expected to be as long as the mean
+}
+
+// Samples returns the number of runs that the estimate rests on.
+func (e Estimate) Samples() uint64 { return e.samples }
+
+// Run returns the mean.
+func (e Estimate) Run() time.Duration { return Bounded(e.ns) }
+
+// Low returns what one run in ten keeps within, or less while the samples are few: shorter
+// runs may be yet to come.
+func (e Estimate) Low() time.Duration {
+	if e.shape == nil {
+		return e.Run()
+	}
+	return Bounded(e.ns * e.shape.low.Load() * confidence(e.samples))
+}
+
+// Likely returns what eight runs in ten keep within.
+func (e Estimate) Likely() time.Duration {
+	if e.shape == nil {
+		return e.Run()
+	}
+	return Bounded(e.ns * e.shape.likely.Load())
+}
+
+// High returns what nine runs in ten keep within, or the mean if that is more.
+func (e Estimate) High() time.Duration {
+	if e.shape == nil {
+		return e.Run()
+	}
+	return max(Bounded(e.ns*e.shape.high.Load()), e.Run())
+}
+
+// Spread returns the mean deviation from the mean.
+func (e Estimate) Spread() time.Duration {
+	if e.shape == nil {
+		return 0
+	}
+	return Bounded(e.ns * e.shape.spread.Load())
+}
+
+const (
+	// EarlyRuns is the number of a kind's first runs that are all to be learned from.
+	EarlyRuns = 30
+	// UnconfirmedMost is the most work that a hint stands for which no run has confirmed.
+	UnconfirmedMost = time.Second
+	// Longest bounds estimates, so that sums of them do not overflow: 417 days.
+	Longest = 1 << 55
+	// StepMost is how many times the mean one sample counts as, at most, in a moving mean.
+	StepMost = 4
+
+	gain = 0.05 // weight of a sample in Failures
+)
+
+// Bounded returns a duration of that many ns, at most Longest.
+func Bounded(ns float64) time.Duration { return time.Duration(min(ns, Longest)) }
+
+// confidence is the part of the lowest tenth that so many samples allow to believe in.
+func confidence(samples uint64) float64 {
+	const enough = 16
+	return 1./4 + 3./4*float64(min(samples, enough))/enough
+}
+
+// shape is a distribution as parts of its mean. It is written by one goroutine at a time
+// and read by any; a reader may see parts of two that follow one another.
+type shape struct{ spread, low, likely, high num.Float }
+
+func (s *shape) set(sum summary) {
+	if sum.mean > 0 {
+		s.spread.Store(sum.spread)
+		s.low.Store(sum.low / sum.mean)
+		s.likely.Store(sum.likely / sum.mean)
+		s.high.Store(sum.high / sum.mean)
+	}
+}
+
+// Failures is the mean time of a kind's runs that did not succeed. They say nothing of
+// those that do, but as long as none did it is all that is known of the work. Its zero
+// value has seen none. It is safe for concurrent use: of two samples at the same time one
+// may be lost.
+type Failures struct{ mean num.Float }
+
+// Observe takes in a run that did not succeed.
+func (f *Failures) Observe(run time.Duration) {
+	ns := float64(max(run, 1))
+	if mean := f.mean.Load(); mean > 0 {
+		ns = mean + (ns-mean)*gain
+	}
+	f.mean.Store(ns)
+}
+
+// Run returns the mean; 0 if there were none.
+func (f *Failures) Run() time.Duration { return Bounded(f.mean.Load()) }

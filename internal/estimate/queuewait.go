@@ -1,0 +1,46 @@
+package estimate
+
+import (
+	"sync"
+	"time"
+
+	"github.com/helixrouter/helix/internal/num"
+)
+
+// QueueWait learns how long jobs of a kind wait for a slot, as a part of the work
+// before them: with earliest deadline first, kinds with short budgets wait for little
+// of it, and those with long ones also for what comes later. It is the ratio of two
+// moving means. Its zero value takes it for all of the work. It is safe for concurrent
+// use and reads no clock; Observe skips its sample rather than wait.
+type QueueWait struct {
+	mu          sync.Mutex // guards writing
+	wait, ahead float64    // ns; guarded by mu
+	ratio       num.Float
+}
+
+const (
+	gainWait  = 0.01 // weight of a sample
+	waitPrior = 5e6  // ns of waiting that the first ratio, of 1, rests on
+)
+
+// Predict returns the wait of a job that finds so much work before it, for each slot.
+func (m *QueueWait) Predict(ahead time.Duration) time.Duration {
+	if ratio := m.ratio.Load(); ratio > 0 {
+		return num.Scale(ahead, ratio)
+	}
+	return ahead
+}
+
+// Observe learns from a job that has waited.
+func (m *QueueWait) Observe(ahead, wait time.Duration) {
+	if ahead <= 0 || !m.mu.TryLock() {
+		return
+	}
+	defer m.mu.Unlock()
+	if m.ahead == 0 {
+		m.wait, m.ahead = waitPrior, waitPrior
+	}
+	m.wait += gainWait * (float64(max(wait, 1)) - m.wait)
+	m.ahead += gainWait * (float64(ahead) - m.ahead)
+	m.ratio.Store(min(m.wait/m.ahead, StepMost))
+}

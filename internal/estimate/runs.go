@@ -1,0 +1,145 @@
+package estimate
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/helixrouter/helix/internal/num"
+)
+
+// Runs learns how long jobs of one kind run, from two sketches: of the run times, and
+// of the run times per unit of cost. It predicts with the one that spreads less, and
+// jobs without a cost from the first. A run whose cost says something else by far than
+// all others do, while it took as long as they, counts for the first only: the hint was
+// wrong.
+//
+// Its zero value has learned nothing. It is safe for concurrent use and reads no
+// clock. Predict costs about 5 ns; Observe 30 ns where run times
+// repeat and up to 200 where they are all over the place, and skips its sample rather than
+// wait for another that is being taken in.
+type Runs struct {
+	mu      sync.Mutex
+	runs    sketch // ns; guarded by mu
+	perUnit sketch // ns per unit of cost; guarded by mu
+
+	run, unit forecast
+	// A job's cost is believed up to these run times, in ns.
+	least, most num.Float
+	samples     atomic.Uint64
+	sampled     atomic.Int64 // when the latest job started whose run is to be learned
+}
+
+// forecast is what readers want of a sketch. It is written under Runs.mu and read
+// without it.
+type forecast struct {
+	mean, median num.Float
+	shape
+}
+
+func (f *forecast) set(s summary) {
+	f.mean.Store(s.mean)
+	f.median.Store(s.median)
+	f.shape.set(s)
+}
+
+const (
+	// summaryEvery is at which run the estimate is brought up to date, after EarlyRuns.
+	summaryEvery = 8
+	// A hint is believed as far as it says believeMost times more than the longest run
+	// of late, or less than the shortest.
+	believeMost = 64
+	// A hint was wrong if it is off by oddFrom, and half as far again as the median is.
+	oddFrom = 4 * octave
+	// oddMost is the part of hints that may be wrong for the others to be of use.
+	oddMost = 0.3
+)
+
+// sampleEvery limits learning to one run per kind per 100 µs after the first EarlyRuns
+// (decision 8). Early runs are always sampled, so that an outlier among them is
+// averaged out quickly.
+const sampleEvery = 100 * time.Microsecond
+
+// Sample reports whether a job that starts now, in ns, is to be learned from. It is asked at
+// the start because asking at the end would prefer short runs, or long ones.
+func (m *Runs) Sample(now int64) bool {
+	if last := m.sampled.Load(); last != 0 && now-last < int64(sampleEvery) {
+		return false
+	}
+	m.sampled.Store(now)
+	return true
+}
+
+// Samples returns the number of runs learned from.
+func (m *Runs) Samples() uint64 { return m.samples.Load() }
+
+// PerUnit returns the mean run time of a unit of cost, in ns; 0 = not known.
+func (m *Runs) PerUnit() float64 { return m.unit.mean.Load() }
+
+// Mean returns the mean run time and its spread, both in ns; 0 = not known.
+func (m *Runs) Mean() (run, spread float64) {
+	run = m.run.mean.Load()
+	return run, run * m.run.spread.Load()
+}
+
+// Predict returns the run time of a job with that cost. Before the first sample it is
+// cost × unit, and 0, not known, without a cost.
+//
+//go:noinline
+func (m *Runs) Predict(cost float64, unit time.Duration) Estimate {
+	samples := m.samples.Load()
+	if samples == 0 {
+		return Estimate{ns: min(float64(unit)*cost, Longest)}
+	}
+	f, ns := &m.run, m.run.mean.Load()
+	if cost > 0 {
+		if unit := m.unit.mean.Load(); unit > 0 && m.unit.spread.Load() <= m.run.spread.Load() {
+			f, ns = &m.unit, min(max(unit*cost, m.least.Load()), m.most.Load())
+		}
+	}
+	return Estimate{ns, samples, &f.shape}
+}
+
+// Observe learns from a run of a job with that cost. A probe, admitted because the
+// estimate may be wrong, counts as much as all before it: there will be no other for a
+// while.
+func (m *Runs) Observe(cost float64, run time.Duration, probe bool) {
+	if !m.mu.TryLock() {
+		return
+	}
+	defer m.mu.Unlock()
+	if probe {
+		m.runs.keep(1)
+		m.perUnit.keep(1)
+	}
+	ns := float64(min(max(run, 1), Longest))
+	m.runs.add(ns, false)
+	if cost > 0 {
+		perUnit := ns / cost
+		m.perUnit.add(perUnit, isOdd(perUnit, m.unit.median.Load(), ns, m.run.median.Load()))
+	}
+	if n := m.samples.Add(1); n > EarlyRuns && n%summaryEvery != 0 && !probe {
+		return
+	}
+	runs := m.runs.summary()
+	m.run.set(runs)
+	m.least.Store(runs.least / believeMost)
+	m.most.Store(runs.most * believeMost)
+	if m.perUnit.used > 0 {
+		units := m.perUnit.summary()
+		if units.odd > oddMost {
+			units.mean = 0
+		}
+		m.unit.set(units)
+	}
+}
+
+// isOdd reports whether a run time per unit is far from the usual one, and much farther than
+// the run time is.
+func isOdd(perUnit, usualPerUnit, run, usual float64) bool {
+	if usualPerUnit == 0 {
+		return false
+	}
+	off := apart(max(perUnit, leastNumber), usualPerUnit)
+	return off > oddFrom && 2*off > 3*apart(run, usual)
+}
