@@ -2,7 +2,6 @@ package helix
 
 import (
 	"context"
-	"sync"
 	"testing"
 	"time"
 
@@ -71,24 +70,6 @@ func idleAccounts(t *testing.T, r *Router) map[string]int64 {
 	t.Helper()
 	require.NoError(t, r.Drain(t.Context()))
 	return r.Accounts()
-}
-
-func TestEventsAreInOrder(t *testing.T) {
-	var w watchers
-	feed, end := w.add(8 * 2000)
-	defer end()
-	var senders sync.WaitGroup
-	for range 8 {
-		senders.Go(func() {
-			for range 2000 {
-				w.send(&Event{})
-			}
-		})
-	}
-	senders.Wait()
-	for seq := uint64(1); seq <= 8*2000; seq++ {
-		require.Equal(t, seq, (<-feed).Seq)
-	}
 }
 
 func TestOnClock(t *testing.T) {

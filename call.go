@@ -4,9 +4,9 @@ import (
 	"context"
 	"runtime"
 	"slices"
-	"sync"
 	"time"
 
+	"github.com/helixrouter/helix/internal/jobctx"
 	"github.com/helixrouter/helix/internal/num"
 )
 
@@ -344,34 +344,5 @@ func callContext(members []*Ticket) (context.Context, func()) {
 	for i, t := range members {
 		callers[i] = t.ctx
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var mu sync.Mutex
-	var unwatch func() bool
-	ended := false
-	var watch func(i int)
-	watch = func(i int) {
-		mu.Lock()
-		defer mu.Unlock()
-		for i < len(callers) && callers[i].Err() != nil {
-			i++
-		}
-		switch {
-		case ended:
-		case i == len(callers):
-			cancel()
-		default:
-			unwatch = context.AfterFunc(callers[i], func() { watch(i + 1) })
-		}
-	}
-	watch(0)
-	return ctx, func() {
-		mu.Lock()
-		ended = true
-		unwatch := unwatch
-		mu.Unlock()
-		if unwatch != nil {
-			unwatch()
-		}
-		cancel()
-	}
+	return jobctx.AllDone(callers)
 }

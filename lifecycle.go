@@ -66,7 +66,7 @@ func (r *Router) Close() error {
 	r.stop()
 	r.closing.strategies.Wait()
 	_ = r.waitIdle(context.Background()) // never fails: its ctx has no end
-	r.watchers.close()
+	r.watchers.Close()
 	r.closing.mu.Lock()
 	defer r.closing.mu.Unlock()
 	return errors.Join(r.closing.errs...)

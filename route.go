@@ -108,7 +108,7 @@ func (r *Router) judge(q *request) {
 	if q.choice.offer > 0 && q.hopeless() { // or an estimate that is wrong would never heal
 		q.kind.prober.refuse(q.decided)
 	}
-	if q.event = r.watchers.sample(q.decided, q.choice.dropped); q.event != nil {
+	if r.watchers.Sample(q.decided, q.choice.dropped) {
 		r.show(q, &p)
 	}
 	if q.cfg.Logger.Enabled(q.ctx, slog.LevelDebug) {
@@ -204,7 +204,7 @@ func (r *Router) turnDown(q *request, reason int) error {
 //go:noinline
 func (r *Router) tellRefused(q *request, err error) {
 	q.event.Outcome = Outcome{Status: Dropped, Err: err, Latency: time.Duration(q.decided - q.arrived)}
-	r.watchers.send(q.event)
+	r.watchers.Send(q.event, &q.event.Seq)
 }
 
 // newTicket makes t a ticket of that kind, to be used once or many times.
@@ -304,10 +304,11 @@ func (r *Router) refuseOffered(t *Ticket, err error) error {
 	return r.turnDown(&q, r.reasons.index(reason))
 }
 
-// show fills in what the event of a decision shows before the job has ended.
+// show makes the event of a decision, with what it shows before the job has ended.
 //
 //go:noinline
 func (r *Router) show(q *request, p *Pressure) {
+	q.event = &Event{}
 	q.event.Time, q.event.Info, q.event.Pressure = r.epoch.Add(time.Duration(q.decided)), q.info, *p
 	if p.Offers != nil { // the decision's own go back to a pool
 		offers := *p.Offers

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/helixrouter/helix/internal/feed"
 	"github.com/helixrouter/helix/internal/shard"
 )
 
@@ -37,7 +38,7 @@ type Router struct {
 
 	ledger   ledger
 	reasons  reasonTable
-	watchers watchers
+	watchers feed.Feed[Event]
 	jobs     sync.Pool // of *jobItem; not global, because a synctest bubble owns its channels
 
 	phase   atomic.Int32

@@ -127,7 +127,7 @@ func (t *Ticket) tell(status Status) {
 			if e.Outcome = o; status == Dropped {
 				e.refuse(t.Decision())
 			}
-			t.router().watchers.send(e)
+			t.router().watchers.Send(e, &e.Seq)
 		}
 		if t.watch.span != nil {
 			ctx = t.watch.span

@@ -3,6 +3,8 @@ package helix
 import (
 	"context"
 	"sync/atomic"
+
+	"github.com/helixrouter/helix/internal/jobctx"
 )
 
 // slot is the ctx of a running job: its own ctx, plus the mark by which work inside the job
@@ -53,12 +55,9 @@ const (
 	slotReturning              // the job is in the queue to get it back
 )
 
-// slotMark finds the innermost running job in a ctx.
-type slotMark struct{}
-
 // Value implements context.Context.
 func (s *slot) Value(key any) any {
-	if key == (slotMark{}) && !s.over.Load() {
+	if key == (jobctx.Mark{}) && !s.over.Load() {
 		return s
 	}
 	return s.Context.Value(key)
@@ -67,7 +66,7 @@ func (s *slot) Value(key any) any {
 // jobIn is the innermost running job to which ctx belongs, of any router; nil if there is
 // none.
 func jobIn(ctx context.Context) *slot {
-	s, _ := ctx.Value(slotMark{}).(*slot)
+	s, _ := ctx.Value(jobctx.Mark{}).(*slot)
 	return s
 }
 
