@@ -56,8 +56,9 @@ const (
 // such words. Submissions are counted apart from what becomes of them: if a job were lost
 // or counted twice, an idle router would show it in flight.
 type cell struct {
-	submitted atomic.Uint64             // jobs that the decision admitted
-	routed    [maxLanes]atomic.Uint64   // accepted, by strategy
+	submitted atomic.Uint64             // jobs that the decision admitted, other than those in taken
+	taken     [laneBatch]atomic.Uint64  // likewise, and accepted at once by a strategy of the router's own
+	routed    [maxLanes]atomic.Uint64   // accepted later than that, by strategy
 	bounced   [maxReasons]atomic.Uint64 // dropped because the strategy did not take it
 	late      [maxReasons]atomic.Uint64 // dropped after that
 	ended     [2][3]atomic.Uint64       // ran: completed, failed x no budget, kept, not kept
@@ -75,13 +76,13 @@ type cell struct {
 	_          [64]byte     // keeps neighbours off the last line
 }
 
-// refusalCounters is one shard of the counters of jobs that never had a ticket.
+// refusalCounters is one shard of the counters of jobs that never had a ticket: each is
+// submitted and ends by one addition.
 type refusalCounters struct {
-	submitted atomic.Uint64
-	refused   [maxReasons]atomic.Uint64 // dropped by the decision
-	unrouted  atomic.Uint64             // ctx was done at Submit: submitted and withdrawn
-	shed      atomic.Int64              // predicted CPU ns of those that were refused
-	_         [40]byte                  // two pairs of lines
+	refused  [maxReasons]atomic.Uint64 // dropped by the decision
+	unrouted atomic.Uint64             // ctx was done at Submit: submitted and withdrawn
+	shed     atomic.Int64              // predicted CPU ns of those that were refused
+	_        [48]byte                  // two pairs of lines
 }
 
 // The submitter's goroutine chooses a shard of refusalCounters, not its P: so there are more of
@@ -200,15 +201,17 @@ func (k *kind) count() counts {
 	for i := range k.cells {
 		c := &k.cells[i]
 		n.admitted += c.submitted.Load()
+		for s := range c.taken {
+			taken := c.taken[s].Load()
+			n.admitted += taken
+			n.routed[s] += taken
+		}
 		for s := range c.routed {
 			n.routed[s] += c.routed[s].Load()
 		}
 		n.goroutines += c.goroutines.Load()
 	}
-	n.submitted = n.admitted
-	for i := range k.refusals {
-		n.submitted += k.refusals[i].submitted.Load()
-	}
+	n.submitted = n.admitted + n.away
 	return n
 }
 

@@ -109,14 +109,19 @@ func (p *pool) Offer(t *Ticket) error {
 		runtime.Gosched()
 		t.started = 0
 	}
+	p.begin(t)
+	return nil
+}
+
+// begin has a ticket run that has taken a slot.
+func (p *pool) begin(t *Ticket) {
 	if t.job.async {
 		t.claim() // no other goroutine knows the ticket yet, but Future.Cancel soon will
 		t.started = 0
 		t.launch(p.serve)
-		return nil
+		return
 	}
 	t.nextAction = actionRun
-	return nil
 }
 
 // backlogIsShort reports whether the average job that runs or waits is shorter than yieldFrom.

@@ -65,15 +65,12 @@ func (r *Router) decide(q *request) error {
 	q.arrived = min(q.arrived, q.decided)
 	q.outer = jobIn(q.ctx)
 	if r.phase.Load() != phaseOpen && !r.opensInside(q.outer) {
-		away := q.kind.refusalCounters()
-		away.submitted.Add(1)
-		away.refused[r.reasons.index(reasonClosed)].Add(1)
+		q.kind.refusalCounters().refused[r.reasons.index(reasonClosed)].Add(1)
 		return ErrClosed
 	}
 	if q.ctx.Err() != nil {
-		err, away := withdrawn(q.ctx), q.kind.refusalCounters()
-		away.submitted.Add(1)
-		away.unrouted.Add(1)
+		err := withdrawn(q.ctx)
+		q.kind.refusalCounters().unrouted.Add(1)
 		return err
 	}
 	q.cfg = r.cfg.Load()
@@ -185,7 +182,6 @@ func (r *Router) refuse(q *request) error {
 		q.kind.downstream.Load().limit.Refused()
 	}
 	reason := r.reasons.index(q.choice.reason)
-	away.submitted.Add(1)
 	away.refused[reason].Add(1)
 	return r.turnDown(q, reason)
 }
@@ -231,8 +227,11 @@ func (r *Router) shardHere() uint8 {
 //
 //go:noinline
 func (t *Ticket) fill(q *request) {
-	t.ctx, t.cfg, t.job, t.choice = q.ctx, q.cfg, q.info.facts(), q.choice
-	t.job.elsewhere = t.lane().elsewhere
+	t.ctx, t.cfg = q.ctx, q.cfg
+	// One by one, and in place: a copy of what has just been written is waited for.
+	t.job.fill(&q.info)
+	t.choice = q.choice
+	t.job.elsewhere = q.choice.lane > laneBatch && t.lane().elsewhere
 	t.arrived, t.decided, t.trial = q.arrived, q.decided, q.trial
 	if q.event != nil {
 		t.watch = &watch{event: q.event}
@@ -256,8 +255,11 @@ func (r *Router) admit(t *Ticket, outer *slot) error {
 	// Counted before the strategy has it, because it may end at any moment
 	// after that. Then the phase is looked at again: either this sees that the
 	// router closes, or waitIdle sees the job.
-	c := t.kind.cell(t.shard)
-	if t.custody != custodyBack { // one that was declined counts already
+	c, taken := t.kind.cell(t.shard), r.take(t)
+	switch {
+	case taken:
+		c.taken[t.choice.lane].Add(1)
+	case t.custody != custodyBack: // one that was declined counts already
 		c.submitted.Add(1)
 	}
 	if charge := t.charge(); charge != 0 {
@@ -266,14 +268,64 @@ func (r *Router) admit(t *Ticket, outer *slot) error {
 	}
 	t.sampled = t.job.samples < estimate.EarlyRuns || t.kind.runs.Sample(t.decided)
 	if r.phase.Load() != phaseOpen && !r.opensInside(outer) && !(t.custody == custodyBack && r.phase.Load() == phaseDraining) {
+		if taken {
+			r.putBack(t)
+		}
 		t.endWithdrawn(ErrClosed)
 		return ErrClosed
+	}
+	if taken {
+		r.begin(t)
+		return nil
 	}
 	err := r.offer(t)
 	if err == nil || t.fate == fatePanicked {
 		return err
 	}
 	return r.refuseOffered(t, err)
+}
+
+// take reports that a strategy of the router's own has room for the ticket at once, and that
+// the ticket has it now. Then begin or putBack must follow; else the ticket is to be offered.
+func (r *Router) take(t *Ticket) bool {
+	if r.replaced || t.custody != custodyOwn {
+		return false
+	}
+	switch t.choice.lane {
+	case laneInline:
+		return true
+	case laneSpawn:
+		return !t.gated() && r.spawn.take(t)
+	case laneCPUPool:
+		return r.pool.takeFree(workLoad(t.charge()), t.long())
+	}
+	return false
+}
+
+// begin has a ticket run that has been taken.
+func (r *Router) begin(t *Ticket) {
+	switch t.choice.lane {
+	case laneInline:
+		t.nextAction = actionInline
+	case laneSpawn:
+		t.claim()
+		r.spawn.start(t)
+	default:
+		t.started = t.decided
+		r.pool.begin(t)
+	}
+}
+
+// putBack undoes take.
+//
+//go:noinline
+func (r *Router) putBack(t *Ticket) {
+	switch t.choice.lane {
+	case laneSpawn:
+		r.spawn.running.Add(-1)
+	case laneCPUPool:
+		r.pool.release(workLoad(t.charge()), t.long())
+	}
 }
 
 // refuseOffered ends a job that its strategy did not take.
@@ -421,18 +473,25 @@ func (r *Router) resolveNested(q *request) {
 	}
 }
 
-// offer gives the ticket to its strategy. A panic in a strategy from outside, or
-// runtime.Goexit, ends the ticket, if it is not on its way, and carries on in the
-// submitter.
+// offer gives the ticket to its strategy.
 func (r *Router) offer(t *Ticket) (err error) {
 	l := t.lane()
-	routed := &t.kind.cell(t.shard).routed[l.index]
-	if !l.custom {
-		if err = l.strategy.Offer(t); err == nil {
-			routed.Add(1) // not before, or it would fall if the job is not taken
-		}
-		return err
+	if l.custom {
+		return r.offerOutside(t, l)
 	}
+	routed := &t.kind.cell(t.shard).routed[l.index]
+	if err = l.strategy.Offer(t); err == nil {
+		routed.Add(1) // not before, or it would fall if the job is not taken
+	}
+	return err
+}
+
+// offerOutside is offer for a strategy from outside. A panic there, or runtime.Goexit, ends
+// the ticket, if it is not on its way, and carries on in the submitter.
+//
+//go:noinline
+func (r *Router) offerOutside(t *Ticket, l *lane) (err error) {
+	routed := &t.kind.cell(t.shard).routed[l.index]
 	t.custody = custodyGiven
 	returned, accepted := false, true
 	defer func() {

@@ -23,6 +23,7 @@ type Router struct {
 	epoch time.Time                    // what all times are counted from
 
 	lanes       []*lane     // one a strategy; drop has none
+	replaced    bool        // one of the router's own has been, by RouterConfig.Strategies
 	forecasters forecasters // those of lanes that forecast
 	pool        *pool       // slots, for the built-in cpu_pool and batch
 	spawn       *spawn      // the built-in one
@@ -98,7 +99,7 @@ func New(cfg RouterConfig) (*Router, error) {
 // addLane adds a strategy, or puts it in the place of the one of its name.
 func (r *Router) addLane(s Strategy, custom bool) {
 	if l := r.lane(s.Name()); l != nil {
-		l.strategy, l.custom = s, custom
+		l.strategy, l.custom, r.replaced = s, custom, true
 		return
 	}
 	r.lanes = append(r.lanes, &lane{name: s.Name(), index: len(r.lanes), strategy: s, custom: custom})

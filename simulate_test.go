@@ -126,7 +126,9 @@ func (j *simJob) end() {
 
 // ticket is what the accounts want to know of the job.
 func (j *simJob) ticket() *Ticket {
-	return &Ticket{kind: j.class.kind, job: j.info.facts(), choice: choice{lane: laneCPUPool}}
+	t := &Ticket{kind: j.class.kind, choice: choice{lane: laneCPUPool}}
+	t.job.fill(&j.info)
+	return t
 }
 
 // reimburse gives back what the job was charged.

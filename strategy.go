@@ -97,19 +97,16 @@ func newSpawn() *spawn {
 func (s *spawn) Name() string { return Spawn }
 
 func (s *spawn) Offer(t *Ticket) error {
-	if s.running.Add(1) > int64(t.cfg.SpawnLimit) {
-		s.running.Add(-1)
+	if !s.take(t) {
 		return errSpawnLimit
 	}
-	if t.job.waits {
-		if g := t.kind.gate.Load(); g != nil {
-			entered, err := g.enter(t)
-			if err != nil {
-				s.running.Add(-1)
-			}
-			if err != nil || !entered {
-				return err
-			}
+	if t.gated() {
+		entered, err := t.kind.gate.Load().enter(t)
+		if err != nil {
+			s.running.Add(-1)
+		}
+		if err != nil || !entered {
+			return err
 		}
 	}
 	// Claimed here, not on the new goroutine: a ticket that could be withdrawn
@@ -117,6 +114,18 @@ func (s *spawn) Offer(t *Ticket) error {
 	t.claim()
 	s.start(t)
 	return nil
+}
+
+// gated reports that the job must pass the gate of its kind.
+func (t *Ticket) gated() bool { return t.job.waits && t.kind.gate.Load() != nil }
+
+// take counts the ticket among those that run, if there may be one more.
+func (s *spawn) take(t *Ticket) bool {
+	if s.running.Add(1) > int64(t.cfg.SpawnLimit) {
+		s.running.Add(-1)
+		return false
+	}
+	return true
 }
 
 // start runs a claimed ticket on a goroutine of its own.

@@ -172,14 +172,13 @@ func (t *Ticket) Info() JobInfo {
 	return j
 }
 
-// facts returns the fields of j that a ticket keeps.
-func (j *JobInfo) facts() jobFacts {
-	return jobFacts{
-		cost: j.Cost, scaling: float32(j.Scaling),
-		predicted: j.Predicted, likely: j.Likely, work: j.Work, samples: j.Samples,
-		low: float32(j.Low), high: float32(j.High), spread: float32(j.Spread),
-		budget: j.Budget, priority: j.Priority, batchable: j.Batchable, waits: j.Waits, async: j.Async,
-	}
+// fill fills in the fields of j that a ticket keeps; nothing has been written to f before.
+func (f *jobFacts) fill(j *JobInfo) {
+	f.cost, f.scaling = j.Cost, float32(j.Scaling)
+	f.predicted, f.likely, f.work, f.samples = j.Predicted, j.Likely, j.Work, j.Samples
+	f.low, f.high, f.spread = float32(j.Low), float32(j.High), float32(j.Spread)
+	f.budget, f.priority = j.Budget, j.Priority
+	f.batchable, f.waits, f.async = j.Batchable, j.Waits, j.Async
 }
 
 // meet fills in by when a job that arrived then, and is decided on at time now, must end.
