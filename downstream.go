@@ -40,18 +40,28 @@ func (d *downstream) lookDown(j *JobInfo, p *Pressure) {
 	if d == nil {
 		return // of a kind that is not known
 	}
-	l, now := &d.limit, int64(p.Now)
-	in, base, rate := l.InFlight(), l.Base(), l.Rate()
-	p.InFlight = int(in)
-	if base > 0 && rate > 0 {
-		expected := max(time.Duration(base), estimate.Bounded(float64(in+1)/rate*1e9))
-		if l.Limit(limit.Normal) != limit.None {
-			expected = min(expected, max(time.Duration(l.Latency()), time.Duration(base)))
-		}
-		j.Predicted = min(j.Predicted, expected)
-		j.High = max(min(j.High, 2*expected), j.Predicted)
+	l := &d.limit
+	p.InFlight = int(l.InFlight())
+	if base := time.Duration(l.Base()); base > 0 && (j.Predicted > base || j.High > 2*base) {
+		d.expect(j, base)
 	}
-	p.DownstreamLimit, p.Probe = l.Room(now, limit.Priority(j.Priority))
+	p.DownstreamLimit, p.Probe = l.Room(int64(p.Now), limit.Priority(j.Priority))
+}
+
+// expect has a job that is predicted to take longer than a call that finds little else in
+// flight take no longer than what is in flight does.
+func (d *downstream) expect(j *JobInfo, base time.Duration) {
+	l := &d.limit
+	rate := l.Rate()
+	if rate <= 0 {
+		return
+	}
+	expected := max(base, estimate.Bounded(float64(l.InFlight()+1)/rate*1e9))
+	if l.Limit(limit.Normal) != limit.None {
+		expected = min(expected, max(time.Duration(l.Latency()), base))
+	}
+	j.Predicted = min(j.Predicted, expected)
+	j.High = max(min(j.High, 2*expected), j.Predicted)
 }
 
 // begin notes that the ticket's call is about to start.

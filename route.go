@@ -308,7 +308,10 @@ func (r *Router) begin(t *Ticket) {
 	case laneInline:
 		t.nextAction = actionInline
 	case laneSpawn:
-		t.claim()
+		if t.job.async {
+			t.claim() // Future.Cancel may soon want to withdraw it
+		}
+		t.nextAction = actionAway
 		r.spawn.start(t)
 	default:
 		t.started = t.decided

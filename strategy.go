@@ -135,9 +135,12 @@ func (s *spawn) start(t *Ticket) {
 	}
 	if t.job.async {
 		t.launch(s.runFunc)
-	} else {
-		go s.run(t) // its submitter waits for it
+		return
 	}
+	if t.spawned == nil {
+		t.spawned = func() { s.run(t) }
+	}
+	go t.spawned() // its submitter waits for it
 }
 
 func (s *spawn) run(t *Ticket) {

@@ -34,8 +34,11 @@ type Ticket struct {
 	kind *kind
 	work work
 	// wake rouses a waiting submitter, once wakeAction says what to do. One value is sent to it
-	// for each ticket whose nextAction was actionWait and that was not withdrawn. Submit only.
+	// for each ticket whose nextAction was actionWait or actionAway and that was not withdrawn. Submit only.
 	wake chan struct{}
+	// spawned runs the job that the ticket has then on a goroutine of its own. It is made once,
+	// or each such job would be an allocation. Submit only.
+	spawned func()
 	// ctx is the submitter's for Submit and the router's for Go. It is kept
 	// because the job may start on another goroutine than the one that has it.
 	ctx context.Context
@@ -67,16 +70,16 @@ const (
 // jobFacts holds the JobInfo fields that cannot be derived from the ticket; see JobInfo for
 // their meaning.
 type jobFacts struct {
-	cost                            float64
-	predicted, likely, work, budget time.Duration
-	samples                         uint64
-	scaling                         float32
-	low, high, spread               float32 // ns: close enough, and half the room
-	priority                        Priority
-	batchable, waits, async         bool
-	elsewhere                       bool   // its strategy takes no CPU of this machine
-	nested                          bool   // its submitter waits for it inside another job
-	among                           uint16 // see limit.Call; only if it waits
+	cost                      float64
+	predicted, work, budget   time.Duration
+	samples                   uint32 // as many as fit
+	scaling                   float32
+	low, likely, high, spread float32 // ns: close enough, and half the room
+	priority                  Priority
+	batchable, waits, async   bool
+	elsewhere                 bool   // its strategy takes no CPU of this machine
+	nested                    bool   // its submitter waits for it inside another job
+	among                     uint16 // see limit.Call; only if it waits
 }
 
 // watch holds what only tickets with a hook or a watcher need.
@@ -108,6 +111,7 @@ type action int8
 
 const (
 	actionWait   action = iota // be told by wake
+	actionAway                 // likewise, and nobody else may end the job: it is on a goroutine of its own
 	actionDone                 // the ticket has ended
 	actionInline               // run the job in place
 	actionRun                  // a slot is yours: run the job in it
@@ -160,8 +164,8 @@ func (t *Ticket) Info() JobInfo {
 	b := &t.job
 	j := JobInfo{
 		Kind: t.kind.name, Cost: b.cost, Scaling: float64(b.scaling),
-		Predicted: b.predicted, Low: min(time.Duration(b.low), b.predicted), Likely: b.likely, High: max(time.Duration(b.high), b.predicted),
-		Work: b.work, Spread: time.Duration(b.spread), Samples: b.samples,
+		Predicted: b.predicted, Low: min(time.Duration(b.low), b.predicted), Likely: time.Duration(b.likely), High: max(time.Duration(b.high), b.predicted),
+		Work: b.work, Spread: time.Duration(b.spread), Samples: uint64(b.samples),
 		Budget: b.budget, Priority: b.priority, Batchable: b.batchable, Waits: b.waits, Async: b.async,
 	}
 	if of := t.kind.template.Load(); of != nil {
@@ -175,8 +179,9 @@ func (t *Ticket) Info() JobInfo {
 // fill fills in the fields of j that a ticket keeps; nothing has been written to f before.
 func (f *jobFacts) fill(j *JobInfo) {
 	f.cost, f.scaling = j.Cost, float32(j.Scaling)
-	f.predicted, f.likely, f.work, f.samples = j.Predicted, j.Likely, j.Work, j.Samples
-	f.low, f.high, f.spread = float32(j.Low), float32(j.High), float32(j.Spread)
+	f.predicted, f.work = j.Predicted, j.Work
+	f.samples = uint32(min(j.Samples, math.MaxUint32))
+	f.low, f.likely, f.high, f.spread = float32(j.Low), float32(j.Likely), float32(j.High), float32(j.Spread)
 	f.budget, f.priority = j.Budget, j.Priority
 	f.batchable, f.waits, f.async = j.Batchable, j.Waits, j.Async
 }
@@ -351,7 +356,7 @@ func (t *Ticket) rouse(next action) {
 // ended. The ticket was accepted by a strategy.
 func (t *Ticket) proceed() error {
 	next := t.nextAction
-	if next == actionWait {
+	if next <= actionAway {
 		next = t.await()
 	}
 	switch next {
@@ -388,9 +393,14 @@ func (t *Ticket) await() action {
 	if t.job.nested {
 		t.slot.lendOuter()
 	}
+	// Without a select where there can be, which costs more than all else here.
+	if t.nextAction == actionAway {
+		<-t.wake
+		return t.wakeAction
+	}
 	done := t.ctx.Done()
 	if done == nil {
-		<-t.wake // without a select, which costs more than all else here
+		<-t.wake
 		return t.wakeAction
 	}
 	select {
@@ -417,7 +427,7 @@ func (t *Ticket) launch(f func(*Ticket)) {
 	}()
 }
 
-// reset makes the ticket ready for its next job; kind, wake and shard stay.
+// reset makes the ticket ready for its next job; kind, wake, spawned and shard stay.
 func (t *Ticket) reset() {
-	*t = Ticket{kind: t.kind, wake: t.wake, shard: t.shard}
+	*t = Ticket{kind: t.kind, wake: t.wake, spawned: t.spawned, shard: t.shard}
 }

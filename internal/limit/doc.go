@@ -44,7 +44,8 @@
 //     Calls that failed or whose ctx ended do not count, so that an outage, in which everything
 //     fails fast, is not taken for speed.
 //   - A window of the measurement closes after 10 ms and 20 calls, or 100 ms; while there is a
-//     limit, not before what began in it can have ended.
+//     limit, not before what began in it can have ended. While there is none, a window looks at
+//     128 calls, and only counts those that end well in the rest of its 10 ms.
 //   - base is a mean of up to 256 calls that both began and ended among few. When calls stay
 //     slower than T although no more than L are in flight, or stay as slow when fewer are, either the
 //     downstream has become slower or base is wrong; when many more end than before, of what hardly

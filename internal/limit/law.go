@@ -50,7 +50,11 @@ type window struct {
 	timed          int     // those whose latency counts
 	sum, squares   float64 // of their latencies
 	slowest        float64
+	counted        uint32 // Limit.counted when it was opened
 }
+
+// open begins a window.
+func (l *Limit) open(now int64) window { return window{opened: now, counted: l.counted()} }
 
 // note takes in a call that has ended; n were in flight, it too.
 func (a *law) note(l *Limit, c Call, n, now int64, well bool) {
@@ -60,13 +64,14 @@ func (a *law) note(l *Limit, c Call, n, now int64, well bool) {
 	switch wait := l.silence.Load(); {
 	case w.opened == 0, c.Among <= 1 && c.Began-w.latest > windowMost:
 		// Nothing was in flight before, so what is counted begins with the end of this call.
-		*w = window{opened: now, latest: now}
+		*w = l.open(now)
+		w.latest = now
 		a.learnBase(l, c, now, n, took, well)
 		return
 	case wait > 0 && now-max(w.latest, l.busy.Load()) >= wait:
 		// It did hang. What was in flight then says nothing of how fast it is now.
 		a.hung, fresh = now, false
-		*w = window{opened: now}
+		*w = l.open(now)
 	}
 	w.latest = now
 	w.ended++
@@ -81,6 +86,9 @@ func (a *law) note(l *Limit, c Call, n, now int64, well bool) {
 			w.sum += took
 			w.squares += took * took
 			w.slowest = max(w.slowest, took)
+		}
+		if w.timed == timedMost && !l.on.Load() {
+			l.counting.Store(w.opened + windowLeast)
 		}
 	}
 	if now-w.opened >= windowLeast && a.enough(l, now) {
@@ -148,7 +156,10 @@ func (a *law) room(b float64) float64 {
 
 // learn closes the window and applies the law; so many are in flight.
 func (a *law) learn(l *Limit, now, inflight int64) {
-	w := a.w
+	w := &a.w
+	counted := int(l.counted() - w.counted)
+	w.ended += counted
+	w.well += counted
 	open := float64(now - w.opened)
 	rate := float64(w.well) / open
 	mean := a.mean
@@ -183,7 +194,8 @@ func (a *law) learn(l *Limit, now, inflight int64) {
 	a.apply(l, now, inflight, mean)
 
 	a.last = rate
-	a.w = window{opened: now, latest: now}
+	a.w = l.open(now)
+	a.w.latest = now
 	l.reached.Store(false)
 	if now-a.turned >= remember {
 		a.turned, a.before = now, l.shortest.Swap(0)

@@ -315,6 +315,20 @@ func TestLimitGoes(t *testing.T) {
 	require.Equal(t, limit.None, l.Limit(limit.Normal))
 }
 
+// TestCountedCalls: of very many calls most are only counted, and all count for the rate.
+func TestCountedCalls(t *testing.T) {
+	var l limit.Limit
+	now := int64(0)
+	for range 200_000 {
+		c := limit.Call{Began: now, Among: l.Begin(now, 0)}
+		now += 10_000
+		l.End(c, now, true)
+	}
+	require.Zero(t, l.InFlight())
+	require.InDelta(t, 100_000, l.Rate(), 1000)
+	require.InDelta(t, 10_000, l.Base(), 1000)
+}
+
 func BenchmarkCall(b *testing.B) {
 	var l limit.Limit
 	now := int64(1)

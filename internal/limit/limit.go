@@ -27,9 +27,10 @@ var room = [...]float64{.6, 1, 1.25}
 
 // Limit bounds the calls of one downstream that are in flight. Its zero value is ready for
 // use, knows nothing and does not limit. It is safe for concurrent use. Times are nanoseconds
-// since any one moment; they may come a little out of order. A call costs some 40 ns in all.
+// since any one moment; they may come a little out of order. A call costs some 40 ns in all,
+// and half of it where there are many.
 type Limit struct {
-	inflight atomic.Int64
+	calls    atomic.Uint64           // in flight, in the low countBits, and above them those that ended and were only counted
 	on       atomic.Bool             // there is a limit
 	hangs    atomic.Bool             // there is none, but nothing ends, so that there is one meanwhile
 	reached  atomic.Bool             // a call found no room in this window
@@ -39,8 +40,9 @@ type Limit struct {
 	latest   atomic.Int64            // when a call last ended, or was let in as a probe
 	busy     atomic.Int64            // since when calls are in flight
 	shortest atomic.Int64            // budget since law.turned; 0 = none
+	counting atomic.Int64            // until when calls that end well are only counted: enough of them have told how long they take
 
-	mu  sync.Mutex // guards law, and the writing of on, limits, quiet and silence
+	mu  sync.Mutex // guards law, and the writing of on, limits, quiet, silence and counting
 	law *law       // made when the first call ends: most kinds of work do not wait
 
 	// What has been learned, for those who only look. Written under mu.
@@ -48,6 +50,15 @@ type Limit struct {
 	mean atomic.Uint64 // likewise
 	rate atomic.Uint64 // float64 bits of calls a second
 }
+
+// What is added to Limit.calls when a call begins, ends, and ends and is counted: a carry out
+// of the low half adds one to the high half.
+const (
+	countBits        = 32
+	begins           = 1
+	ends      uint64 = 1<<64 - 1
+	counts    uint64 = 1<<countBits - 1
+)
 
 // Call is a call in flight.
 type Call struct {
@@ -63,9 +74,11 @@ const maxAmong = math.MaxUint16
 // number. If probe, one may start beyond that, because the downstream may hang. It changes nothing.
 func (l *Limit) Room(now int64, p Priority) (most int, probe bool) {
 	most = int(l.limits[p+1].Load())
-	wait := l.silence.Load()
-	full := l.inflight.Load() >= int64(most)
-	silent := full && wait > 0 && now-l.latest.Load() >= wait
+	silent := false
+	if l.InFlight() >= int64(most) {
+		wait := l.silence.Load()
+		silent = wait > 0 && now-l.latest.Load() >= wait
+	}
 	switch {
 	case l.on.Load() || l.hangs.Load():
 		return most, silent
@@ -98,7 +111,7 @@ func (l *Limit) Probe(now int64) bool {
 // Begin notes that a call starts, whether there is room or not, and returns its Call.Among.
 // budget is that of the call; 0 = none.
 func (l *Limit) Begin(now, budget int64) uint16 {
-	n := l.inflight.Add(1)
+	n := inFlight(l.calls.Add(begins))
 	if budget > 0 {
 		if least := l.shortest.Load(); (least == 0 || budget < least) && budget > l.Base() {
 			l.shortest.CompareAndSwap(least, budget)
@@ -120,18 +133,22 @@ func (l *Limit) Begin(now, budget int64) uint16 {
 }
 
 // Abandon notes that a call that was to start never will.
-func (l *Limit) Abandon() { l.inflight.Add(-1) }
+func (l *Limit) Abandon() { l.calls.Add(ends) }
 
 // End notes that a call has ended. well is false if it failed or its ctx was done: then it
 // says nothing of how much the downstream can do.
 func (l *Limit) End(c Call, now int64, well bool) {
-	n := l.inflight.Add(-1)
 	if now-l.latest.Load() > latestEvery {
 		l.latest.Store(now)
 	}
 	if l.hangs.Load() {
 		l.hangs.Store(false)
 	}
+	if well && now < l.counting.Load() {
+		l.calls.Add(counts)
+		return
+	}
+	n := inFlight(l.calls.Add(ends))
 	l.mu.Lock()
 	if l.law == nil {
 		l.law = new(law)
@@ -141,7 +158,12 @@ func (l *Limit) End(c Call, now int64, well bool) {
 }
 
 // InFlight is the number of calls in flight.
-func (l *Limit) InFlight() int64 { return l.inflight.Load() }
+func (l *Limit) InFlight() int64 { return inFlight(l.calls.Load()) }
+
+func inFlight(calls uint64) int64 { return int64(calls & (1<<countBits - 1)) }
+
+// counted is how many calls were only counted, ever; it wraps around.
+func (l *Limit) counted() uint32 { return uint32(l.calls.Load() >> countBits) }
 
 // Limit is how many calls of that priority may be in flight now, or None.
 func (l *Limit) Limit(p Priority) int64 {
@@ -183,6 +205,9 @@ const (
 	windowLeast = int64(10 * time.Millisecond)
 	windowMost  = int64(100 * time.Millisecond)
 	windowCalls = 20
+	// Of a window without a limit the latencies of timedMost calls are looked at, and others that
+	// end well in its first windowLeast are only counted: so many cannot all wait for Limit.mu.
+	timedMost = 128
 	// shortMean is the shortest time over which a mean is taken, in ns, longMean the longest one
 	// for the sake of chance.
 	shortMean, longMean = 30e6, 300e6
