@@ -87,3 +87,29 @@ func TestOnClock(t *testing.T) {
 		require.InDelta(t, c.want, onClock(c.at, now, 100), 1, name)
 	}
 }
+
+func TestPreemptedJobsAreNotTakenForOverload(t *testing.T) {
+	for name, c := range map[string]struct {
+		predicted, run, counted time.Duration
+		slot                    bool
+	}{
+		"preempted":          {time.Microsecond, 70 * time.Millisecond, 4 * time.Microsecond, false},
+		"long, in a slot":    {time.Microsecond, 70 * time.Millisecond, 70 * time.Millisecond, true},
+		"below Go's quantum": {time.Microsecond, 9 * time.Millisecond, 9 * time.Millisecond, false},
+		"nothing is known":   {0, 70 * time.Millisecond, 70 * time.Millisecond, false},
+		"long as predicted":  {50 * time.Millisecond, 70 * time.Millisecond, 70 * time.Millisecond, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := &kind{cells: make([]cell, 1)}
+			ticket := &Ticket{kind: k, ctx: t.Context(), fate: fateReturned, ended: int64(c.run),
+				job: jobFacts{predicted: c.predicted, work: c.predicted}, choice: choice{lane: laneCPUPool}}
+			if c.slot {
+				ticket.slot = &slot{bounded: true}
+			}
+			k.cells[0].admitted.Add(ticket.charge())
+			k.learn(ticket)
+			require.Equal(t, c.counted, time.Duration(k.cells[0].served.Load()))
+			require.Zero(t, k.cells[0].admitted.Load())
+		})
+	}
+}

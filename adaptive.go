@@ -34,6 +34,9 @@ type AdaptivePolicy struct{}
 // String returns the policy's name in configuration files and on pages.
 func (AdaptivePolicy) String() string { return "adaptive" }
 
+// tierPart is the part of what a job may be promised that Low, Normal and High get.
+var tierPart = [3]float64{0.80, 0.95, 1}
+
 // batchPays is the saving from which batching is worth it.
 const batchPays = 0.1
 

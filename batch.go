@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/helixrouter/helix/internal/fair"
 )
 
 // batching is the batch strategy: every batchable kind has a batcher.
@@ -148,7 +150,7 @@ func (b *batcher) tryOffer(t *Ticket) error {
 		f.granted = true
 		t.claim() // no other goroutine knows the ticket yet
 	} else {
-		if deferUntil := b.deferUntil(t, size); size > 1 && deferUntil > t.decided && t.router().ledger.scarce.Load() {
+		if deferUntil := b.deferUntil(t, size); size > 1 && deferUntil > t.decided && t.router().ledger.Scarce() {
 			f.held, f.deferUntil = true, deferUntil
 			f.place.held, f.place.due, f.urgent = true, deferUntil, due
 		}
@@ -248,7 +250,7 @@ func (b *batcher) deferUntil(t *Ticket, size int) int64 {
 	}
 	calls := &t.kind.calls
 	call := int64(calls.Time(float64(size) * calls.Units(0)))
-	slack := min(t.deadline()-t.decided, int64(patience))
+	slack := min(t.deadline()-t.decided, int64(fair.Patience))
 	return t.decided + min(slack/2, slack-2*call-4*int64(startMargin))
 }
 

@@ -172,7 +172,7 @@ func (k *kind) runBatch(f *batch, started int64, members []*Ticket, work poolLoa
 	b, router := f.batcher, members[0].router()
 	b.latest.Store(int64(len(members)))
 	b.running.Add(int64(len(members)))
-	f.kind.prober.start(false)
+	f.kind.prober.Start(false)
 	defer func() { // also after runtime.Goexit
 		b.running.Add(-int64(len(members)))
 		f.slot.end(work)

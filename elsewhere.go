@@ -92,7 +92,7 @@ func (p *Pressure) forget() {
 // distant is what is known of the jobs of a kind in a lane elsewhere.
 type distant struct {
 	runs   estimate.Runs // run times there
-	prober prober
+	prober estimate.Prober
 }
 
 // distantIn returns what is known of a lane elsewhere.
@@ -106,10 +106,10 @@ func (k *kind) distantIn(lane int) *distant {
 }
 
 // doubt reports that a run time by which a job would end too late there is to be ignored
-// this once, so that it heals if it is wrong: see prober. If take is false, that it would be.
+// this once, so that it heals if it is wrong: see estimate.Prober. If take is false, that it would be.
 func (d *distant) doubt(now int64, take bool) bool {
-	d.prober.refuse(now)
-	return d.prober.due(now, true) && (!take || d.prober.take(now, true))
+	d.prober.Refuse(now)
+	return d.prober.Due(now, true) && (!take || d.prober.Take(now, true))
 }
 
 // predictIn predicts the run of a job in a lane elsewhere; 0 = not known.
@@ -128,7 +128,7 @@ func (k *kind) learnElsewhere(t *Ticket) {
 	}
 	d := k.distantIn(int(t.choice.lane))
 	probe := t.choice.offer > 0 && t.choice.run == 0 // or nothing was known
-	d.prober.start(probe)
+	d.prober.Start(probe)
 	d.runs.Observe(t.job.cost, t.worked(), probe)
 }
 

@@ -106,7 +106,7 @@ func (f *batch) expire(now int64) (next int64) {
 // that have jobs in the queue and comes, the kind of the arriving job.
 func (k *kind) places(queueCap int, comes *kind) float64 {
 	weight := k.weight.Load()
-	all := k.router.ledger.queueing.Load()
+	all := k.router.ledger.Queueing()
 	if comes.queued.Load() == 0 {
 		all += comes.weight.Load()
 	}

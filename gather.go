@@ -204,7 +204,7 @@ func (g *gathering) run(b *batcher, router *Router) {
 	size, _ := b.limits(first.cfg)
 	b.note(started, g.members, size)
 	b.running.Add(int64(len(g.members)))
-	first.kind.prober.start(first.choice.probe)
+	first.kind.prober.Start(first.choice.probe)
 	down := &first.kind.downstream.Load().limit
 	call := limit.Call{Began: started, Among: down.Begin(started, int64(first.job.budget))}
 	ctx, stop := callContext(g.members)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/helixrouter/helix/internal/estimate"
+	"github.com/helixrouter/helix/internal/fair"
 	"github.com/helixrouter/helix/internal/num"
 	"github.com/helixrouter/helix/internal/shard"
 )
@@ -18,8 +19,8 @@ type kind struct {
 	runs     estimate.Runs  // of a kind without a batch function
 	calls    estimate.Calls // of a kind with one
 	waits    estimate.QueueWait
-	demand   demand
-	prober   prober
+	account  fair.Account
+	prober   estimate.Prober
 	weight   num.Float
 	template atomic.Pointer[JobInfo] // what Register said; nil for kinds of one-off jobs
 	batcher  atomic.Pointer[batcher] // nil without a batch function
@@ -288,7 +289,7 @@ func (k *kind) typical(cfg *RouterConfig) time.Duration {
 func (k *kind) learn(t *Ticket) {
 	run, trial := t.worked(), t.trial
 	if t.choice.probe && !t.job.waits {
-		k.router.ledger.probed(t.ended, run)
+		k.router.ledger.Probed(t.ended, run)
 	}
 	if trial {
 		t.endTrial()
@@ -337,9 +338,9 @@ func (k *kind) correct(t *Ticket, work int64) {
 	switch {
 	case t.choice.lane != laneInline && t.charge() == 0: // of a kind not learned yet: it was not charged
 	case t.choice.lane != laneInline:
-		k.demand.correct(work)
+		k.account.Correct(work)
 	case t.choice.contended && work > 0:
-		k.demand.owe(t.ended, work)
+		k.account.Owe(t.ended, work)
 	}
 }
 
@@ -435,7 +436,7 @@ func (r *Router) addKind(name string, registered bool) *kind {
 	k := &kind{router: r, name: name, cells: make([]cell, r.shards), refusals: make([]refusalCounters, min(awayShards*r.shards, maxAwayShards))}
 	k.downstream.Store(&downstream{name: name})
 	k.weight.Store(1)
-	k.demand.queue.rate.Store(float64(r.cfg.Load().CPUParallelism))
+	k.account.Open(r.cfg.Load().CPUParallelism)
 	kinds = maps.Clone(kinds)
 	kinds[name] = k
 	r.kinds.Store(&kinds)

@@ -3,7 +3,6 @@ package helix
 import (
 	"cmp"
 	"slices"
-	"time"
 )
 
 // LongRun reports that one kind's long jobs make another kind miss its budget: Go lets a
@@ -50,12 +49,4 @@ func longRuns(kinds []KindStats) []LongRun {
 	}
 	slices.SortFunc(found, func(a, b LongRun) int { return cmp.Compare(a.Endangers, b.Endangers) })
 	return found
-}
-
-// budgetMs is the budget of the kind's latest job; 0 = none.
-func (d *demand) budgetMs() float64 {
-	if budget := time.Duration(d.budget.Load()); budget != patience {
-		return milliseconds(budget)
-	}
-	return 0
 }

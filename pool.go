@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/helixrouter/helix/internal/fair"
 )
 
 // pool is the cpu_pool strategy: a bounded set of slots, and an ordered queue
@@ -69,9 +71,6 @@ func (l poolLoad) work() time.Duration { return time.Duration(l >> slotBits * wo
 
 const (
 	maxDue = math.MaxInt64
-	// patience is the due time of jobs without a budget: they stand back for
-	// more urgent work, but not forever.
-	patience = time.Minute
 	// longFrom is the predicted run time from which a job must leave one slot to
 	// shorter ones that wait.
 	longFrom = time.Millisecond
@@ -138,7 +137,7 @@ func (t *Ticket) due() int64 {
 	if t.job.budget > 0 {
 		return t.deadline()
 	}
-	return t.decided + int64(patience)
+	return t.decided + int64(fair.Patience)
 }
 
 // takeFree acquires a slot and adds work, if a slot is free. While a job waits none

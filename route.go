@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
 
 	"github.com/helixrouter/helix/internal/estimate"
+	"github.com/helixrouter/helix/internal/fair"
 )
 
 // request is one submission on its way to being admitted or refused. It lives on the
@@ -103,7 +105,7 @@ func (r *Router) judge(q *request) {
 	}
 	r.resolve(q)
 	if q.choice.offer > 0 && q.hopeless() { // or an estimate that is wrong would never heal
-		q.kind.prober.refuse(q.decided)
+		q.kind.prober.Refuse(q.decided)
 	}
 	if r.watchers.Sample(q.decided, q.choice.dropped) {
 		r.show(q, &p)
@@ -139,14 +141,14 @@ func (r *Router) look(q *request, p *Pressure, probe bool) {
 	}
 	if p.Limited && probe && q.info.Budget > 0 && p.contended() {
 		if ahead := q.info.ahead(p); p.Turn > ahead && p.Turn <= ahead+ahead/4 {
-			p.Recalled = q.kind.demand.turns.take(q.decided)
+			p.Recalled = q.kind.account.Turns.Take(q.decided)
 		}
 	}
 	if q.hopeless() {
 		p.Probe = q.info.Slack > 0 && r.probe(q, probe)
 	}
 	if q.info.Budget == 0 || q.info.least() <= q.info.Budget {
-		q.kind.demand.noteBudget(q.info.Budget)
+		q.kind.account.NoteBudget(q.info.Budget)
 	}
 	if len(r.forecasters) > 0 {
 		r.forecasters.ask(q, p, probe)
@@ -177,7 +179,7 @@ func (r *Router) refuse(q *request) error {
 	}
 	switch q.choice.reason {
 	case reasonBudget:
-		q.kind.prober.refuse(q.decided)
+		q.kind.prober.Refuse(q.decided)
 	case reasonDownstream:
 		q.kind.downstream.Load().limit.Refused()
 	}
@@ -264,7 +266,7 @@ func (r *Router) admit(t *Ticket, outer *slot) error {
 	}
 	if charge := t.charge(); charge != 0 {
 		c.admitted.Add(charge)
-		t.kind.demand.owe(t.decided, charge)
+		t.kind.account.Owe(t.decided, charge)
 	}
 	t.sampled = t.job.samples < estimate.EarlyRuns || t.kind.runs.Sample(t.decided)
 	if r.phase.Load() != phaseOpen && !r.opensInside(outer) && !(t.custody == custodyBack && r.phase.Load() == phaseDraining) {
@@ -382,10 +384,36 @@ func (r *Router) decision(c *choice) Decision {
 
 // tick keeps demand and shares up to date.
 func (r *Router) tick(now int64, cfg *RouterConfig) {
-	if r.ledger.due(now) {
-		r.ledger.tick(now, cfg, r.pool, *r.kinds.Load())
-		r.follow(int(r.ledger.procs.Load()))
+	if r.ledger.Due(now) {
+		r.divide(now, cfg)
 	}
+}
+
+// divide has the machine divided anew.
+//
+//go:noinline
+func (r *Router) divide(now int64, cfg *RouterConfig) {
+	r.ledger.Tick(now, func() fair.Machine { return r.machine(now, cfg) })
+	r.follow(int(r.procs.Load()))
+}
+
+// machine is the state of the machine and of all kinds, as the ledger wants it.
+func (r *Router) machine(now int64, cfg *RouterConfig) fair.Machine {
+	r.procs.Store(int64(runtime.GOMAXPROCS(0)))
+	kinds, p := *r.kinds.Load(), r.pool
+	m := fair.Machine{
+		Cores: cfg.CPUParallelism, UnderWay: p.underWay.time(now), Waiting: time.Duration(p.waiting.all()),
+		Saturated: !p.sawIdle.Swap(false) && p.queued.Load() > 0,
+		Kinds:     make([]fair.Kind, 0, len(kinds)),
+	}
+	for _, k := range kinds {
+		offered, worked := k.offered()
+		m.Kinds = append(m.Kinds, fair.Kind{
+			Account: &k.account, Weight: k.weight.Load(), Offered: offered, Worked: worked,
+			Typical: k.typical(cfg), Queued: k.queued.Load(),
+		})
+	}
+	return m
 }
 
 // foresee fills in the soonest that a slot comes to a job with a budget, if all are taken.
@@ -397,7 +425,7 @@ func (r *Router) foresee(q *request, p *Pressure) {
 	if q.info.Budget > 0 && p.CPUBusy >= p.Slots {
 		jobs, work := r.pool.waiting.before(int64(q.info.Slack))
 		wait := r.pool.runs.soonest(q.decided, p.Slots, jobs, work)
-		p.Soonest = time.Duration(float64(wait) / (1 - q.kind.demand.overtaken.Load()))
+		p.Soonest = time.Duration(float64(wait) / (1 - q.kind.account.Overtaken()))
 	}
 }
 
@@ -406,10 +434,10 @@ func (r *Router) pressure(p *Pressure, now int64, cfg *RouterConfig, k *kind, pr
 	p.Now = time.Duration(now)
 	load := poolLoad(r.pool.load.Load())
 	p.CPUBusy, p.Slots = int(load.busy()), cfg.CPUParallelism
-	p.Spare = max(int(r.ledger.procs.Load())-p.Slots, 0)
+	p.Spare = max(int(r.procs.Load())-p.Slots, 0)
 	p.Queued, p.QueueCap = int(r.pool.queued.Load()), cfg.CPUQueueCap
 	p.Work = load.work()
-	p.Demand, p.Share = r.ledger.total.Load(), k.demand.share.Load()
+	p.Demand, p.Share = r.ledger.Demand(), k.account.Share()
 	p.Trial = k.trials.Load() > 0
 	p.Spawned, p.SpawnLimit = int(r.spawn.running.Load()), cfg.SpawnLimit
 	if l := r.lanes[laneSpawn]; l.custom {
@@ -418,14 +446,14 @@ func (r *Router) pressure(p *Pressure, now int64, cfg *RouterConfig, k *kind, pr
 	p.InlineThreshold, p.SpawnThreshold = cfg.InlineThreshold, cfg.SpawnThreshold
 	p.BusyThreshold, p.UnitTime = cfg.BackpressureBusyThreshold, cfg.UnitTime
 	p.Wait = k.waits.Predict(r.pool.ahead())
-	p.Turn = k.demand.queue.wait(now)
+	p.Turn = k.account.Turn(now)
 	if p.Room = p.QueueCap - p.Queued; p.Room <= 0 && r.pool.mayDisplace(k, priority, p.QueueCap) {
 		p.Room = 1
 	}
-	p.Part, p.Hidden = 1, r.ledger.hidden.stand.Load()
-	if p.Limited = k.demand.limited.Load(); p.Limited {
+	p.Part, p.Hidden = 1, r.ledger.Hidden.Stands()
+	if p.Limited = k.account.Limited(); p.Limited {
 		p.Part = tierPart[priority-Low]
-		p.Tightest = time.Duration(k.demand.least.Load())
+		p.Tightest = k.account.Tightest()
 	}
 	if b := k.batcher.Load(); b != nil {
 		p.BatchFill = int(b.fill.Load())

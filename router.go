@@ -2,12 +2,12 @@ package helix
 
 import (
 	"context"
-	"math"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/helixrouter/helix/internal/fair"
 	"github.com/helixrouter/helix/internal/feed"
 	"github.com/helixrouter/helix/internal/shard"
 )
@@ -37,7 +37,10 @@ type Router struct {
 	shardOf     sync.Pool     // of *uint32: the shard that tickets made on this P write
 	shard       atomic.Uint32 // the latest of them
 
-	ledger   ledger
+	ledger *fair.Ledger
+	// procs is GOMAXPROCS as of the last tick. It is not asked at every decision: that takes
+	// a lock of the scheduler's.
+	procs    atomic.Int64
 	reasons  reasonTable
 	watchers feed.Feed[Event]
 	jobs     sync.Pool // of *jobItem; not global, because a synctest bubble owns its channels
@@ -72,9 +75,8 @@ func New(cfg RouterConfig) (*Router, error) {
 		ended:  make(chan struct{}, 1),
 	}
 	r.pool = newPool(cfg.CPUParallelism, r.now, r.nudge)
-	r.ledger.capacity = math.Inf(1)
-	r.ledger.memory = float64(leastMemory)
-	r.ledger.procs.Store(int64(runtime.GOMAXPROCS(0)))
+	r.ledger = fair.NewLedger()
+	r.procs.Store(int64(runtime.GOMAXPROCS(0)))
 	r.cfg.Store(&cfg)
 	r.kinds.Store(&map[string]*kind{})
 	r.ctx, r.cancel = context.WithCancelCause(context.Background())
@@ -278,3 +280,15 @@ func (i *jobItem) result() (result Result) {
 	i.conclude(&result)
 	return result
 }
+
+// Waited tells the router how long a job that is about to be submitted has been on this
+// machine already: in a socket, or in Go's run queue. Package helixhttp does, for every
+// request whose arrival it knows.
+//
+// While the shortest of these waits is more than a quarter of the tightest budget, a queue
+// stands that the router cannot see, and every job comes to it late. Then it gives less to
+// the kinds that ask for more than their share until the queue is worked off. Tell it no
+// waits elsewhere, as in a broker: refusing jobs does not shorten those.
+//
+// It is safe for concurrent use and costs a few ns.
+func (r *Router) Waited(wait time.Duration) { r.ledger.Hidden.Note(int64(wait)) }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/helixrouter/helix/internal/fair"
 	"github.com/stretchr/testify/require"
 )
 
@@ -143,9 +144,9 @@ func (s *simulation) arrive(c *simClass, cost float64, run time.Duration) {
 	j := &simJob{sim: s, class: c, run: int64(run), left: int64(run)}
 	j.info = JobInfo{Kind: c.name, Cost: cost, Budget: c.budget, Slack: c.budget, Deadline: time.Duration(s.now) + c.budget}
 	c.kind.predict(&j.info, cfg)
-	c.kind.demand.noteBudget(c.budget)
-	if r.ledger.due(s.now) {
-		r.ledger.tick(s.now, cfg, r.pool, *r.kinds.Load())
+	c.kind.account.NoteBudget(c.budget)
+	if r.ledger.Due(s.now) {
+		r.ledger.Tick(s.now, func() fair.Machine { return r.machine(s.now, cfg) })
 	}
 	var p Pressure
 	r.pressure(&p, s.now, cfg, c.kind, Normal)
@@ -156,7 +157,7 @@ func (s *simulation) arrive(c *simClass, cost float64, run time.Duration) {
 		c.kind.cells[0].shed.Add(int64(j.info.Work))
 		return
 	}
-	c.kind.demand.owe(s.now, int64(j.info.Work))
+	c.kind.account.Owe(s.now, int64(j.info.Work))
 	c.kind.cells[0].admitted.Add(int64(j.info.Work))
 	work := workLoad(int64(j.info.Work))
 	t := j.ticket()
@@ -262,20 +263,32 @@ func simulate(t *testing.T, classes []simClass, slots int, load float64, span ti
 }
 
 // fairWork is the CPU time that max-min fair shares give each class, of what it
-// has offered over that span.
+// has offered over that span: the level of the water is found by bisection.
 func fairWork(classes []simClass, slots int, span time.Duration) []float64 {
-	asks := make([]ask, len(classes))
-	for i, c := range classes {
-		asks[i] = ask{demand: float64(c.offered) * c.cost.Seconds() / span.Seconds(), weight: max(c.weight, 1)}
-		if c.weight > 0 {
-			asks[i].weight = c.weight
+	fair, room := make([]float64, len(classes)), float64(slots)*span.Seconds()
+	pour := func(level float64) (sum float64) {
+		for i, c := range classes {
+			weight := c.weight
+			if weight == 0 {
+				weight = 1
+			}
+			fair[i] = min(float64(c.offered)*c.cost.Seconds(), weight*level)
+			sum += fair[i]
+		}
+		return sum
+	}
+	low, high := 0., 1e6*room
+	if pour(high) <= room {
+		return fair
+	}
+	for range 100 {
+		if middle := (low + high) / 2; pour(middle) <= room {
+			low = middle
+		} else {
+			high = middle
 		}
 	}
-	level := waterFill(append([]ask(nil), asks...), float64(slots))
-	fair := make([]float64, len(classes))
-	for i, a := range asks {
-		fair[i] = min(a.demand, a.weight*level) * span.Seconds()
-	}
+	pour(low)
 	return fair
 }
 

@@ -171,7 +171,7 @@ func (r *Router) Stats() Stats {
 	s.Pressure = PressureStats{
 		CPUBusy: p.CPUBusy, Slots: p.Slots, Queued: p.Queued, QueueCap: p.QueueCap,
 		WorkMs: milliseconds(p.Work), WaitMs: milliseconds(p.Wait),
-		Demand: rounded(p.Demand), Capacity: rounded(min(r.ledger.measured(), float64(p.Slots))), // at first it knows no bound
+		Demand: rounded(p.Demand), Capacity: rounded(min(r.ledger.Capacity(), float64(p.Slots))), // at first it knows no bound
 		Spawned: p.Spawned, SpawnLimit: p.SpawnLimit,
 	}
 	return s
@@ -243,13 +243,13 @@ func (r *Router) kindStats(k *kind, n *counts, now int64, cfg *RouterConfig) Kin
 		InFlight: n.inFlight(), Promised: n.promised, Kept: n.kept,
 		RoutedByStrategy: r.strategyCounts(&n.routed, n.refused),
 		Latency:          summarise("", k.latency()),
-		Weight:           k.weight.Load(), Demand: rounded(k.demand.asked.Load()), Share: rounded(k.demand.share.Load()),
-		Limited: k.demand.limited.Load(), TurnMs: milliseconds(k.demand.queue.wait(now)),
+		Weight:           k.weight.Load(), Demand: rounded(k.account.Asked()), Share: rounded(k.account.Share()),
+		Limited: k.account.Limited(), TurnMs: milliseconds(k.account.Turn(now)),
 	}
 	for _, dropped := range n.dropped {
 		s.Dropped += dropped
 	}
-	s.BudgetMs, s.Yields = k.demand.budgetMs(), k.yields.Load()
+	s.BudgetMs, s.Yields = milliseconds(k.account.Budget()), k.yields.Load()
 	s.Late = n.promised - n.kept
 	for i, reason := range r.reasons.list() {
 		if reason == reasonLate || reason == reasonWait {

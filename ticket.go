@@ -270,7 +270,7 @@ func (t *Ticket) leaveQueue() {
 func (k *kind) exec(t *Ticket, started int64) {
 	t.started = started
 	t.members = 1
-	k.prober.start(t.choice.probe)
+	k.prober.Start(t.choice.probe)
 	t.fate = fateExited // unless it turns out otherwise
 	ctx := t.mark()
 	defer func() {

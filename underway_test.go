@@ -69,9 +69,8 @@ func TestCapacityCountsWorkWhileItRuns(t *testing.T) {
 					now := r.pool.underWay.time(r.now())
 					require.LessOrEqual(t, now-before, 2*int64(10*time.Millisecond), "two slots")
 					before = now
-					r.ledger.mu.Lock()
-					least, most = min(least, r.ledger.capacity), max(most, r.ledger.capacity)
-					r.ledger.mu.Unlock()
+					capacity := r.ledger.Capacity()
+					least, most = min(least, capacity), max(most, capacity)
 				}
 				stop()
 				callers.Wait()

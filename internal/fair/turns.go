@@ -1,14 +1,13 @@
-package helix
+package fair
 
 import (
 	"sync/atomic"
 	"time"
 
-	"github.com/helixrouter/helix/internal/estimate"
 	"github.com/helixrouter/helix/internal/num"
 )
 
-// turns gives refused jobs of a kind turns to come again, like the numbers that a bakery
+// Turns gives refused jobs of a kind turns to come again, like the numbers that a bakery
 // hands out: a place for one job comes free when its kind's guaranteed rate has worked off
 // what a job adds, and each is promised to one of those refused only. Told only how long it
 // takes until some place is free, they would all come at once.
@@ -17,7 +16,7 @@ import (
 // may be: so the rate at which places come free need not be foreseen to the last job. That
 // it is the job which was told so cannot be seen, and does not matter: it is the one that is
 // there.
-type turns struct {
+type Turns struct {
 	latest atomic.Int64 // the time of the latest turn given
 	// The turns that have not been taken nor missed, in the order of time: from head to tail,
 	// modulo turnsKept.
@@ -34,7 +33,7 @@ const (
 )
 
 // give notes a turn.
-func (t *turns) give(at int64) {
+func (t *Turns) give(at int64) {
 	due := t.due.Load()
 	if due == nil {
 		t.due.CompareAndSwap(nil, new([turnsKept]atomic.Int64))
@@ -45,8 +44,8 @@ func (t *turns) give(at int64) {
 	}
 }
 
-// take takes a turn that is due at time now, if there is one.
-func (t *turns) take(now int64) bool {
+// Take takes a turn that is due at time now, if there is one.
+func (t *Turns) Take(now int64) bool {
 	for {
 		head, tail := t.head.Load(), t.tail.Load()
 		if head == tail {
@@ -62,9 +61,9 @@ func (t *turns) take(now int64) bool {
 	}
 }
 
-// after is in how long to come again for a job refused at time now that has excess too much
+// After returns in how long to come again for a job refused at time now that has excess too much
 // before it, when a place comes free every so often, of so many jobs refused at once.
-func (t *turns) after(now int64, excess, every time.Duration, jobs int64) time.Duration {
+func (t *Turns) After(now int64, excess, every time.Duration, jobs int64) time.Duration {
 	first := num.Add(now, int64(max(excess, 0)))
 	for {
 		latest := t.latest.Load()
@@ -77,36 +76,9 @@ func (t *turns) after(now int64, excess, every time.Duration, jobs int64) time.D
 }
 
 // forget ends that turns are kept, because places are free.
-func (t *turns) forget() {
+func (t *Turns) forget() {
 	if t.latest.Load() != 0 {
 		t.latest.Store(0)
 		t.head.Store(t.tail.Load())
 	}
-}
-
-// place is how often a place for one more job of that work comes free for the kind.
-func (d *demand) place(work time.Duration) time.Duration {
-	if rate := d.queue.rate.Load(); rate > 0 {
-		return time.Duration(min(float64(work)/rate, float64(mostRetry)))
-	}
-	return work
-}
-
-// retryAfter is in how long a job that was refused is best submitted again: when its turn
-// has come; 0 if waiting cannot help.
-func (q *request) retryAfter(jobs int64) time.Duration {
-	if q.hopeless() || q.choice.excess <= 0 {
-		return 0
-	}
-	d := &q.kind.demand
-	if q.choice.reason == reasonDownstream {
-		place := estimate.Bounded(1e9 / max(q.kind.downstream.Load().limit.Rate(), 1))
-		return d.turns.after(q.decided, q.choice.excess, place, jobs)
-	}
-	return d.turns.after(q.decided, q.choice.excess, d.place(q.info.Work), jobs)
-}
-
-// hopeless reports that the job could not end in its budget even if nothing else ran.
-func (q *request) hopeless() bool {
-	return q.info.Budget > 0 && q.info.least() > max(q.info.Slack, 0)
 }

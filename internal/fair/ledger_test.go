@@ -1,4 +1,4 @@
-package helix
+package fair
 
 import (
 	"math"
@@ -28,7 +28,7 @@ func TestWaterFill(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			asks := make([]ask, len(c.demands))
 			for i := range asks {
-				asks[i] = ask{demand: c.demands[i], weight: c.weights[i]}
+				asks[i] = ask{Kind{Weight: c.weights[i]}, c.demands[i]}
 			}
 			require.InDelta(t, c.want, waterFill(asks, c.cores), 1e-9)
 		})
@@ -41,37 +41,82 @@ func TestWaterFillUsesAllAndFavoursNobody(t *testing.T) {
 		asks := make([]ask, 1+rng.IntN(10))
 		total := 0.0
 		for i := range asks {
-			asks[i] = ask{demand: rng.ExpFloat64(), weight: .1 + rng.Float64()}
+			asks[i] = ask{Kind{Weight: .1 + rng.Float64()}, rng.ExpFloat64()}
 			total += asks[i].demand
 		}
 		level := waterFill(asks, 2)
 		used := 0.0
 		for _, a := range asks {
-			used += min(a.demand, a.weight*level)
+			used += min(a.demand, a.Weight*level)
 		}
 		require.InDelta(t, min(total, 2), used, 1e-9)
 	}
 }
 
 func TestLedgerMeasuresDemand(t *testing.T) {
-	k := &kind{name: "k", cells: make([]cell, 2)}
-	k.weight.Store(1)
-	kinds := map[string]*kind{"k": k}
-	l := ledger{capacity: 1, memory: float64(leastMemory)}
+	l, k := NewLedger(), Kind{Account: &Account{}, Weight: 1}
+	tick := func(now int64) { l.Tick(now, func() Machine { return Machine{Cores: 1, Kinds: []Kind{k}} }) }
 	now := int64(0)
 	for range 1000 { // 1.5 ms of work each ms
 		now += int64(time.Millisecond)
-		k.cells[now%2].shed.Add(int64(1500 * time.Microsecond))
-		if l.due(now) {
-			l.tick(now, &RouterConfig{CPUParallelism: 1}, newPool(1, nil, nil), kinds)
+		k.Offered += int64(1500 * time.Microsecond)
+		if l.Due(now) {
+			tick(now)
 		}
 	}
-	require.InEpsilon(t, 1.5, k.demand.asked.Load(), .05)
-	require.InEpsilon(t, 1.5, l.total.Load(), .05)
-	require.InDelta(t, usable, k.demand.share.Load(), 1e-9)
-	require.True(t, k.demand.limited.Load())
-	l.tick(now+int64(time.Second), &RouterConfig{CPUParallelism: 1}, newPool(1, nil, nil), kinds)
-	require.InDelta(t, 0, k.demand.asked.Load(), 1e-3, "a quiet second is forgotten at once")
+	require.InEpsilon(t, 1.5, k.Account.Asked(), .05)
+	require.InEpsilon(t, 1.5, l.Demand(), .05)
+	require.InDelta(t, usable, k.Account.Share(), 1e-9)
+	require.True(t, k.Account.Limited())
+	require.True(t, l.Scarce())
+	tick(now + int64(time.Second))
+	require.InDelta(t, 0, k.Account.Asked(), 1e-3, "a quiet second is forgotten at once")
+	require.False(t, l.Scarce())
+}
+
+// What a kind is admitted is served at the rate it is guaranteed.
+func TestVirtualQueue(t *testing.T) {
+	const ms = int64(time.Millisecond)
+	var q virtualQueue
+	q.add(0, 10*ms)
+	require.Zero(t, q.wait(0), "it has no rate yet")
+	q.serve(0, .5)
+	q.add(0, 10*ms)
+	require.Equal(t, 20*time.Millisecond, q.wait(0))
+	require.Equal(t, 5*time.Millisecond, q.wait(15*ms))
+	q.add(15*ms, ms)
+	require.Equal(t, 7*time.Millisecond, q.wait(15*ms))
+	q.correct(-2 * ms)
+	require.Equal(t, 3*time.Millisecond, q.wait(15*ms))
+	q.serve(15*ms, 2)
+	require.Equal(t, 750*time.Microsecond, q.wait(15*ms), "four times as fast")
+	require.Zero(t, q.wait(1000*ms))
+	q.add(1000*ms, 2*ms)
+	require.Equal(t, time.Millisecond, q.wait(1000*ms), "idle time is not saved up")
+	q.correct(1 << 62)
+	require.Less(t, q.wait(1000*ms), 12*24*time.Hour, "nothing overflows")
+}
+
+// A queue that is not kept takes no work, and begins with what waits once it is.
+func TestShortJobsAreTrackedOnlyWhileLimited(t *testing.T) {
+	l, k := NewLedger(), Kind{Account: &Account{}, Weight: 1, Typical: time.Microsecond}
+	now := int64(0)
+	tick := func(offered time.Duration) {
+		now += int64(tickEvery)
+		k.Offered += int64(offered)
+		l.Tick(now, func() Machine { return Machine{Cores: 1, Kinds: []Kind{k}} })
+	}
+	tick(time.Millisecond)
+	k.Account.Owe(now, int64(time.Millisecond))
+	require.Zero(t, k.Account.Turn(now))
+	k.Queued = 5000
+	for range 50 {
+		tick(30 * time.Millisecond)
+	}
+	require.True(t, k.Account.Limited())
+	before := k.Account.Turn(now)
+	k.Account.Owe(now, int64(10*time.Millisecond))
+	require.GreaterOrEqual(t, k.Account.Turn(now), before+10*time.Millisecond)
 }
 
 func TestLessIsGivenAwayWhileTooMuchWaits(t *testing.T) {
@@ -80,8 +125,8 @@ func TestLessIsGivenAwayWhileTooMuchWaits(t *testing.T) {
 	require.InDelta(t, 2*usable-.5, allocatable(2, drainTime/2), 1e-9, "half a core does it in time")
 	require.InDelta(t, 2*leastGiven, allocatable(2, time.Hour), 1e-9)
 
-	var d demand
-	d.noteBudget(40 * time.Millisecond)
+	var d Account
+	d.NoteBudget(40 * time.Millisecond)
 	d.asked.Store(3)
 	d.share.Store(.5)
 	require.InDelta(t, waitPart*20e6, float64(d.mayWait(time.Hour)), 1, "half a core for 40 ms")
@@ -91,7 +136,7 @@ func TestLessIsGivenAwayWhileTooMuchWaits(t *testing.T) {
 
 func TestCapacityIsWhatJobsGet(t *testing.T) {
 	const tick = int64(tickEvery)
-	l := ledger{capacity: math.Inf(1)}
+	l := Ledger{capacity: math.Inf(1)}
 	require.InDelta(t, 2, l.measure(2, 0, tick, false), 1e-9, "all of the machine, until something is known")
 	served := int64(0)
 	run := func(ticks int, rate float64, saturated bool) (capacity float64) {
@@ -109,30 +154,4 @@ func TestCapacityIsWhatJobsGet(t *testing.T) {
 	require.InDelta(t, 1.8, run(3, .1, false), .01, "it heals")
 	require.InDelta(t, 2, run(40, .1, false), 1e-9, "the faster the longer nobody waits")
 	require.InDelta(t, 2*leastCapacity, run(500, 0, true), 1e-9, "jobs that only wait for one another")
-}
-
-func TestPreemptedJobsAreNotTakenForOverload(t *testing.T) {
-	for name, c := range map[string]struct {
-		predicted, run, counted time.Duration
-		slot                    bool
-	}{
-		"preempted":          {time.Microsecond, 70 * time.Millisecond, 4 * time.Microsecond, false},
-		"long, in a slot":    {time.Microsecond, 70 * time.Millisecond, 70 * time.Millisecond, true},
-		"below Go's quantum": {time.Microsecond, 9 * time.Millisecond, 9 * time.Millisecond, false},
-		"nothing is known":   {0, 70 * time.Millisecond, 70 * time.Millisecond, false},
-		"long as predicted":  {50 * time.Millisecond, 70 * time.Millisecond, 70 * time.Millisecond, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			k := &kind{cells: make([]cell, 1)}
-			ticket := &Ticket{kind: k, ctx: t.Context(), fate: fateReturned, ended: int64(c.run),
-				job: jobFacts{predicted: c.predicted, work: c.predicted}, choice: choice{lane: laneCPUPool}}
-			if c.slot {
-				ticket.slot = &slot{bounded: true}
-			}
-			k.cells[0].admitted.Add(ticket.charge())
-			k.learn(ticket)
-			require.Equal(t, c.counted, time.Duration(k.cells[0].served.Load()))
-			require.Zero(t, k.cells[0].admitted.Load())
-		})
-	}
 }

@@ -1,4 +1,4 @@
-package helix
+package fair
 
 import (
 	"math"
@@ -25,23 +25,23 @@ const (
 	hiddenBusy = 0.5
 )
 
-// hiddenQueue is what stands in front of the router: jobs that have reached the machine and
+// HiddenQueue is what stands in front of the router: jobs that have reached the machine and
 // wait in sockets and in Go's run queue for being submitted. It is known by the shortest wait
 // of those that come out of it: while that is long a queue stands, however much the
 // others vary (Nichols and Jacobson, "Controlling queue delay", 2012). The jobs that the
 // router admits keep it from being worked off, so it admits fewer until it is.
-type hiddenQueue struct {
+type HiddenQueue struct {
 	told  atomic.Int64 // waits since the last look
 	least atomic.Int64 // the shortest of them, in ns, plus one; 0 if there is none
 	stand atomic.Bool  // less than all is given away; written by look
 
-	// Guarded by ledger.mu.
+	// Guarded by Ledger.mu.
 	looked int64
 	less   float64 // what is not given away, as a part
 }
 
-// note takes down that a job waited so many ns.
-func (h *hiddenQueue) note(wait int64) {
+// Note takes down that a job waited so many ns.
+func (h *HiddenQueue) Note(wait int64) {
 	h.told.Add(1)
 	for wait = max(wait, 0) + 1; ; {
 		was := h.least.Load()
@@ -51,10 +51,13 @@ func (h *hiddenQueue) note(wait int64) {
 	}
 }
 
+// Stands reports whether the queue stands, so that less than all is given away.
+func (h *HiddenQueue) Stands() bool { return h.stand.Load() }
+
 // look returns the part of the capacity that is to be given away from time now on, where
 // tightest is the shortest budget of the jobs that come, which ask for the part asked of the
-// capacity. Requires ledger.mu.
-func (h *hiddenQueue) look(now int64, tightest time.Duration, asked float64) float64 {
+// capacity. Requires Ledger.mu.
+func (h *HiddenQueue) look(now int64, tightest time.Duration, asked float64) float64 {
 	since := now - h.looked
 	told := h.told.Load()
 	if since < int64(hiddenEvery) || told < hiddenLeast && since < int64(hiddenGone) {
@@ -76,15 +79,3 @@ func (h *hiddenQueue) look(now int64, tightest time.Duration, asked float64) flo
 	h.stand.Store(h.less > 0)
 	return 1 - h.less
 }
-
-// Waited tells the router how long a job that is about to be submitted has been on this
-// machine already: in a socket, or in Go's run queue. Package helixhttp does, for every
-// request whose arrival it knows.
-//
-// While the shortest of these waits is more than a quarter of the tightest budget, a queue
-// stands that the router cannot see, and every job comes to it late. Then it gives less to
-// the kinds that ask for more than their share until the queue is worked off. Tell it no
-// waits elsewhere, as in a broker: refusing jobs does not shorten those.
-//
-// It is safe for concurrent use and costs a few ns.
-func (r *Router) Waited(wait time.Duration) { r.ledger.hidden.note(int64(wait)) }

@@ -1,0 +1,240 @@
+package fair
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/helixrouter/helix/internal/num"
+)
+
+const (
+	// tickEvery is how often demand and shares are worked out anew.
+	tickEvery = 10 * time.Millisecond
+	// usable is the largest part of the capacity that is handed out. With less,
+	// work is left undone; with more, what is admitted comes late.
+	usable = 0.99
+	// capacityGain is the weight of the latest tick, if jobs waited all through it, in
+	// the moving mean of what the machine gives to jobs. While none wait it is taken
+	// to be more by capacityGrowth of the cores a tick, and again as much for every
+	// calmTicks that this has gone on: half of the cores in two thirds of a second.
+	capacityGain   = 0.05
+	capacityGrowth = 0.001
+	calmTicks      = 5
+	leastCapacity  = 0.1   // of the cores
+	leastShare     = 0.001 // of the capacity
+	leastServed    = 0.1   // of its share, while what waits too long is worked off
+	leastMemory    = 100 * time.Millisecond
+	mostMemory     = time.Second
+	mostOvertaken  = 0.9
+	// A kind's work may wait for waitPart of its budgets. What waits beyond that is to
+	// be done within drainTime, if leastGiven of the capacity can be spared.
+	waitPart   = 0.25
+	drainTime  = 200 * time.Millisecond
+	leastGiven = 0.3
+	// probePart is the part of the capacity that all probes together may take.
+	probePart = 0.02
+)
+
+// Ledger knows the work offered, in seconds of CPU, and divides the machine
+// among the kinds when they ask for more than there is. It must be made by NewLedger. It is
+// safe for concurrent use, reads no clock and starts no goroutine: the caller that first
+// finds a tick due works it out.
+type Ledger struct {
+	mu    sync.Mutex
+	last  atomic.Int64 // time of the last tick, in ns; written under mu
+	total num.Float    // demand of all kinds
+
+	// capacity is the CPU seconds a second that jobs get when they want more.
+	// Guarded by mu, like worked, the work done at the last tick, that of long runs under
+	// way included, and idle, the ticks for which more could have been done.
+	capacity float64
+	idle     float64
+	memory   float64 // ns over which demand is averaged; guarded by mu
+	worked   int64
+	queueing num.Float   // weights of the kinds that have jobs in the queue
+	scarce   atomic.Bool // some kind asks for more than its share; written under mu
+	cores    atomic.Int64
+	// nextProbe is the earliest time at which a probe of any kind may be made.
+	nextProbe atomic.Int64
+
+	// Hidden is the queue that stands in front of the router.
+	Hidden HiddenQueue
+}
+
+// Machine is the state of the machine at a tick.
+type Machine struct {
+	Cores     int           // slots
+	UnderWay  int64         // CPU ns that runs have taken which are not counted in Kind.Worked yet
+	Saturated bool          // jobs have waited all the time since the last tick
+	Waiting   time.Duration // work in the queue
+	Kinds     []Kind
+}
+
+// Kind is the state of one kind at a tick.
+type Kind struct {
+	Account *Account
+	Weight  float64       // above 0
+	Offered int64         // CPU ns that all jobs so far have asked for, refused ones too
+	Worked  int64         // CPU ns that jobs so far took
+	Typical time.Duration // work of a usual job; 0 = not known
+	Queued  int64         // jobs that wait
+}
+
+// NewLedger returns a ledger of a machine of which nothing is known.
+func NewLedger() *Ledger { return &Ledger{capacity: math.Inf(1), memory: float64(leastMemory)} }
+
+// Demand returns what all kinds together ask for.
+func (l *Ledger) Demand() float64 { return l.total.Load() }
+
+// Scarce reports whether some kind asks for more than its share.
+func (l *Ledger) Scarce() bool { return l.scarce.Load() }
+
+// Queueing returns the sum of the weights of those kinds that have jobs in the queue.
+func (l *Ledger) Queueing() float64 { return l.queueing.Load() }
+
+// Capacity returns what there is to give away; +Inf before the first tick.
+func (l *Ledger) Capacity() float64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.capacity
+}
+
+// Due reports whether a tick is due at time now. A time before the last tick's is of another
+// clock, as a testing/synctest bubble has: then it is.
+func (l *Ledger) Due(now int64) bool {
+	elapsed := now - l.last.Load()
+	return elapsed >= int64(tickEvery) || elapsed < 0
+}
+
+// Tick works out demand and shares of all kinds at time now, if it is due and no other
+// goroutine does: only then look is called, with the ledger locked.
+func (l *Ledger) Tick(now int64, look func() Machine) {
+	if !l.mu.TryLock() {
+		return
+	}
+	defer l.mu.Unlock()
+	if !l.Due(now) {
+		return
+	}
+	m := look()
+	cores := float64(m.Cores)
+	l.cores.Store(int64(m.Cores))
+	elapsed := now - l.last.Swap(now)
+	if elapsed <= 0 {
+		elapsed = int64(tickEvery)
+	}
+	asks := make([]ask, len(m.Kinds))
+	keep := math.Exp(-float64(elapsed) / l.memory)
+	queueing := 0.0
+	total, noise, worked, mayWait := 0.0, 0.0, m.UnderWay, time.Duration(0)
+	tightest := Patience
+	for i, k := range m.Kinds {
+		worked += k.Worked
+		asked := k.Account.measure(k.Offered, elapsed, keep)
+		total += asked
+		noise += asked * k.Typical.Seconds()
+		mayWait += k.Account.mayWait(time.Duration(k.Queued) * k.Typical)
+		if k.Queued > 0 {
+			queueing += k.Weight
+		}
+		if least := k.Account.Tightest(); least > 0 && asked > leastShare {
+			tightest = min(tightest, least)
+		}
+		asks[i] = ask{k, asked}
+	}
+	l.total.Store(total)
+	l.queueing.Store(queueing)
+	capacity := l.measure(cores, worked, elapsed, m.Saturated)
+
+	given := capacity * l.Hidden.look(now, tightest, total/capacity)
+	most, level := usable*given, math.Inf(1)
+	if l.overloaded(total, noise, most) {
+		level = waterFill(asks, most)
+	}
+	l.scarce.Store(!math.IsInf(level, 1))
+	served, modest := 0.0, 0.0 // to all, and to kinds that ask for no more than their share
+	for _, a := range asks {
+		share := a.share(level)
+		if served += share; a.demand <= a.Weight*level {
+			modest += share
+		}
+	}
+	// Kinds that ask for more than their share make up for what waits too long.
+	less := 1.0
+	if most > modest {
+		less = max((allocatable(given, m.Waiting-mayWait)-modest)/(most-modest), leastServed)
+	}
+	for i := range asks {
+		a := &asks[i]
+		a.Account.divide(now, capacity, most-served, a, level, less)
+		tighter := 0.0
+		for _, b := range asks {
+			if 2*b.Account.Tightest() <= a.Account.Tightest() {
+				tighter += b.share(level)
+			}
+		}
+		a.Account.overtaken.Store(min(tighter/capacity, mostOvertaken))
+	}
+}
+
+// measure takes in the work done in the last elapsed ns, and whether jobs waited
+// all through it, and returns the capacity: what there is to give away. It requires l.mu.
+//
+// It is known only from what is done while more is wanted, as a connection's
+// bottleneck is (Cardwell et al., "BBR: congestion-based congestion control",
+// 2016): a part of the cores goes into what is not a job, such as refusing and
+// reading requests.
+func (l *Ledger) measure(cores float64, worked, elapsed int64, saturated bool) float64 {
+	// Between a job's being paid for and its having ended its time counts twice: once too
+	// often, and then once too seldom.
+	rate := min(max(float64(worked-l.worked)/float64(elapsed), 0), 2*cores)
+	l.worked = worked
+	ticks := float64(elapsed) / float64(tickEvery)
+	if l.idle += ticks; saturated {
+		l.idle = 0
+	}
+	if saturated || rate > l.capacity {
+		l.capacity += (1 - math.Pow(1-capacityGain, ticks)) * (rate - l.capacity)
+	} else {
+		l.capacity += capacityGrowth * ticks * (1 + l.idle/calmTicks) * cores
+	}
+	l.capacity = min(max(l.capacity, leastCapacity*cores), cores)
+	return l.capacity
+}
+
+// allocatable returns the share of capacity that may be handed out as fair shares. It holds back
+// enough to drain excess, the backlog beyond what may wait, within drainTime. Otherwise that
+// would soon be late, and under earliest deadline first the longest budgets would pay.
+func allocatable(capacity float64, excess time.Duration) float64 {
+	return max(usable*capacity-max(excess, 0).Seconds()/drainTime.Seconds(), leastGiven*capacity)
+}
+
+// overloaded reports whether more is asked for than there is: by more than chance explains to
+// begin with, and then until it is not. Of jobs that come at random, a moving mean over
+// memory has the variance noise / (2 memory), where noise is the sum of demand × work of a
+// job (Campbell's theorem). So the more a job is, the longer the memory must be. It requires
+// l.mu.
+func (l *Ledger) overloaded(total, noise, most float64) bool {
+	margin := 0.0
+	if !l.scarce.Load() {
+		margin = 2 * math.Sqrt(noise/(2*l.memory/1e9))
+	}
+	const spread = 0.05 // of the capacity, the standard deviation that is strived for
+	wanted := noise / (2 * spread * spread * most * most) * 1e9
+	l.memory = min(max(wanted, float64(leastMemory)), float64(mostMemory))
+	return total > most+margin
+}
+
+// MayProbe reports whether a probe of any kind may be made at time now: together they take
+// 2 % of the capacity.
+func (l *Ledger) MayProbe(now int64) bool { return now >= l.nextProbe.Load() }
+
+// Probed notes that a probe takes so much work, from now on or at the end.
+func (l *Ledger) Probed(now int64, work time.Duration) {
+	next := num.Add(now, int64(float64(work)/(probePart*max(1, float64(l.cores.Load())))))
+	if next > l.nextProbe.Load() {
+		l.nextProbe.Store(next)
+	}
+}
