@@ -134,7 +134,9 @@ func metricsIn(t *testing.T, expressions map[string]string) map[string]bool {
 // startEverything serves a router of which every metric has a value, and keeps giving it
 // jobs until the end of the test.
 func startEverything(t *testing.T) string {
-	r := newRouter(t, helix.RouterConfig{CPUParallelism: 1})
+	r := newRouter(t, helix.RouterConfig{CPUParallelism: 1, Strategies: []helix.Strategy{newFleet(t)}})
+	elsewhere, err := helix.Register(r, render)
+	require.NoError(t, err)
 	spin := func(d time.Duration) {
 		for start := time.Now(); time.Since(start) < d; {
 		}
@@ -186,6 +188,7 @@ func startEverything(t *testing.T) string {
 		})
 	}
 	again(8, func() { _, _ = double.Submit(ctx, 1) })
+	again(20, func() { _, _ = elsewhere.Submit(ctx, 1) }) // more than there is room for here
 	return serve(t, newHandler(t, r))
 }
 
