@@ -38,9 +38,11 @@ func (a *law) found() {
 
 // asAlone reports that a call which began while few were let in was not much slowed down by
 // those that came later: only few did, or late in its time. Where calls vary much, all must
-// count, or base would be that of the short ones.
+// count, or base would be that of the short ones. So must one that took ten times as long as base;
+// without a budget T grows with base, and a call with T.
 func (a *law) asAlone(l *Limit, now, n int64, took float64) bool {
-	return max(a.vary, a.cv) > varies || float64(n) <= max(2*a.drainTo, 1.5*a.x*a.base) ||
+	return max(a.vary, a.cv) > varies || took > 10*a.base && a.budget(l) > 0 ||
+		float64(n) <= max(2*a.drainTo, 1.5*a.x*a.base) ||
 		l.quiet.Load() == 0 && float64(now-a.drained) < took/2
 }
 
@@ -49,8 +51,12 @@ func (a *law) asAlone(l *Limit, now, n int64, took float64) bool {
 func (a *law) suspect(l *Limit, now, inflight int64, mean, target float64) {
 	a.leastX = min(a.leastX, a.x)
 	failing := a.w.ended > 2*a.w.well
+	more := a.limit + .5
+	if a.quiet < baseSure { // then X, and the limit with it, is not steady
+		more = 2 * a.limit
+	}
 	switch {
-	case float64(inflight) > a.limit+.5 || failing:
+	case failing, float64(inflight) > more:
 		a.eased = 0
 		return
 	case a.eased == 0, a.limit > a.easedFrom, a.limit < .75*a.easedFrom && a.mean < .9*a.easedMean:

@@ -19,14 +19,14 @@
 // budget B: enough queue to keep the downstream busy, and so little that less than one in a hundred of the
 // calls that can be in time is late for it. With m and s the mean and the standard deviation of
 // those latencies that are within B, and q = m + 3.83·s, which an exponential distribution
-// exceeds in 0.8 % of cases:
+// exceeds in 0.8 % of cases (4.25 and 0.5 % while more comes than fits):
 //
 //	T = base + min(p·(B − q), base·(B/q − 1), max(8·base, 20 ms))
-//	T ≥ base·(1.05 + cv/√n), but at most the middle of base and B
+//	T ≥ base·(1.15 + cv/√n), but at most the middle of base and B
 //	T = max(8·base, 50 ms)    without a budget
 //
 // B − q is for downstreams in which calls wait before they are worked at, base·(B/q − 1) for
-// those in which all are worked at the more slowly; it need not be known which it is. p is 0.6
+// those in which all are worked at the more slowly; it need not be known which it is. p is 0.55
 // while the limit is seldom reached, so that a burst may queue, and 0.25 while more comes than
 // fits. cv is the coefficient of variation of the latency, n the number of calls that base rests on.
 //
@@ -53,8 +53,8 @@
 //     calls have told (the idea is that of BBR's PROBE_RTT; Cardwell et al., "BBR:
 //     congestion-based congestion control", 2016). X does not fall meanwhile.
 //   - The latencies of the same calls are kept in a fading histogram (spread).
-//   - When nothing has ended for long, the downstream hangs: no more than L are let in, and one
-//     call at a time beyond them to see whether it is back. What was in flight meanwhile
+//   - When nothing has ended for long (2T, or 1.5 times the slowest call of some 300 ms), the downstream
+//     hangs: no more than L are let in, and one call at a time beyond them to see whether it is back. What was in flight meanwhile
 //     teaches no latency. Nothing is known of a downstream from which nothing ever came back,
 //     and it has no limit.
 //

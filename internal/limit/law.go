@@ -13,6 +13,7 @@ type law struct {
 	n    float64 // calls that mean rests on
 	cv   float64 // coefficient of variation of the latency
 	slow float64 // the slowest call of the windows before, fading
+	rare float64 // likewise, of some longMean
 	hung int64   // when the downstream last came back: calls that began earlier teach no latency
 
 	base  float64 // latency of calls that find little else in flight
@@ -137,7 +138,7 @@ func (a *law) target(l *Limit) float64 {
 	case b <= a.base: // no call can be in time
 		return 1.5 * a.base
 	}
-	chance := 1.05 + a.vary/math.Sqrt(max(a.quiet, 1))
+	chance := 1.15 + a.vary/math.Sqrt(max(a.quiet, 1))
 	return max(a.base+min(a.room(b), max(8*a.base, longQueue)), min(chance*a.base, (a.base+b)/2), 1.05*a.base)
 }
 
@@ -149,8 +150,9 @@ func (a *law) room(b float64) float64 {
 	if calls == 0 {
 		return 0
 	}
-	longest := mean + tail*deviation
-	share := share0 - (share0-share1)*min(max(2*a.pressed-.6, 0), 1)
+	full := min(max(2*a.pressed-.6, 0), 1) // 1 while more come than fit
+	longest := mean + (tail0+(tail1-tail0)*full)*deviation
+	share := share0 + (share1-share0)*full
 	return max(0, min(share*(b-longest), a.base*(b/longest-1)))
 }
 
@@ -170,7 +172,11 @@ func (a *law) learn(l *Limit, now, inflight int64) {
 	if _, deviation, calls := a.alone.within(math.Inf(1)); calls > few {
 		a.vary = deviation / a.base
 	}
-	memory := max(shortMean, min(max(2*mean, a.slow, w.slowest), 10*a.base))
+	known := 10 * a.base
+	if a.quiet < baseSure { // base may be far too low, and what varies look as if it did not
+		known, a.vary = math.Inf(1), max(a.vary, a.cv)
+	}
+	memory := max(shortMean, min(max(2*mean, a.slow, w.slowest), known))
 	gain := 1 - math.Exp(-open/memory)
 	if a.x == 0 {
 		a.x, a.mean = rate, mean
@@ -187,6 +193,7 @@ func (a *law) learn(l *Limit, now, inflight int64) {
 		a.cv += gain * (cv - a.cv)
 	}
 	a.slow = max(w.slowest, a.slow/2)
+	a.rare = max(a.slow, a.rare*math.Exp(-open/longMean))
 	if w.timed > 0 && a.slow < a.base { // no recent call took as long, so it cannot be that
 		a.base, a.calls = a.slow, min(a.calls, few)
 	}
@@ -257,7 +264,7 @@ func (a *law) apply(l *Limit, now, inflight int64, mean float64) {
 	}
 	a.limit = max(limit, least)
 	a.lowerToLearn(l, now, inflight)
-	l.publish(a.limit, a.base, target, max(2*target, 1.5*a.slow, float64(windowLeast)))
+	l.publish(a.limit, a.base, target, max(2*target, 1.5*a.rare, float64(windowLeast)))
 	l.on.Store(true)
 }
 

@@ -92,9 +92,13 @@ func TestOfferedLoad(t *testing.T) {
 					heavy := s.name == heavyTail.name
 					most := 1e-9 // to be refused below capacity
 					switch {
-					case heavy && load >= .95:
-						require.Greater(t, kept, asked(.955, .16), "kept at %g×", load)
-						most = .06
+					case heavy && load > 1 && load < 1.5:
+						require.Greater(t, kept, asked(.965, .04), "kept at %g×", load)
+					case heavy && load > 1:
+						require.Greater(t, kept, asked(.98, .04), "kept at %g×", load)
+					case heavy && load >= .95: // the best constant limit keeps 97.1 at 1×
+						require.Greater(t, kept, asked(.95, .05), "kept at %g×", load)
+						most = .05
 					case heavy:
 						require.Greater(t, kept, asked(.99, .02), "kept at %g×", load)
 						most = .01
@@ -109,8 +113,8 @@ func TestOfferedLoad(t *testing.T) {
 					if load < 1 {
 						require.Less(t, refused, most, "refused at %g×", load)
 					}
-					if !heavy && budget > 0 && load != 1 {
-						require.Less(t, late, .02, "late of those admitted at %g×", load)
+					if budget > 0 && load != 1 {
+						require.Less(t, late, asked(.01, -.006), "late of those admitted at %g×", load)
 					}
 				}
 				t.Log(line)
@@ -142,7 +146,7 @@ func TestChanges(t *testing.T) {
 		}},
 		{"hang", 5 * second, 0, func(_ *downstream, changed bool) bool { return changed }},
 	}
-	loads := few([]float64{.8, 1.5, 5}, 1, 0, 2)
+	loads := few([]float64{.5, .8, 1.5, 5}, 2, 1, 3)
 	for _, c := range changes {
 		for _, s := range []service{random, shared} {
 			for _, budget := range few(budgets, 0, 2) {

@@ -218,12 +218,12 @@ const (
 	baseFew      = 64
 	baseMost     = 200
 	drainWindows = 4
-	// tail standard deviations above the mean are 0.8 % of an exponential distribution; varies is a
-	// coefficient of variation that it has not.
-	tail, varies = 3.83, 1.5
+	// tail0 standard deviations above the mean are 0.8 % of an exponential distribution, tail1 0.5 %,
+	// while more come than fit; varies is a coefficient of variation that it has not.
+	tail0, tail1, varies = 3.83, 4.25, 1.5
 	// share0 is the part of the room in the budget that calls may queue for, share1 the same while
 	// more come than fit.
-	share0, share1 = .6, .25
+	share0, share1 = .55, .25
 	// longQueue is how much queue there may be in any case, in ns, patience the least target
 	// of calls without a budget.
 	longQueue = 20e6
