@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/helixrouter/helix/internal/fair"
+	"github.com/helixrouter/helix/internal/slots"
 )
 
 // batching is the batch strategy: every batchable kind has a batcher.
@@ -76,8 +77,8 @@ type batcher struct {
 type batch struct {
 	batcher  *batcher
 	kind     *kind
-	priority Priority // of the first member
-	place    waiter   // in the pool's queue
+	priority Priority   // of the first member
+	place    slots.Node // in the pool's queue
 	slot     slot
 	members  []*Ticket // guarded by batcher.mu; nil once sealed
 	granted  bool      // has a slot, so is not in the queue; guarded by batcher.mu
@@ -102,9 +103,12 @@ type batch struct {
 func newBatch(t *Ticket, due int64) *batch {
 	f := &batch{batcher: t.kind.batcher.Load(), kind: t.kind, priority: t.job.priority, due: due, expires: t.expires()}
 	f.members = f.room[:0]
-	f.place.due, f.place.long, f.place.expires = due, t.long(), f.expires
+	f.place.Due, f.place.Long, f.place.Expires = due, t.long(), f.expires
 	return f
 }
+
+// Urgent implements slots.Deferrable. It requires pool.mu.
+func (f *batch) Urgent() int64 { return f.urgent }
 
 // limits returns the most items in a batch, and how long it may stand back.
 func (b *batcher) limits(cfg *RouterConfig) (size int, delay int64) {
@@ -145,14 +149,14 @@ func (b *batcher) tryOffer(t *Ticket) error {
 	f.members = append(f.members, t)
 	t.batch = f
 	var err error
-	took := b.pool.takeFree(workLoad(t.charge()), f.place.long)
+	took := b.pool.takeFree(slots.Work(t.charge()), f.place.Long)
 	if took {
 		f.granted = true
 		t.claim() // no other goroutine knows the ticket yet
 	} else {
 		if deferUntil := b.deferUntil(t, size); size > 1 && deferUntil > t.decided && t.router().ledger.Scarce() {
 			f.held, f.deferUntil = true, deferUntil
-			f.place.held, f.place.due, f.urgent = true, deferUntil, due
+			f.place.Deferred, f.place.Due, f.urgent = true, deferUntil, due
 		}
 		err = b.pool.tryEnqueue(&f.place, f, t)
 	}
@@ -179,12 +183,12 @@ func (f *batch) join(t *Ticket, due int64, size int) error {
 	if !f.granted && !b.pool.count(t) {
 		return errQueueFull
 	}
-	work := workLoad(t.charge())
+	work := slots.Work(t.charge())
 	t.batch = f
 	f.members = append(f.members, t)
 	b.pool.addWork(work)
 	if !f.granted {
-		b.pool.wait(&f.place, work)
+		b.pool.backlog.Add(&f.place, work)
 	}
 	b.grew(f, size)
 	if f.granted {
@@ -278,10 +282,10 @@ func (f *batch) remove(t *Ticket) bool {
 		b.forming = nil
 	}
 	b.noteFill()
-	work := workLoad(t.charge())
+	work := slots.Work(t.charge())
 	b.pool.takeWork(work)
 	if !f.granted {
-		b.pool.unwait(&f.place, 1, work.units())
+		b.pool.backlog.Remove(&f.place, 1, work.Units())
 		b.pool.uncount(t)
 		if len(f.members) == 0 {
 			b.pool.leave(&f.place)
@@ -313,7 +317,7 @@ func (f *batch) grant() bool {
 	b := f.batcher
 	b.mu.Lock()
 	f.granted = true
-	b.pool.unwait(&f.place, len(f.members), f.place.work)
+	b.pool.backlog.Remove(&f.place, len(f.members), f.place.Work)
 	for _, t := range f.members {
 		b.pool.uncount(t)
 	}

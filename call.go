@@ -8,6 +8,7 @@ import (
 
 	"github.com/helixrouter/helix/internal/jobctx"
 	"github.com/helixrouter/helix/internal/num"
+	"github.com/helixrouter/helix/internal/slots"
 )
 
 // gatherTurns is how often a leader lets others run before it seals its batch,
@@ -34,9 +35,9 @@ func (f *batch) lead(leader *Ticket) {
 	leader.onSubmitter = !leader.job.async
 	started := router.now()
 	members := f.seal(leader, started)
-	live, work, leads := members[:0], poolLoad(0), false
+	live, work, leads := members[:0], slots.Load(0), false
 	for _, t := range members {
-		work += workLoad(int64(t.job.work))
+		work += slots.Work(int64(t.job.work))
 		if t.endIfPointless(started) {
 			t.deliver()
 			continue
@@ -46,10 +47,10 @@ func (f *batch) lead(leader *Ticket) {
 	}
 	size, _ := b.limits(leader.cfg)
 	b.note(started, live, size)
-	leader.kind.waits.Observe(time.Duration(f.place.ahead), time.Duration(started-leader.decided))
+	leader.kind.waits.Observe(time.Duration(f.place.Ahead), time.Duration(started-leader.decided))
 	switch {
 	case len(live) == 0:
-		b.pool.release(work, f.place.long)
+		b.pool.release(work, f.place.Long)
 		router.nudge()
 	case leads:
 		leader.kind.runBatch(f, started, live, work)
@@ -86,7 +87,7 @@ func (f *batch) seal(leader *Ticket, now int64) []*Ticket {
 	i := slices.Index(all, leader)
 	all[0], all[i] = leader, all[0]
 	members, rest := all[:0], []*Ticket(nil)
-	units, tightest := 0.0, int64(maxDue)
+	units, tightest := 0.0, int64(num.Never)
 	for _, t := range all {
 		with := units + calls.Units(t.job.cost)
 		call := int64(calls.Time(with))
@@ -124,20 +125,20 @@ func (f *batch) leaveBehind(rest []*Ticket) {
 
 // queue queues tickets as a batch of their own. It requires b.mu.
 func (b *batcher) queue(rest []*Ticket) {
-	next := newBatch(rest[0], maxDue)
+	next := newBatch(rest[0], num.Never)
 	next.members = rest
 	for _, t := range rest {
 		t.batch = next
 		next.due = min(next.due, b.due(t))
 		next.expires = next.expires || t.expires()
 	}
-	next.place.due, next.place.expires = next.due, next.expires
-	next.place.class = classOf(next.due - b.pool.clock())
+	next.place.Due, next.place.Expires = next.due, next.expires
+	next.place.Class = slots.ClassOf(next.due - b.pool.clock())
 	b.pool.mu.Lock()
 	defer b.pool.mu.Unlock()
 	for _, t := range rest {
 		b.pool.recount(t)
-		b.pool.wait(&next.place, workLoad(t.charge()))
+		b.pool.backlog.Add(&next.place, slots.Work(t.charge()))
 	}
 	if b.forming == nil {
 		b.forming = next
@@ -168,7 +169,7 @@ func (b *batcher) note(started int64, members []*Ticket, size int) {
 // runBatch calls the batch function in the slot that f has, of which that much work is
 // to be taken off, and ends all members. It is a method of their kind for the sake of
 // Router.insideJob.
-func (k *kind) runBatch(f *batch, started int64, members []*Ticket, work poolLoad) {
+func (k *kind) runBatch(f *batch, started int64, members []*Ticket, work slots.Load) {
 	b, router := f.batcher, members[0].router()
 	b.latest.Store(int64(len(members)))
 	b.running.Add(int64(len(members)))
@@ -192,14 +193,14 @@ func (k *kind) runBatch(f *batch, started int64, members []*Ticket, work poolLoa
 	}
 	// The same due time as in the queue, or batches would give way to one another.
 	s := &f.slot
-	s.Context, s.due, s.kind = ctx, f.place.due, members[0].kind
-	s.hold(f.place.long)
+	s.Context, s.due, s.kind = ctx, f.place.Due, members[0].kind
+	s.hold(f.place.Long)
 	f.nestIn(members)
 	run := int64(f.predicted(members))
 	s.until = num.Add(started, run)
-	s.place = b.pool.runs.begin(started, run, f.kind.yields.Load())
-	if s.timed = f.place.long || members[0].job.samples == 0; s.timed {
-		b.pool.underWay.begin(&s.nested().watch, started)
+	s.place = b.pool.runs.Begin(started, run, f.kind.yields.Load())
+	if s.timed = f.place.Long || members[0].job.samples == 0; s.timed {
+		b.pool.underWay.Begin(&s.nested().watch, started)
 	}
 	defer func() {
 		if how == fateExited {
@@ -207,7 +208,7 @@ func (k *kind) runBatch(f *batch, started int64, members []*Ticket, work poolLoa
 		}
 		s.over.Store(true)
 		if s.timed {
-			b.pool.underWay.end(&s.nested().watch)
+			b.pool.underWay.End(&s.nested().watch)
 		}
 		stop()
 		ended := router.now()

@@ -1,6 +1,11 @@
 package helix
 
-import "time"
+import (
+	"time"
+
+	"github.com/helixrouter/helix/internal/num"
+	"github.com/helixrouter/helix/internal/slots"
+)
 
 // What leaves the queue before its slot comes: because its budget ends, or because another
 // takes its place in a full queue.
@@ -47,14 +52,14 @@ func (p *pool) armExpiry(at int64) {
 func (p *pool) expire() {
 	p.mu.Lock()
 	now := p.clock()
-	p.queue.ripen(now)
+	p.queue.UndeferDue(p.clock)
 	var tickets []*Ticket
 	var batches []*batch
-	next := p.queue.overdue(now, func(w *waiter) {
-		if !w.expires {
+	next := p.queue.Overdue(now, func(w *slots.Node) {
+		if !w.Expires {
 			return
 		}
-		switch g := w.granter.(type) {
+		switch g := w.Requester.(type) {
 		case *Ticket:
 			tickets = append(tickets, g)
 		case *batch:
@@ -70,7 +75,7 @@ func (p *pool) expire() {
 	p.expiry.at = 0
 	p.mu.Unlock()
 	for _, t := range owned {
-		p.takeWork(workLoad(t.charge()))
+		p.takeWork(slots.Work(t.charge()))
 		t.refuseLate(reasonExpired)
 		t.deliver()
 	}
@@ -87,7 +92,7 @@ func (p *pool) expire() {
 // expire ends the members of a queued batch that can no longer end in their budgets, and
 // returns when it is to be called next.
 func (f *batch) expire(now int64) (next int64) {
-	next = maxDue
+	next = num.Never
 	f.evict(reasonExpired, func(t *Ticket) bool {
 		due := f.batcher.due(t)
 		switch {
@@ -124,9 +129,9 @@ const displaceBelow = 1. / 16
 // a full queue: of a lower priority, or of a kind that has more than its part while its own
 // has less.
 func (p *pool) mayDisplace(k *kind, priority Priority, queueCap int) bool {
-	lower := p.waiting.low.Load()
+	lower := p.low.Load()
 	if priority == High {
-		lower = p.queued.Load() - p.waiting.high.Load()
+		lower = p.queued.Load() - p.high.Load()
 	}
 	if lower > 0 && priority != Low {
 		return true
@@ -150,9 +155,9 @@ func (p *pool) displace(t *Ticket) bool {
 	}
 	var victim displaceable
 	p.mu.Lock()
-	p.queue.all(func(w *waiter) {
-		v := displaceable{w: w, expires: w.expires, due: w.due}
-		switch g := w.granter.(type) {
+	p.queue.All(func(w *slots.Node) {
+		v := displaceable{w: w, expires: w.Expires, due: w.Due}
+		switch g := w.Requester.(type) {
 		case *Ticket:
 			v.kind, v.priority = g.kind, g.job.priority
 		case *batch:
@@ -171,7 +176,7 @@ func (p *pool) displace(t *Ticket) bool {
 		p.mu.Unlock()
 		return false
 	}
-	if f, ok := victim.w.granter.(*batch); ok {
+	if f, ok := victim.w.Requester.(*batch); ok {
 		p.mu.Unlock()
 		found := false
 		return f.evict(reasonDisplaced, func(*Ticket) bool {
@@ -184,7 +189,7 @@ func (p *pool) displace(t *Ticket) bool {
 	claimed := out.claim()
 	p.mu.Unlock()
 	if claimed {
-		p.takeWork(workLoad(out.charge()))
+		p.takeWork(slots.Work(out.charge()))
 		out.refuseLate(reasonDisplaced)
 		out.deliver()
 	}
@@ -193,7 +198,7 @@ func (p *pool) displace(t *Ticket) bool {
 
 // displaceable is what decides which of those in the queue is to lose its place.
 type displaceable struct {
-	w        *waiter
+	w        *slots.Node
 	kind     *kind
 	priority Priority
 	above    float64 // jobs of its kind in the queue, of its places

@@ -1,12 +1,14 @@
 package helix
 
+import "github.com/helixrouter/helix/internal/slots"
+
 // Accounts are all sums that must be zero while a router is idle, by name: every event
 // that adds to one has a counterpart that takes the same off.
 func (r *Router) Accounts() map[string]int64 {
 	p := r.pool
 	accounts := map[string]int64{
 		"slots in use":              p.busy(),
-		"work in the pool, ns":      int64(poolLoad(p.load.Load()).work()),
+		"work in the pool, ns":      int64(slots.Load(p.load.Load()).Work()),
 		"jobs queued":               p.queued.Load(),
 		"slots held by long runs":   p.longBusy.Load(),
 		"places in the queue":       0,
@@ -18,20 +20,15 @@ func (r *Router) Accounts() map[string]int64 {
 		"kinds with a batch formed": 0,
 		"jobs queued, by kind":      0,
 		"trials":                    0,
-		"low jobs queued":           p.waiting.low.Load(),
-		"high jobs queued":          p.waiting.high.Load(),
-		"work queued by urgency":    p.waiting.all(),
-		"runs noted":                0,
+		"low jobs queued":           p.low.Load(),
+		"high jobs queued":          p.high.Load(),
+		"work queued by urgency":    p.backlog.All(),
+		"runs noted":                int64(p.runs.Noted()),
 		"waiters with a budget":     0,
-	}
-	for i := range p.runs.until {
-		if p.runs.until[i].Load() != 0 {
-			accounts["runs noted"]++
-		}
 	}
 	p.mu.Lock()
 	accounts["waiters with a budget"] += int64(p.expiry.waiters)
-	p.queue.all(func(*waiter) { accounts["places in the queue"]++ })
+	p.queue.All(func(*slots.Node) { accounts["places in the queue"]++ })
 	p.mu.Unlock()
 	for _, k := range *r.kinds.Load() {
 		accounts["jobs queued, by kind"] += k.queued.Load()

@@ -3,6 +3,9 @@ package helix
 import (
 	"sync"
 	"time"
+
+	"github.com/helixrouter/helix/internal/num"
+	"github.com/helixrouter/helix/internal/slots"
 )
 
 // gate keeps the jobs of a kind that waits within Kind.MaxConcurrent: those beyond wait
@@ -15,9 +18,8 @@ type gate struct {
 
 	mu      sync.Mutex // guards the rest, and Ticket.place of those that wait
 	running int
-	waiting waitHeap
+	waiting slots.Queue // those without a place
 	queued  int
-	arrived uint32      // numbers those that wait
 	timer   *time.Timer // for the first whose budget ends; nil until there was one
 	closed  bool
 }
@@ -31,16 +33,14 @@ func (g *gate) enter(t *Ticket) (entered bool, err error) {
 		return false, errPoolClosed
 	case g.running < g.most:
 		g.running++
-		t.place.gated = true
+		t.place.Gated = true
 		return true, nil
 	}
 	w := &t.place
-	w.gated = true
-	w.due, w.expires, w.granter, w.order, w.queued = t.due(), t.expires(), t, g.arrived, true
-	g.arrived++
+	w.Gated, w.Due, w.Expires, w.Requester = true, t.due(), t.expires(), t
 	g.queued++
-	g.waiting.push(w)
-	if w.expires {
+	g.waiting.Push(w)
+	if w.Expires {
 		g.arm()
 	}
 	return false, nil
@@ -48,7 +48,7 @@ func (g *gate) enter(t *Ticket) (entered bool, err error) {
 
 // arm has the queue looked at when the first that is due is. It requires g.mu.
 func (g *gate) arm() {
-	d := time.Duration(g.waiting.top.due - g.clock())
+	d := time.Duration(g.waiting.FirstDue() - g.clock())
 	if g.timer == nil {
 		g.timer = time.AfterFunc(d, g.expire)
 	} else {
@@ -60,8 +60,8 @@ func (g *gate) arm() {
 func (g *gate) leave() {
 	g.mu.Lock()
 	var next *Ticket
-	for next == nil && g.waiting.top != nil {
-		if t := g.waiting.top.granter.(*Ticket); g.take(t) {
+	for next == nil && !g.waiting.Empty() {
+		if t := g.waiting.First(true).Requester.(*Ticket); g.take(t) {
 			next = t
 		}
 	}
@@ -76,8 +76,7 @@ func (g *gate) leave() {
 
 // take takes t out of the queue and makes the caller its owner, unless it was withdrawn. It requires g.mu.
 func (g *gate) take(t *Ticket) bool {
-	g.waiting.remove(&t.place)
-	t.place.queued = false
+	g.waiting.Remove(&t.place)
 	g.queued--
 	return t.claim()
 }
@@ -85,9 +84,8 @@ func (g *gate) take(t *Ticket) bool {
 // remove takes t, which was withdrawn, out of the queue if it is there.
 func (g *gate) remove(t *Ticket) {
 	g.mu.Lock()
-	if t.place.queued {
-		g.waiting.remove(&t.place)
-		t.place.queued = false
+	if t.place.Queued {
+		g.waiting.Remove(&t.place)
 		g.queued--
 	}
 	g.mu.Unlock()
@@ -99,9 +97,9 @@ func (g *gate) expire() {
 	g.mu.Lock()
 	var due, late []*Ticket
 	now := g.clock()
-	g.waiting.overdue(now, func(w *waiter) {
-		if w.expires {
-			due = append(due, w.granter.(*Ticket))
+	g.waiting.Overdue(now, func(w *slots.Node) {
+		if w.Expires {
+			due = append(due, w.Requester.(*Ticket))
 		}
 	})
 	for _, t := range due {
@@ -109,8 +107,8 @@ func (g *gate) expire() {
 			late = append(late, t)
 		}
 	}
-	next := g.waiting.overdue(now, func(*waiter) {})
-	if next < maxDue {
+	next := g.waiting.Overdue(now, func(*slots.Node) {})
+	if next < num.Never {
 		g.timer.Reset(time.Duration(max(next-now, expireEvery)))
 	}
 	g.mu.Unlock()
@@ -126,7 +124,7 @@ func (g *gate) close() {
 	g.mu.Lock()
 	g.closed = true
 	var waiting, left []*Ticket
-	g.waiting.all(func(w *waiter) { waiting = append(waiting, w.granter.(*Ticket)) })
+	g.waiting.All(func(w *slots.Node) { waiting = append(waiting, w.Requester.(*Ticket)) })
 	for _, t := range waiting {
 		if g.take(t) {
 			left = append(left, t)

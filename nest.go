@@ -3,6 +3,8 @@ package helix
 import (
 	"sync"
 	"sync/atomic"
+
+	"github.com/helixrouter/helix/internal/slots"
 )
 
 // nest is what a slot has besides, once there is work inside its job or around it, or the
@@ -19,10 +21,10 @@ type nest struct {
 	waiting int        // goroutines of the job that wait; guarded by pool.mu
 	back    *returning // the job's place in the queue while it is slotReturning; guarded by pool.mu
 
-	away     atomic.Int64 // ns that are not the job's own: in nested jobs, waiting, or in Yield
-	watch    stopwatch    // guarded by underWay.mu
-	yielders atomic.Int32 // goroutines of the job in Yield
-	parallel atomic.Bool  // several were at once
+	away     atomic.Int64    // ns that are not the job's own: in nested jobs, waiting, or in Yield
+	watch    slots.Stopwatch // guarded by underWay.mu
+	yielders atomic.Int32    // goroutines of the job in Yield
+	parallel atomic.Bool     // several were at once
 
 	mu    sync.Mutex
 	gone  int   // goroutines of the job that are in nested jobs, or wait; guarded by mu
@@ -149,7 +151,7 @@ func (s *slot) depart() {
 	if n.gone++; n.gone == 1 {
 		n.since = now
 		if s.timed {
-			s.pool().underWay.pause(&n.watch, now)
+			s.pool().underWay.Pause(&n.watch, now)
 		}
 	}
 }
@@ -162,7 +164,7 @@ func (s *slot) arrive() {
 	if n.gone--; n.gone == 0 {
 		n.away.Add(now - n.since)
 		if s.timed {
-			s.pool().underWay.resume(&n.watch, now)
+			s.pool().underWay.Resume(&n.watch, now)
 		}
 	}
 }

@@ -2,7 +2,6 @@ package helix
 
 import (
 	"context"
-	"math"
 	"runtime"
 	"slices"
 	"sync"
@@ -10,6 +9,8 @@ import (
 	"time"
 
 	"github.com/helixrouter/helix/internal/fair"
+	"github.com/helixrouter/helix/internal/num"
+	"github.com/helixrouter/helix/internal/slots"
 )
 
 // pool is the cpu_pool strategy: a bounded set of slots, and an ordered queue
@@ -26,65 +27,50 @@ type pool struct {
 	// load is the slots in use and the predicted work, one word so that taking a free
 	// slot is one compare-and-swap and no lock. Changed by the goroutine that takes or gives a
 	// slot, queues or leaves.
-	load     atomic.Uint64 // a poolLoad
+	load     atomic.Uint64 // a slots.Load
 	slots    atomic.Int64  // capacity; written by New, and under Router.cfgMu
 	queued   atomic.Int64  // jobs that wait, all members of a batch
-	firstDue atomic.Int64  // due of the first in the queue, maxDue when empty; written under mu
+	firstDue atomic.Int64  // due of the first in the queue, num.Never when empty; written under mu
 	longBusy atomic.Int64  // slots held by long runs
 	sawIdle  atomic.Bool   // set when a slot was free with an empty queue since the last tick; cleared by the ledger
 
-	waiting  waiting  // the queue, by how urgent it is
-	runs     runTable // what is in the slots
-	underWay underWay
+	backlog   slots.Backlog // the queue, by how urgent it is
+	low, high atomic.Int64  // jobs of these priorities in it
+	runs      slots.Runs    // what is in the slots
+	underWay  slots.UnderWay
 
 	mu     sync.Mutex
 	closed bool         // guarded by mu
-	queue  waitQueue    // guarded by mu
+	queue  slots.Queue  // guarded by mu
 	expiry expiry       // guarded by mu
 	stall  stall        // guarded by mu
 	clock  func() int64 // ns since the router was made
 	onIdle func()       // called after a granted slot was handed back unused
 }
 
-// poolLoad is the number of slots in use, in the low slotBits, and above them the
-// predicted work of all that is queued or in a slot, in units of 1024 ns. Work
-// beyond 12 days wraps around, which touches no other bit and is undone when the
-// work is taken off.
-type poolLoad uint64
-
 const (
-	slotBits          = 24   // maxCount fits
-	workUnit          = 1024 // ns
-	oneSlot  poolLoad = 1
-)
-
-// workLoad is the load of that many ns of work, without a slot.
-func workLoad(ns int64) poolLoad {
-	return poolLoad(min((ns+workUnit-1)/workUnit, 1<<30)) << slotBits
-}
-
-func (p *pool) busy() int64 { return poolLoad(p.load.Load()).busy() }
-
-func (l poolLoad) busy() int64 { return int64(l & (1<<slotBits - 1)) }
-
-func (l poolLoad) work() time.Duration { return time.Duration(l >> slotBits * workUnit) }
-
-const (
-	maxDue = math.MaxInt64
 	// longFrom is the predicted run time from which a job must leave one slot to
 	// shorter ones that wait.
 	longFrom = time.Millisecond
 	// shortTurns is how often a Submit shorter than yieldFrom lets others run and looks
-	// for a free slot again before it queues, while what is before it is short too. To be
-	// put to sleep and woken costs more than such a job, and once some sleep, all who come
-	// after must too, until none is left that does: it takes some turns to get there.
+	// for a free slot again before it queues, while what is before it is short too: a park
+	// and a wake cost more than such a job, and once some submitters have parked all later
+	// ones must too (decision 3).
 	shortTurns = 8
 )
 
-func newPool(slots int, clock func() int64, idle func()) *pool {
+// requester is what waits for a slot: a ticket, a batch, or a job that is to get its slot back.
+type requester interface {
+	claim() bool // reports that it still wants a slot; called under pool.mu
+	grant() bool // accepts the slot, or reports that it is no longer wanted
+}
+
+func (p *pool) busy() int64 { return slots.Load(p.load.Load()).Busy() }
+
+func newPool(size int, clock func() int64, idle func()) *pool {
 	p := &pool{clock: clock, onIdle: idle}
-	p.slots.Store(int64(slots))
-	p.firstDue.Store(maxDue)
+	p.slots.Store(int64(size))
+	p.firstDue.Store(num.Never)
 	return p
 }
 
@@ -92,14 +78,14 @@ func (p *pool) Name() string { return CPUPool }
 
 // Offer runs the ticket's job at once if a slot is free, else queues it.
 func (p *pool) Offer(t *Ticket) error {
-	work, long := workLoad(t.charge()), t.long()
+	work, long := slots.Work(t.charge()), t.long()
 	t.started = t.decided
 	for turn := 0; !p.takeFree(work, long); turn++ {
 		if turn == shortTurns || t.job.async || t.job.predicted == 0 || t.job.predicted >= yieldFrom || !p.backlogIsShort() {
 			t.started = 0
-			t.place.due, t.place.long, t.place.expires = t.due(), long, t.expires()
+			t.place.Due, t.place.Long, t.place.Expires = t.due(), long, t.expires()
 			if t.job.nested && !t.expires() { // or it would be told too early
-				t.place.due = min(t.place.due, t.slot.due)
+				t.place.Due = min(t.place.Due, t.slot.due)
 			}
 			err := p.enqueue(&t.place, t, t)
 			p.grant()
@@ -125,8 +111,8 @@ func (p *pool) begin(t *Ticket) {
 
 // backlogIsShort reports whether the average job that runs or waits is shorter than yieldFrom.
 func (p *pool) backlogIsShort() bool {
-	l := poolLoad(p.load.Load())
-	return l.work() < time.Duration(l.busy()+p.queued.Load())*yieldFrom
+	l := slots.Load(p.load.Load())
+	return l.Work() < time.Duration(l.Busy()+p.queued.Load())*yieldFrom
 }
 
 // long reports that the job must leave one slot to shorter ones that wait.
@@ -142,7 +128,7 @@ func (t *Ticket) due() int64 {
 
 // takeFree acquires a slot and adds work, if a slot is free. While a job waits none
 // is, except in the moment before it is granted.
-func (p *pool) takeFree(work poolLoad, long bool) bool {
+func (p *pool) takeFree(work slots.Load, long bool) bool {
 	if !p.take(work) {
 		return false
 	}
@@ -151,20 +137,20 @@ func (p *pool) takeFree(work poolLoad, long bool) bool {
 	}
 	// If a job waits, the slot was between two holders. The word is shared: write
 	// it rarely.
-	if !p.sawIdle.Load() && p.firstDue.Load() == maxDue {
+	if !p.sawIdle.Load() && p.firstDue.Load() == num.Never {
 		p.sawIdle.Store(true)
 	}
 	return true
 }
 
 // take takes a slot and adds work, if a slot is free.
-func (p *pool) take(work poolLoad) bool {
+func (p *pool) take(work slots.Load) bool {
 	for {
 		l := p.load.Load()
-		if poolLoad(l).busy() >= p.slots.Load() {
+		if slots.Load(l).Busy() >= p.slots.Load() {
 			return false
 		}
-		if p.load.CompareAndSwap(l, l+uint64(oneSlot+work)) {
+		if p.load.CompareAndSwap(l, l+uint64(slots.One+work)) {
 			return true
 		}
 	}
@@ -172,7 +158,7 @@ func (p *pool) take(work poolLoad) bool {
 
 // enqueue is tryEnqueue that makes room in a full queue, if t may have the place of
 // another. It must be called with no lock held.
-func (p *pool) enqueue(w *waiter, g granter, t *Ticket) error {
+func (p *pool) enqueue(w *slots.Node, g requester, t *Ticket) error {
 	err := p.tryEnqueue(w, g, t)
 	for err == errQueueFull && p.displace(t) {
 		err = p.tryEnqueue(w, g, t)
@@ -182,21 +168,21 @@ func (p *pool) enqueue(w *waiter, g granter, t *Ticket) error {
 
 // tryEnqueue puts w into the queue, for the job of t. The caller must call grant after it,
 // holding no lock: a slot may have become free before its releaser could see w there.
-func (p *pool) tryEnqueue(w *waiter, g granter, t *Ticket) error {
+func (p *pool) tryEnqueue(w *slots.Node, g requester, t *Ticket) error {
 	if !p.count(t) {
 		return errQueueFull
 	}
-	work := workLoad(t.charge())
+	work := slots.Work(t.charge())
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
 		p.uncount(t)
 		return errPoolClosed
 	}
-	w.ahead = int64(p.ahead())
-	w.class = classOf(w.due - t.decided)
+	w.Ahead = int64(p.ahead())
+	w.Class = slots.ClassOf(w.Due - t.decided)
 	p.addWork(work)
-	p.wait(w, work)
+	p.backlog.Add(w, work)
 	p.push(w, g)
 	p.mu.Unlock()
 	return nil
@@ -228,64 +214,64 @@ func (p *pool) noteQueued(t *Ticket, jobs int64) {
 	t.kind.queued.Add(jobs)
 	switch t.job.priority {
 	case Low:
-		p.waiting.low.Add(jobs)
+		p.low.Add(jobs)
 	case High:
-		p.waiting.high.Add(jobs)
+		p.high.Add(jobs)
 	}
 }
 
 // ahead is the predicted work in the pool for each slot, if none is free.
 func (p *pool) ahead() time.Duration {
-	load, slots := poolLoad(p.load.Load()), p.slots.Load()
-	if load.busy() < slots {
+	load, size := slots.Load(p.load.Load()), p.slots.Load()
+	if load.Busy() < size {
 		return 0
 	}
-	return load.work() / time.Duration(slots)
+	return load.Work() / time.Duration(size)
 }
 
-func (p *pool) addWork(work poolLoad)  { p.load.Add(uint64(work)) }
-func (p *pool) takeWork(work poolLoad) { p.load.Add(-uint64(work)) }
+func (p *pool) addWork(work slots.Load)  { p.load.Add(uint64(work)) }
+func (p *pool) takeWork(work slots.Load) { p.load.Add(-uint64(work)) }
 
 // push puts w into the queue. What it stands for was counted. It requires p.mu.
-func (p *pool) push(w *waiter, g granter) {
-	w.granter = g
-	w.due = min(w.due, maxDue-1)
-	p.queue.push(w)
-	p.firstDue.Store(p.queue.firstDue())
-	if w.expires {
+func (p *pool) push(w *slots.Node, g requester) {
+	w.Requester = g
+	w.Due = min(w.Due, num.Never-1)
+	p.queue.Push(w)
+	p.firstDue.Store(p.queue.FirstDue())
+	if w.Expires {
 		p.expiry.waiters++
-		p.expireBy(w.due)
+		p.expireBy(w.Due)
 	}
 	p.watchForStall()
 }
 
 // pop takes w, which is in the queue, out of it. It requires p.mu.
-func (p *pool) pop(w *waiter) granter {
-	p.queue.remove(w)
-	g := w.granter
+func (p *pool) pop(w *slots.Node) requester {
+	p.queue.Remove(w)
+	g := w.Requester.(requester)
 	switch g := g.(type) {
 	case *batch: // does so itself, as its members may leave one by one
 	case *Ticket:
-		p.unwait(w, 1, w.work)
+		p.backlog.Remove(w, 1, w.Work)
 		p.uncount(g)
 	default:
-		p.unwait(w, 1, w.work)
+		p.backlog.Remove(w, 1, w.Work)
 	}
-	if w.expires {
+	if w.Expires {
 		p.expiry.waiters--
 	}
-	p.firstDue.Store(p.queue.firstDue())
-	w.granter = nil
+	p.firstDue.Store(p.queue.FirstDue())
+	w.Requester = nil
 	return g
 }
 
 // remove takes the ticket of a job that was withdrawn out of the queue, if it is
 // still there, and its work off: a slot that comes for it now finds that it is not
 // wanted, and leaves the work alone.
-func (p *pool) remove(w *waiter, work poolLoad) {
+func (p *pool) remove(w *slots.Node, work slots.Load) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if w.queued {
+	if w.Queued {
 		p.pop(w)
 	}
 	p.takeWork(work)
@@ -293,48 +279,48 @@ func (p *pool) remove(w *waiter, work poolLoad) {
 
 // advanceDeadline moves a queued batch forward when a new member is more urgent: to due, or
 // to deferUntil while it is held back. A full batch is no longer held back.
-func (p *pool) advanceDeadline(w *waiter, due, deferUntil int64, full, expires bool) {
+func (p *pool) advanceDeadline(w *slots.Node, due, deferUntil int64, full, expires bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !w.queued {
+	if !w.Queued {
 		return
 	}
 	soonest := due
-	if w.held {
-		f := w.granter.(*batch)
+	if w.Deferred {
+		f := w.Requester.(*batch)
 		f.urgent, soonest = min(f.urgent, due), deferUntil
 	}
-	if soonest < w.due {
-		p.queue.setDue(w, soonest)
+	if soonest < w.Due {
+		p.queue.SetDue(w, soonest)
 	}
 	if expires {
-		if !w.expires {
+		if !w.Expires {
 			p.expiry.waiters++
 		}
-		w.expires = true
-		p.expireBy(w.due)
+		w.Expires = true
+		p.expireBy(w.Due)
 	}
-	if w.held && full {
-		p.queue.release(w)
+	if w.Deferred && full {
+		p.queue.Undefer(w)
 	}
-	p.firstDue.Store(p.queue.firstDue())
+	p.firstDue.Store(p.queue.FirstDue())
 }
 
 // leave takes a batch that has no members any more out of the queue, if it is there.
-func (p *pool) leave(w *waiter) {
+func (p *pool) leave(w *slots.Node) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if w.queued {
+	if w.Queued {
 		p.pop(w)
 	}
 }
 
 // release gives a slot back, and on to the first in the queue that wants it.
-func (p *pool) release(work poolLoad, long bool) {
+func (p *pool) release(work slots.Load, long bool) {
 	if long {
 		p.longBusy.Add(-1)
 	}
-	p.load.Add(-uint64(oneSlot + work))
+	p.load.Add(-uint64(slots.One + work))
 	p.grant()
 }
 
@@ -342,18 +328,17 @@ func (p *pool) release(work poolLoad, long bool) {
 // somebody into the queue or makes a slot free: of two who do both at the same
 // time, at least one sees what the other did.
 func (p *pool) grant() {
-	for p.firstDue.Load() != maxDue {
+	for p.firstDue.Load() != num.Never {
 		p.mu.Lock()
-		if p.queue.held.top != nil {
-			p.queue.ripen(p.clock())
-			p.firstDue.Store(p.queue.firstDue())
+		if p.queue.UndeferDue(p.clock) {
+			p.firstDue.Store(p.queue.FirstDue())
 		}
-		if p.queue.empty() || !p.take(0) {
+		if p.queue.Empty() || !p.take(0) {
 			p.mu.Unlock()
 			return
 		}
 		w := p.next(false)
-		long := w.long
+		long := w.Long
 		g := p.pop(w)
 		p.stall.granted++
 		// Claimed under mu: whoever withdraws a ticket must pass through
@@ -367,7 +352,7 @@ func (p *pool) grant() {
 			if claimed && long {
 				p.longBusy.Add(-1)
 			}
-			p.load.Add(^uint64(oneSlot) + 1)
+			p.load.Add(^uint64(slots.One) + 1)
 			p.onIdle()
 		}
 	}
@@ -376,12 +361,12 @@ func (p *pool) grant() {
 // next is the waiter that gets the next slot: the first in the queue, unless that is long. With two slots
 // or more, long runs leave one to shorter work that waits. If long, a long run is about to
 // give its slot back. It requires p.mu, and the queue must not be empty.
-func (p *pool) next(long bool) *waiter {
-	slots, longBusy := p.slots.Load(), p.longBusy.Load()
+func (p *pool) next(long bool) *slots.Node {
+	size, longBusy := p.slots.Load(), p.longBusy.Load()
 	if long {
 		longBusy--
 	}
-	return p.queue.first(slots < 2 || longBusy < slots-1)
+	return p.queue.First(size < 2 || longBusy < size-1)
 }
 
 // grant hands a slot to the ticket, which is claimed.
@@ -408,8 +393,8 @@ func (p *pool) Close(context.Context) error {
 	p.stall.stop()
 	var tickets []*Ticket
 	var batches []*batch
-	p.queue.all(func(w *waiter) {
-		switch g := w.granter.(type) {
+	p.queue.All(func(w *slots.Node) {
+		switch g := w.Requester.(type) {
 		case *Ticket:
 			tickets = append(tickets, g)
 		case *batch:
@@ -422,7 +407,7 @@ func (p *pool) Close(context.Context) error {
 	})
 	p.mu.Unlock()
 	for _, t := range tickets {
-		p.takeWork(workLoad(t.charge()))
+		p.takeWork(slots.Work(t.charge()))
 		t.endWithdrawn(ErrClosed)
 		t.deliver()
 	}

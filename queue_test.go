@@ -2,111 +2,16 @@ package helix
 
 import (
 	"context"
-	"math"
-	"math/rand/v2"
 	"runtime"
-	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/helixrouter/helix/internal/fair"
+	"github.com/helixrouter/helix/internal/slots"
 	"github.com/stretchr/testify/require"
 )
-
-func TestWaitQueueOrder(t *testing.T) {
-	var q waitQueue
-	add := func(due int64, long bool) *waiter {
-		w := &waiter{due: due, long: long}
-		q.push(w)
-		return w
-	}
-	a, b, c, d := add(30, false), add(10, true), add(20, false), add(20, false)
-	take := func(longMay bool) *waiter {
-		w := q.first(longMay)
-		q.remove(w)
-		require.False(t, w.queued)
-		return w
-	}
-	require.EqualValues(t, 10, q.firstDue())
-	require.Same(t, c, take(false), "long ones stand back for shorter ones")
-	require.Same(t, b, take(true))
-	require.Same(t, d, take(true))
-	require.Same(t, a, take(true))
-	require.EqualValues(t, int64(maxDue), q.firstDue())
-	e := add(5, true)
-	require.Same(t, e, take(false), "unless there are none")
-}
-
-// Whatever comes, goes and changes its due time, the first is the one that sorting
-// all of them finds.
-func TestWaitHeapAgainstSorting(t *testing.T) {
-	rnd := rand.New(rand.NewPCG(1, 2))
-	var q waitQueue
-	q.arrived = math.MaxUint32 - 1000 // the numbers wrap around
-	var in []*waiter
-	for range 20_000 {
-		switch what := rnd.IntN(10); {
-		case what < 5 && len(in) < 500 || len(in) == 0:
-			w := &waiter{due: rnd.Int64N(200)}
-			q.push(w)
-			in = append(in, w)
-		case what < 8:
-			w := q.first(true)
-			first := slices.MinFunc(in, func(a, b *waiter) int {
-				if a.before(b) {
-					return -1
-				}
-				return 1
-			})
-			require.Same(t, first, w)
-			q.remove(w)
-			in = slices.DeleteFunc(in, func(other *waiter) bool { return other == w })
-		case what < 9:
-			i := rnd.IntN(len(in))
-			q.remove(in[i])
-			in = slices.Delete(in, i, i+1)
-		default:
-			q.setDue(in[rnd.IntN(len(in))], rnd.Int64N(200))
-		}
-		if rnd.IntN(100) == 0 {
-			n := 0
-			q.all(func(w *waiter) { n++; require.True(t, w.queued) })
-			require.Equal(t, len(in), n)
-		}
-	}
-}
-
-func TestWaitersThatStandBack(t *testing.T) {
-	var q waitQueue
-	held := &waiter{held: true, due: 50, granter: &batch{urgent: 60}}
-	q.push(held)
-	require.EqualValues(t, int64(maxDue-1), q.firstDue(), "nobody gives way for it")
-	require.Same(t, held, q.first(true), "but a free slot it may have")
-
-	other := &waiter{due: 1000}
-	q.push(other)
-	q.ripen(49)
-	require.Same(t, other, q.first(true))
-	require.EqualValues(t, 1000, q.firstDue())
-	q.ripen(50)
-	require.Same(t, held, q.first(true), "it has stood back for long enough")
-	require.EqualValues(t, 60, q.firstDue())
-	require.False(t, q.onlyHeld())
-
-	full := &waiter{held: true, due: 500, granter: &batch{urgent: 20}}
-	q.push(full)
-	q.release(full)
-	require.Same(t, full, q.first(true), "it has no reason to stand back any more")
-}
-
-// lanesByKind sends each kind to the strategy of its name.
-type lanesByKind struct{}
-
-func (lanesByKind) Choose(j JobInfo, _ Pressure) Decision {
-	return Decision{Strategy: j.Kind, Reason: "by kind"}
-}
 
 // While more comes than can be done, a batch that is not full lets others go first,
 // also those that are due later.
@@ -180,7 +85,7 @@ func TestASlotBetweenTwoHoldersIsNotSpare(t *testing.T) {
 	require.True(t, p.takeFree(0, false))
 	require.True(t, p.sawIdle.Swap(false), "nobody waits")
 	require.False(t, p.takeFree(0, false))
-	w := &waiter{due: 1}
+	w := &slots.Node{Due: 1}
 	require.NoError(t, p.enqueue(w, &returning{resume: make(chan struct{})}, &Ticket{kind: &kind{}, cfg: &RouterConfig{CPUQueueCap: 10}}))
 	p.load.Add(^uint64(0)) // given back, and not granted yet
 	require.True(t, p.takeFree(0, false))
@@ -207,7 +112,7 @@ func TestWithdrawnWhileItsBatchIsSealed(t *testing.T) {
 	stays, goes := member(), member()
 	looked := false // guarded by nothing but that leave waits
 	goes.job.work = time.Second
-	r.pool.addWork(workLoad(goes.charge()))
+	r.pool.addWork(slots.Work(goes.charge()))
 
 	f.sealing.Lock()
 	require.True(t, goes.state.CompareAndSwap(stateQueued, stateWithdrawn))
@@ -216,7 +121,7 @@ func TestWithdrawnWhileItsBatchIsSealed(t *testing.T) {
 		b.leave(goes)
 		require.True(t, looked)
 	})
-	for poolLoad(r.pool.load.Load()).work() > 0 { // until leave has found that it is sealed
+	for slots.Load(r.pool.load.Load()).Work() > 0 { // until leave has found that it is sealed
 		runtime.Gosched()
 	}
 	f.leaveBehind([]*Ticket{goes, stays})
@@ -244,7 +149,7 @@ func TestASlotForNobodyIsNotWaitedFor(t *testing.T) {
 		r, err := New(RouterConfig{CPUParallelism: 1})
 		require.NoError(t, err)
 		taken, proceed := make(chan struct{}), make(chan struct{})
-		w := &waiter{due: 1}
+		w := &slots.Node{Due: 1}
 		require.NoError(t, r.pool.enqueue(w, nobody{func() { close(taken); <-proceed }}, &Ticket{kind: &kind{}, cfg: r.cfg.Load()}))
 		go r.pool.grant()
 		<-taken
@@ -288,4 +193,11 @@ func TestTheQueueAfterClose(t *testing.T) {
 		r.pool.release(0, false)
 		require.NoError(t, r.Close())
 	})
+}
+
+// lanesByKind sends each kind to the strategy of its name.
+type lanesByKind struct{}
+
+func (lanesByKind) Choose(j JobInfo, _ Pressure) Decision {
+	return Decision{Strategy: j.Kind, Reason: "by kind"}
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/helixrouter/helix/internal/estimate"
 	"github.com/helixrouter/helix/internal/fair"
+	"github.com/helixrouter/helix/internal/num"
+	"github.com/helixrouter/helix/internal/slots"
 )
 
 // request is one submission on its way to being admitted or refused. It lives on the
@@ -29,14 +31,14 @@ type request struct {
 	entered  bool   // the slot of the job inside which this one is submitted
 	trial    bool   // it counts among kind.trials
 	// Nanoseconds since the router was made. Before the decision, arrived may also be
-	// maxDue, which means that the job arrives now.
+	// num.Never, which means that the job arrives now.
 	arrived, decided int64
 }
 
 // arrival is what request.arrived is to be for a job that arrived then, if that is known.
 func (r *Router) arrival(at time.Time) int64 {
 	if at.IsZero() {
-		return maxDue
+		return num.Never
 	}
 	return r.since(at)
 }
@@ -299,7 +301,7 @@ func (r *Router) take(t *Ticket) bool {
 	case laneSpawn:
 		return !t.gated() && r.spawn.take(t)
 	case laneCPUPool:
-		return r.pool.takeFree(workLoad(t.charge()), t.long())
+		return r.pool.takeFree(slots.Work(t.charge()), t.long())
 	}
 	return false
 }
@@ -329,7 +331,7 @@ func (r *Router) putBack(t *Ticket) {
 	case laneSpawn:
 		r.spawn.running.Add(-1)
 	case laneCPUPool:
-		r.pool.release(workLoad(t.charge()), t.long())
+		r.pool.release(slots.Work(t.charge()), t.long())
 	}
 }
 
@@ -402,7 +404,7 @@ func (r *Router) machine(now int64, cfg *RouterConfig) fair.Machine {
 	r.procs.Store(int64(runtime.GOMAXPROCS(0)))
 	kinds, p := *r.kinds.Load(), r.pool
 	m := fair.Machine{
-		Cores: cfg.CPUParallelism, UnderWay: p.underWay.time(now), Waiting: time.Duration(p.waiting.all()),
+		Cores: cfg.CPUParallelism, UnderWay: p.underWay.Time(now), Waiting: time.Duration(p.backlog.All()),
 		Saturated: !p.sawIdle.Swap(false) && p.queued.Load() > 0,
 		Kinds:     make([]fair.Kind, 0, len(kinds)),
 	}
@@ -423,8 +425,8 @@ func (r *Router) machine(now int64, cfg *RouterConfig) fair.Machine {
 //go:nosplit
 func (r *Router) foresee(q *request, p *Pressure) {
 	if q.info.Budget > 0 && p.CPUBusy >= p.Slots {
-		jobs, work := r.pool.waiting.before(int64(q.info.Slack))
-		wait := r.pool.runs.soonest(q.decided, p.Slots, jobs, work)
+		jobs, work := r.pool.backlog.Before(int64(q.info.Slack))
+		wait := r.pool.runs.Soonest(q.decided, p.Slots, jobs, work)
 		p.Soonest = time.Duration(float64(wait) / (1 - q.kind.account.Overtaken()))
 	}
 }
@@ -432,11 +434,11 @@ func (r *Router) foresee(q *request, p *Pressure) {
 // pressure fills in the router's state at a decision about a job of that kind.
 func (r *Router) pressure(p *Pressure, now int64, cfg *RouterConfig, k *kind, priority Priority) {
 	p.Now = time.Duration(now)
-	load := poolLoad(r.pool.load.Load())
-	p.CPUBusy, p.Slots = int(load.busy()), cfg.CPUParallelism
+	load := slots.Load(r.pool.load.Load())
+	p.CPUBusy, p.Slots = int(load.Busy()), cfg.CPUParallelism
 	p.Spare = max(int(r.procs.Load())-p.Slots, 0)
 	p.Queued, p.QueueCap = int(r.pool.queued.Load()), cfg.CPUQueueCap
-	p.Work = load.work()
+	p.Work = load.Work()
 	p.Demand, p.Share = r.ledger.Demand(), k.account.Share()
 	p.Trial = k.trials.Load() > 0
 	p.Spawned, p.SpawnLimit = int(r.spawn.running.Load()), cfg.SpawnLimit

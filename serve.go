@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/helixrouter/helix/internal/num"
+	"github.com/helixrouter/helix/internal/slots"
 )
 
 const (
@@ -45,8 +46,8 @@ func (p *pool) runClaimed(t *Ticket) {
 		if t.endIfPointless(t.started) {
 			return
 		}
-		if t.place.ahead > 0 {
-			t.kind.waits.Observe(time.Duration(t.place.ahead), time.Duration(t.started-t.decided))
+		if t.place.Ahead > 0 {
+			t.kind.waits.Observe(time.Duration(t.place.Ahead), time.Duration(t.started-t.decided))
 		}
 	}
 	returned := false
@@ -56,9 +57,9 @@ func (p *pool) runClaimed(t *Ticket) {
 		}
 	}()
 	t.slot.until = num.Add(t.started, int64(t.job.predicted))
-	t.slot.place = p.runs.begin(t.started, int64(t.job.predicted), t.kind.yields.Load())
+	t.slot.place = p.runs.Begin(t.started, int64(t.job.predicted), t.kind.yields.Load())
 	if t.slot.timed = t.long() || t.job.samples == 0; t.slot.timed {
-		p.underWay.begin(&t.slot.nested().watch, t.started)
+		p.underWay.Begin(&t.slot.nested().watch, t.started)
 	}
 	t.kind.exec(t, t.started)
 	returned = true
@@ -68,10 +69,10 @@ func (p *pool) runClaimed(t *Ticket) {
 // Others may be woken here, which takes much stack: runClaimed has returned.
 func (p *pool) finish(t *Ticket) {
 	if t.slot.timed {
-		p.underWay.end(&t.slot.nested().watch)
+		p.underWay.End(&t.slot.nested().watch)
 	}
 	router := t.router()
-	t.slot.end(workLoad(t.charge()))
+	t.slot.end(slots.Work(t.charge()))
 	router.nudge()
 	t.deliver()
 }
@@ -111,7 +112,7 @@ func (t *Ticket) endIfPointless(now int64) bool {
 
 // needs is the time that a job must have left when its slot comes: less while no other job waits.
 func (t *Ticket) needs() int64 {
-	if t.router().pool.firstDue.Load() == maxDue {
+	if t.router().pool.firstDue.Load() == num.Never {
 		return int64(t.job.low)
 	}
 	return int64(t.job.likely)

@@ -64,7 +64,7 @@ func (t *Ticket) retryAfter() time.Duration {
 		return 0
 	}
 	pool := t.router().pool
-	return time.Duration(pool.waiting.all()/pool.slots.Load()) + t.job.predicted
+	return time.Duration(pool.backlog.All()/pool.slots.Load()) + t.job.predicted
 }
 
 // dropChoice makes the choice of an ended ticket a refusal, with the numbers of now: those

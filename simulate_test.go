@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/helixrouter/helix/internal/fair"
+	"github.com/helixrouter/helix/internal/slots"
 	"github.com/stretchr/testify/require"
 )
 
@@ -47,7 +48,7 @@ type simJob struct {
 	info   JobInfo
 	run    int64
 	left   int64 // of run
-	place  waiter
+	place  slots.Node
 	table  int8
 	waited bool // was in the queue
 
@@ -66,11 +67,11 @@ func (j *simJob) grant() bool {
 		j.class.lost++
 		j.class.broken++
 		j.reimburse()
-		s.router.pool.takeWork(workLoad(int64(j.info.Work)))
+		s.router.pool.takeWork(slots.Work(int64(j.info.Work)))
 		return false
 	}
-	j.class.kind.waits.Observe(time.Duration(j.place.ahead), time.Duration(s.now-j.arrived))
-	j.table = s.router.pool.runs.begin(s.now, int64(j.info.Predicted), j.class.yields)
+	j.class.kind.waits.Observe(time.Duration(j.place.Ahead), time.Duration(s.now-j.arrived))
+	j.table = s.router.pool.runs.Begin(s.now, int64(j.info.Predicted), j.class.yields)
 	s.at(s.now+j.segment(), j.end)
 	return true
 }
@@ -87,7 +88,7 @@ func (j *simJob) segment() int64 {
 type simYielder struct{ *simJob }
 
 func (y simYielder) grant() bool {
-	y.table = y.sim.router.pool.runs.begin(y.sim.now, y.left, true)
+	y.table = y.sim.router.pool.runs.Begin(y.sim.now, y.left, true)
 	y.sim.at(y.sim.now+y.segment(), y.end)
 	return true
 }
@@ -101,15 +102,15 @@ func (j *simJob) end() {
 			return
 		}
 		p.mu.Lock()
-		p.runs.end(j.table)
-		j.place.class = classOf(j.place.due - s.now)
-		p.wait(&j.place, workLoad(j.left))
+		p.runs.End(j.table)
+		j.place.Class = slots.ClassOf(j.place.Due - s.now)
+		p.backlog.Add(&j.place, slots.Work(j.left))
 		p.push(&j.place, simYielder{j})
 		p.mu.Unlock()
-		p.release(0, j.place.long)
+		p.release(0, j.place.Long)
 		return
 	}
-	s.router.pool.runs.end(j.table)
+	s.router.pool.runs.End(j.table)
 	w := float64(j.run) / 1e9
 	j.class.ran += w
 	j.class.predictedRun += j.decision.Run.Seconds()
@@ -122,7 +123,7 @@ func (j *simJob) end() {
 	} else {
 		j.class.late++
 	}
-	s.router.pool.release(workLoad(int64(j.info.Work)), j.place.long)
+	s.router.pool.release(slots.Work(int64(j.info.Work)), j.place.Long)
 }
 
 // ticket is what the accounts want to know of the job.
@@ -159,16 +160,16 @@ func (s *simulation) arrive(c *simClass, cost float64, run time.Duration) {
 	}
 	c.kind.account.Owe(s.now, int64(j.info.Work))
 	c.kind.cells[0].admitted.Add(int64(j.info.Work))
-	work := workLoad(int64(j.info.Work))
+	work := slots.Work(int64(j.info.Work))
 	t := j.ticket()
 	t.cfg, t.decided = cfg, s.now
-	j.place.due = int64(j.info.Deadline)
-	j.place.long = j.info.Predicted >= longFrom
+	j.place.Due = int64(j.info.Deadline)
+	j.place.Long = j.info.Predicted >= longFrom
 	j.waited = true
 	switch {
-	case r.pool.takeFree(work, j.place.long):
+	case r.pool.takeFree(work, j.place.Long):
 		if j.waited = false; !j.grant() {
-			r.pool.release(0, j.place.long)
+			r.pool.release(0, j.place.Long)
 		}
 	case r.pool.enqueue(&j.place, j, t) != nil:
 		c.lost++

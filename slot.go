@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/helixrouter/helix/internal/jobctx"
+	"github.com/helixrouter/helix/internal/slots"
 )
 
 // slot is the ctx of a running job: its own ctx, plus the mark by which work inside the job
@@ -74,7 +75,7 @@ func (s *slot) pool() *pool { return s.kind.router.pool }
 
 // hold notes that the job, which has not started, was given a slot.
 func (s *slot) hold(long bool) {
-	s.long, s.place, s.bounded = long, noPlace, true
+	s.long, s.place, s.bounded = long, slots.NoPlace, true
 	s.state.Store(slotHeld)
 }
 
@@ -134,8 +135,8 @@ func (s *slot) lend() {
 	for n.waiting > 0 && !lent {
 		if lent = s.state.CompareAndSwap(slotHeld, slotLent); lent {
 			long = s.long
-			p.runs.end(s.place)
-			s.place = noPlace
+			p.runs.End(s.place)
+			s.place = slots.NoPlace
 		} else if s.state.CompareAndSwap(slotInner, slotWanted) || !s.inUse() {
 			break
 		}
@@ -197,15 +198,15 @@ func (s *slot) handOver(job *slot) {
 		// In the queue it counts as long, or it would itself be the shorter work to which
 		// long runs must leave a slot.
 		back, long = s.queueBack(true), s.long
-		if given = p.next(long).due < s.due; !given {
+		if given = p.next(long).Due < s.due; !given {
 			p.pop(&back.place)
 			n.back = nil
 			s.state.Store(slotHeld)
 			p.mu.Unlock()
 			return
 		}
-		p.runs.end(s.place)
-		s.place = noPlace
+		p.runs.End(s.place)
+		s.place = slots.NoPlace
 	}
 	p.mu.Unlock()
 	job.depart()
@@ -223,9 +224,9 @@ func (s *slot) queueBack(long bool) *returning {
 	now := p.clock()
 	back := &returning{slot: s, resume: make(chan struct{})}
 	n.back = back
-	back.place.due, back.place.long = s.due, long
-	back.place.class = classOf(s.due - now)
-	p.wait(&back.place, workLoad(max(s.until+n.away.Load()-now, 0)))
+	back.place.Due, back.place.Long = s.due, long
+	back.place.Class = slots.ClassOf(s.due - now)
+	p.backlog.Add(&back.place, slots.Work(max(s.until+n.away.Load()-now, 0)))
 	p.push(&back.place, back)
 	return back
 }
@@ -245,7 +246,7 @@ func (s *slot) regain(long bool) bool {
 }
 
 // end gives back what the job has, which has ended, and takes work off.
-func (s *slot) end(work poolLoad) {
+func (s *slot) end(work slots.Load) {
 	if s.state.CompareAndSwap(slotHeld, slotNone) {
 		s.giveBack(work)
 		return
@@ -258,8 +259,8 @@ func (s *slot) end(work poolLoad) {
 		switch state := s.state.Load(); state {
 		case slotInner, slotWanted:
 			if done = s.state.CompareAndSwap(state, slotLeft); done {
-				p.runs.end(s.place)
-				s.place = noPlace
+				p.runs.End(s.place)
+				s.place = slots.NoPlace
 			}
 		case slotHeld:
 			if s.state.CompareAndSwap(slotHeld, slotNone) {
@@ -285,9 +286,9 @@ func (s *slot) end(work poolLoad) {
 }
 
 // giveBack gives the slot, which has no holder now, to the host or the pool.
-func (s *slot) giveBack(work poolLoad) {
+func (s *slot) giveBack(work slots.Load) {
 	p := s.pool()
-	p.runs.end(s.place)
+	p.runs.End(s.place)
 	if host := s.host(); host != nil {
 		host.exit(s.long)
 		return
@@ -297,13 +298,13 @@ func (s *slot) giveBack(work poolLoad) {
 
 // returning is a job that waits in the queue to get its slot back.
 type returning struct {
-	place  waiter
+	place  slots.Node
 	slot   *slot
 	resume chan struct{} // closed when it has it, or does not want it any more
 }
 
 func (b *returning) claim() bool {
-	if !b.slot.regain(b.place.long) {
+	if !b.slot.regain(b.place.Long) {
 		close(b.resume)
 		return false
 	}

@@ -149,7 +149,7 @@ func (s *spawn) run(t *Ticket) {
 			t.kind.downstream.Load().end(t)
 		}
 		s.running.Add(-1)
-		if t.place.gated {
+		if t.place.Gated {
 			t.kind.gate.Load().leave()
 		}
 		t.router().nudge()
@@ -157,7 +157,7 @@ func (s *spawn) run(t *Ticket) {
 	}()
 	now := t.router().now()
 	switch {
-	case t.place.granter != nil: // it waited for its place
+	case t.place.Requester != nil: // it waited for its place
 		if t.endIfPointless(now) {
 			return
 		}

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/helixrouter/helix/internal/slots"
 )
 
 // stall notices that the queue stands still for ever: a job that waits for another, with a
@@ -63,7 +65,7 @@ func (p *pool) lookForStall() {
 	p.mu.Lock()
 	s := &p.stall
 	s.armed = false
-	if p.queue.empty() || s.told {
+	if p.queue.Empty() || s.told {
 		p.mu.Unlock()
 		return
 	}
@@ -81,7 +83,7 @@ func (p *pool) lookForStall() {
 	}
 	p.mu.Lock()
 	stuck := s.granted == s.seen && router != nil && kept > 0 && int64(kept) >= p.busy() && !s.told
-	if s.told = s.told || stuck; !stuck && !p.queue.empty() {
+	if s.told = s.told || stuck; !stuck && !p.queue.Empty() {
 		s.wait = min(2*s.wait, stallMost)
 		p.watchForStall()
 	}
@@ -126,8 +128,8 @@ const inHelix = "github.com/helixrouter/helix."
 func (p *pool) whatWaits() map[string]*kind {
 	waiting, batches := map[string]*kind{}, []*batch{}
 	p.mu.Lock()
-	p.queue.all(func(w *waiter) {
-		switch g := w.granter.(type) {
+	p.queue.All(func(w *slots.Node) {
+		switch g := w.Requester.(type) {
 		case *Ticket:
 			waiting[address(g)] = g.kind
 		case *batch:

@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"sync"
 	"time"
+
+	"github.com/helixrouter/helix/internal/num"
 )
 
 // Kind declares a sort of work once; its jobs are then plain data. Name and one
@@ -279,7 +281,7 @@ func (t *Task[In, Out]) start(ctx context.Context, in In, h *Hints, then func(*T
 // describe fills in the request for an item, except its ctx. h may be nil.
 func (t *Task[In, Out]) describe(q *request, in In, h *Hints) error {
 	q.info = t.info // by itself, or it is copied twice
-	q.kind, q.arrived = t.kind, maxDue
+	q.kind, q.arrived = t.kind, num.Never
 	info := &q.info
 	if h != nil {
 		if err := h.validate(); err != nil {

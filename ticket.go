@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 	"sync/atomic"
 	"time"
+
+	"github.com/helixrouter/helix/internal/slots"
 )
 
 // Ticket is one job's passage through the router, as a [Strategy] sees it.
@@ -54,7 +56,7 @@ type Ticket struct {
 	choice choice
 	cfg    *RouterConfig // in force when the job was decided on
 	slot   *slot         // made once needed: for a job inside another that is when it is admitted
-	place  waiter        // in the pool's queue; guarded by pool.mu
+	place  slots.Node    // in the pool's queue; guarded by pool.mu
 }
 
 // custody says whether strategies from outside know the ticket: such a one is never used
@@ -259,7 +261,7 @@ func (t *Ticket) leaveQueue() {
 	case t.choice.lane == laneBatch:
 		t.kind.batcher.Load().leave(t)
 	default:
-		t.router().pool.remove(&t.place, workLoad(t.charge()))
+		t.router().pool.remove(&t.place, slots.Work(t.charge()))
 	}
 }
 

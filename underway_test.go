@@ -66,7 +66,7 @@ func TestCapacityCountsWorkWhileItRuns(t *testing.T) {
 				for range 1500 {
 					time.Sleep(10 * time.Millisecond)
 					r.Stats() // ticks
-					now := r.pool.underWay.time(r.now())
+					now := r.pool.underWay.Time(r.now())
 					require.LessOrEqual(t, now-before, 2*int64(10*time.Millisecond), "two slots")
 					before = now
 					capacity := r.ledger.Capacity()
@@ -76,34 +76,8 @@ func TestCapacityCountsWorkWhileItRuns(t *testing.T) {
 				callers.Wait()
 				require.Greater(t, least, 1.8)
 				require.LessOrEqual(t, most, 2.)
-				require.Zero(t, r.pool.underWay.time(r.now()), "nothing is under way")
+				require.Zero(t, r.pool.underWay.Time(r.now()), "nothing is under way")
 			})
 		})
 	}
-}
-
-func TestUnderWay(t *testing.T) {
-	var u underWay
-	var a, b stopwatch
-	u.begin(&a, 100)
-	require.EqualValues(t, 50, u.time(150))
-	u.begin(&b, 150)
-	require.EqualValues(t, 150, u.time(200))
-	u.pause(&a, 200)
-	require.EqualValues(t, 100+150, u.time(300))
-	u.lose(&a, 5) // it holds no slot
-	u.lose(&b, 50)
-	require.EqualValues(t, 100+100, u.time(300))
-	u.resume(&a, 400)
-	u.resume(&a, 450)
-	require.EqualValues(t, 200+300, u.time(500))
-	u.pause(&b, 500)
-	u.end(&a)
-	u.end(&a)
-	require.EqualValues(t, 300, u.time(900))
-	u.end(&b) // while a goroutine that it left behind waits for a slot
-	require.Zero(t, u.time(1000))
-	u.resume(&b, 1000)
-	u.pause(&b, 1000)
-	require.Zero(t, u.time(1000))
 }

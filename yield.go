@@ -36,7 +36,7 @@ func Yield(ctx context.Context) {
 		away := r.now() - start
 		n.away.Add(away)
 		if job.timed {
-			r.pool.underWay.lose(&n.watch, away)
+			r.pool.underWay.Lose(&n.watch, away)
 		}
 	}
 	n.yielders.Add(-1)

@@ -1,70 +1,15 @@
-package helix
+package slots
 
 import (
-	"math/bits"
 	"sync/atomic"
 
 	"github.com/helixrouter/helix/internal/num"
 )
 
-// waiting is the work in the queue by how urgent it is, so that a decision can tell what
-// would go before a job without looking at the queue: an array of classes, each for twice
-// the time until it is due of the one before. It has no lock.
-type waiting struct {
-	classes   [urgencies]atomic.Uint64 // jobs, in the high bits from workBits on, and their work, in units of poolLoad
-	low, high atomic.Int64             // jobs of these priorities
-}
-
-const (
-	// urgencies is how many classes there are: the last is for what is due in more than a
-	// day, or never.
-	urgencies = 32
-	workBits  = 40
-)
-
-// classOf is the class of a job that is due in so many ns.
-func classOf(due int64) uint8 {
-	return uint8(min(bits.Len64(uint64(max(due, 0))>>16), urgencies-1))
-}
-
-// before is the jobs and the work, in ns, that go before one that is due in so many ns:
-// those of its class, which came earlier, and of all that are more urgent.
-func (w *waiting) before(due int64) (jobs int, work int64) {
-	for i := range w.classes[:classOf(due)+1] {
-		if c := w.classes[i].Load(); c != 0 {
-			jobs += int(c >> workBits)
-			work += int64(c & (1<<workBits - 1))
-		}
-	}
-	return jobs, work * workUnit
-}
-
-// all is the work in the queue, in ns.
-func (w *waiting) all() int64 {
-	_, work := w.before(maxDue)
-	return work
-}
-
-// units is the work as waiting and waiter have it.
-func (l poolLoad) units() uint32 { return uint32(l >> slotBits) }
-
-// wait notes that a job of that work waits at w.
-func (p *pool) wait(w *waiter, work poolLoad) {
-	units := work.units()
-	w.work += units
-	p.waiting.classes[w.class].Add(1<<workBits + uint64(units))
-}
-
-// unwait undoes wait for some of the jobs that wait at w.
-func (p *pool) unwait(w *waiter, jobs int, units uint32) {
-	w.work -= units
-	p.waiting.classes[w.class].Add(-(uint64(jobs)<<workBits + uint64(units)))
-}
-
-// runTable knows until when the slots are taken, as far as can be told: of runs that are
+// Runs knows until when the slots are taken, as far as can be told: of runs that are
 // predicted to be long enough to matter. Its zero value knows none. It has no lock: a run
 // takes a place for itself and gives it back.
-type runTable struct {
+type Runs struct {
 	until [runPlaces]atomic.Int64 // ns since the router was made; 0: the place is free
 }
 
@@ -72,14 +17,15 @@ const (
 	runPlaces = 16
 	// runFrom is the predicted run time from which a run takes a place.
 	runFrom = 50_000 // ns
-	noPlace = -1
+	// NoPlace is the place of a run that has none.
+	NoPlace = -1
 )
 
-// begin notes a run that will hold a slot from now on for that long, and returns its place.
+// Begin notes a run that will hold a slot from now on for that long, and returns its place.
 // One that yields hands its slot over as soon as it is asked for.
-func (r *runTable) begin(now, run int64, yields bool) int8 {
+func (r *Runs) Begin(now, run int64, yields bool) int8 {
 	if run < runFrom || yields {
-		return noPlace
+		return NoPlace
 	}
 	until := max(num.Add(now, run), 1)
 	for i := range r.until {
@@ -87,28 +33,38 @@ func (r *runTable) begin(now, run int64, yields bool) int8 {
 			return int8(i)
 		}
 	}
-	return noPlace
+	return NoPlace
 }
 
-// end gives the place of a run back.
-func (r *runTable) end(place int8) {
-	if place != noPlace {
+// End gives the place of a run back.
+func (r *Runs) End(place int8) {
+	if place != NoPlace {
 		r.until[place].Store(0)
 	}
 }
 
-// soonest is in how many ns a slot comes, of that many, all taken, to a job that must let
+// Noted returns how many runs have a place.
+func (r *Runs) Noted() (n int) {
+	for i := range r.until {
+		if r.until[i].Load() != 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// Soonest returns in how many ns a slot comes, of that many, all taken, to a job that must let
 // so many others of so much work in all go first. With more slots than there are places
 // what is in them is not known, and one will be free soon. It runs on the stack of a
 // submitter, which may be new: its frame, as it calls nothing that splits, is taken from what
 // every stack keeps in reserve.
 //
 //go:nosplit
-func (r *runTable) soonest(now int64, slots, jobs int, work int64) int64 {
+func (r *Runs) Soonest(now int64, slots, jobs int, work int64) int64 {
 	if slots > runPlaces {
 		return work / int64(slots)
 	}
-	var free [runPlaces]uint32 // when each slot is, in units of poolLoad, sorted
+	var free [runPlaces]uint32 // when each slot is, in units of Load, sorted
 	n := 0
 	for i := range r.until {
 		until := r.until[i].Load()

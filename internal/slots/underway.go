@@ -1,26 +1,26 @@
-package helix
+package slots
 
 import "sync"
 
-// underWay is the time that long or unlearned runs in slots have taken so far: work that is done, though it is paid for only when they
-// end. Without it no work would seem to be done while runs of half a second go on, and
+// UnderWay is the time that long or unlearned runs in slots have taken so far: work that is
+// done, though it is paid for only when they end. Without it no work would seem to be done while runs of half a second go on, and
 // then fifty ticks' worth of it at once. Its zero value is ready for use. It is safe for
 // concurrent use, and costs such a run some 50 ns.
-type underWay struct {
+type UnderWay struct {
 	mu     sync.Mutex
 	runs   int64 // that are not paused
 	begun  int64 // the sum of when they began, later by what they were away
 	paused int64 // ns taken before they were paused, of all that are
 }
 
-// stopwatch is what underWay keeps of one run. It is guarded by underWay.mu.
-type stopwatch struct {
+// Stopwatch is what UnderWay keeps of one run. It is guarded by UnderWay.mu.
+type Stopwatch struct {
 	on           bool
 	begun, since int64 // since is when it was paused; 0: it is not
 }
 
-// begin notes that a run begins.
-func (u *underWay) begin(w *stopwatch, now int64) {
+// Begin notes that a run begins.
+func (u *UnderWay) Begin(w *Stopwatch, now int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	w.on, w.begun = true, now
@@ -28,8 +28,8 @@ func (u *underWay) begin(w *stopwatch, now int64) {
 	u.begun += now
 }
 
-// pause notes that a run hands its slot over.
-func (u *underWay) pause(w *stopwatch, now int64) {
+// Pause notes that a run hands its slot over.
+func (u *UnderWay) Pause(w *Stopwatch, now int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if w.on && w.since == 0 {
@@ -40,8 +40,8 @@ func (u *underWay) pause(w *stopwatch, now int64) {
 	}
 }
 
-// resume notes that a paused run goes on.
-func (u *underWay) resume(w *stopwatch, now int64) {
+// Resume notes that a paused run goes on.
+func (u *UnderWay) Resume(w *Stopwatch, now int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if w.on && w.since != 0 {
@@ -53,8 +53,8 @@ func (u *underWay) resume(w *stopwatch, now int64) {
 	}
 }
 
-// lose takes off time that a run held its slot for others.
-func (u *underWay) lose(w *stopwatch, ns int64) {
+// Lose takes off time that a run held its slot for others.
+func (u *UnderWay) Lose(w *Stopwatch, ns int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if w.on && w.since == 0 {
@@ -63,8 +63,8 @@ func (u *underWay) lose(w *stopwatch, ns int64) {
 	}
 }
 
-// end notes that a run has ended, and is paid for.
-func (u *underWay) end(w *stopwatch) {
+// End notes that a run has ended, and is paid for.
+func (u *UnderWay) End(w *Stopwatch) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	switch {
@@ -78,8 +78,8 @@ func (u *underWay) end(w *stopwatch) {
 	w.on = false
 }
 
-// time is how long all runs have taken so far, in ns.
-func (u *underWay) time(now int64) int64 {
+// Time returns how long all runs have taken so far, in ns.
+func (u *UnderWay) Time(now int64) int64 {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.runs*now - u.begun + u.paused
