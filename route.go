@@ -132,7 +132,8 @@ func (q *request) heedDeadline(r *Router) {
 }
 
 // look fills in when the job, whose run time has been predicted, must end, and what else of
-// the router's state concerns this job alone. If probe, it may be made one.
+// the router's state concerns this job alone. If probe, it may be made one,
+// and takes a turn that is due.
 func (r *Router) look(q *request, p *Pressure, probe bool) {
 	q.info.meet(q.arrived, q.decided)
 	if q.outer != nil {
@@ -141,9 +142,9 @@ func (r *Router) look(q *request, p *Pressure, probe bool) {
 	if q.info.Waits {
 		q.kind.downstream.Load().lookDown(&q.info, p)
 	}
-	if p.Limited && probe && q.info.Budget > 0 && p.contended() {
+	if p.Limited && q.info.Budget > 0 && p.contended() {
 		if ahead := q.info.ahead(p); p.Turn > ahead && p.Turn <= ahead+ahead/4 {
-			p.Recalled = q.kind.account.Turns.Take(q.decided)
+			p.Recalled = q.kind.account.Turns.Ready(q.decided, probe)
 		}
 	}
 	if q.hopeless() {

@@ -241,10 +241,15 @@ func (r *Router) describe(q *request, job *Job, async bool) error {
 	if err := job.Validate(); err != nil {
 		return err
 	}
-	q.kind, q.arrived = r.kindNamed(job.Kind), r.arrival(job.Arrived)
-	q.info = job.info(q.kind.name)
+	r.describeValid(q, job)
 	q.info.Async, q.follow = async, async && job.Follow
 	return nil
+}
+
+// describeValid fills in what a request has of a job that is valid.
+func (r *Router) describeValid(q *request, job *Job) {
+	q.kind, q.arrived = r.kindNamed(job.Kind), r.arrival(job.Arrived)
+	q.info = job.info(q.kind.name)
 }
 
 // info is what a policy will know of the job.

@@ -155,7 +155,11 @@ func retryAfter(d time.Duration) []string {
 // setTiming tells the client about a request that was admitted or refused.
 // See https://www.w3.org/TR/server-timing/.
 func setTiming(h http.Header, a *Admission) {
-	b := make([]byte, 0, 128)
+	h["Server-Timing"] = append(h["Server-Timing"], string(appendAdmission(make([]byte, 0, 128), a)))
+}
+
+// appendAdmission appends the value of that header.
+func appendAdmission(b []byte, a *Admission) []byte {
 	b = appendTiming(b, "arrival", a.Age)
 	b = append(b, ", "...)
 	b = appendTiming(b, "queue", a.Wait)
@@ -165,8 +169,7 @@ func setTiming(h http.Header, a *Admission) {
 		b = append(b, ": "...)
 		b = appendQuotable(b, a.Decision.Reason)
 	}
-	b = append(b, '"')
-	h["Server-Timing"] = append(h["Server-Timing"], string(b))
+	return append(b, '"')
 }
 
 // appendTiming appends a metric with its milliseconds.

@@ -12,7 +12,10 @@ import (
 // Linux, for TCP, that is when the kernel received it (SO_TIMESTAMPNS); elsewhere when it
 // was read. TLS belongs outside: tls.NewListener(listener, config), as http.Server.ServeTLS
 // does it.
-type Listener struct{ net.Listener }
+type Listener struct {
+	net.Listener
+	early *early // nil unless requests are refused before they are parsed
+}
 
 // NewListener returns a listener around l. It is for http.Server.Serve; set
 // Server.ConnContext to [ConnContext].
@@ -20,7 +23,7 @@ func NewListener(l net.Listener) *Listener {
 	if c, ok := l.(*net.TCPListener); ok {
 		askForStamps(c) // connections inherit it, so what comes before Accept has its stamp too
 	}
-	return &Listener{l}
+	return &Listener{Listener: l}
 }
 
 // Accept waits for the next connection.
@@ -29,10 +32,11 @@ func (l *Listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if tcp, ok := c.(*net.TCPConn); ok {
-		return newTCPConn(tcp), nil
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		return newOtherConn(c, l.early), nil
 	}
-	return &otherConn{Conn: c}, nil
+	return newTCPConn(tcp, l.early), nil
 }
 
 // ConnContext is for http.Server.ConnContext: it lets [Arrived] find the connection of a
@@ -102,14 +106,48 @@ func (a *arrival) note(n, room int, age time.Duration) {
 type otherConn struct {
 	net.Conn
 	came arrival
+	gate *gate // nil unless requests are refused early
+}
+
+func newOtherConn(c net.Conn, by *early) *otherConn {
+	o := &otherConn{Conn: c}
+	if by != nil {
+		o.gate = by.gate(c, &o.came, o.receive)
+	}
+	return o
 }
 
 func (c *otherConn) arrival() *arrival { return &c.came }
 
+func (c *otherConn) gated() *gate { return c.gate }
+
 func (c *otherConn) Read(b []byte) (int, error) {
+	if c.gate != nil {
+		return c.gate.Read(b)
+	}
+	return c.receive(b)
+}
+
+func (c *otherConn) receive(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	c.came.note(n, len(b), 0)
 	return n, err
+}
+
+// SetReadDeadline is net.Conn's.
+func (c *otherConn) SetReadDeadline(at time.Time) error {
+	if c.gate != nil {
+		c.gate.deadline(at)
+	}
+	return c.Conn.SetReadDeadline(at)
+}
+
+// SetDeadline is net.Conn's.
+func (c *otherConn) SetDeadline(at time.Time) error {
+	if c.gate != nil {
+		c.gate.deadline(at)
+	}
+	return c.Conn.SetDeadline(at)
 }
 
 // CloseWrite lets net/http end its side first, so that the client gets all of the answer.
@@ -122,3 +160,41 @@ func (c *otherConn) CloseWrite() error {
 
 // NetConn returns the connection that was accepted.
 func (c *otherConn) NetConn() net.Conn { return c.Conn }
+
+// gateTCP puts a gate in front of reads, if requests are to be refused early.
+func (c *tcpConn) gateTCP(by *early) {
+	if by != nil {
+		c.gate = by.gate(c.TCPConn, &c.came, c.receive)
+	}
+}
+
+func (c *tcpConn) arrival() *arrival { return &c.came }
+
+func (c *tcpConn) gated() *gate { return c.gate }
+
+// NetConn returns the connection that was accepted.
+func (c *tcpConn) NetConn() net.Conn { return c.TCPConn }
+
+// Read does what that of net.TCPConn does, and notes when the data came.
+func (c *tcpConn) Read(b []byte) (int, error) {
+	if c.gate != nil {
+		return c.gate.Read(b)
+	}
+	return c.receive(b)
+}
+
+// SetReadDeadline is net.Conn's.
+func (c *tcpConn) SetReadDeadline(at time.Time) error {
+	if c.gate != nil {
+		c.gate.deadline(at)
+	}
+	return c.TCPConn.SetReadDeadline(at)
+}
+
+// SetDeadline is net.Conn's.
+func (c *tcpConn) SetDeadline(at time.Time) error {
+	if c.gate != nil {
+		c.gate.deadline(at)
+	}
+	return c.TCPConn.SetDeadline(at)
+}

@@ -38,9 +38,17 @@ func ListenAndServe(ctx context.Context, srv *http.Server, grace time.Duration, 
 // error is context.DeadlineExceeded. If serving fails, Serve returns that error at once and
 // leaves the routers open.
 //
-// l is wrapped in a [Listener], and srv.ConnContext, which may be set, is extended by
-// [ConnContext].
+// l is wrapped in a [Listener], unless it is one, and srv.ConnContext and srv.ConnState, which
+// may be set, are extended by [ConnContext] and [ConnState]. With TLS nothing can be refused
+// early, so that a listener which is to is an error.
 func Serve(ctx context.Context, srv *http.Server, l net.Listener, grace time.Duration, routers ...*helix.Router) error {
+	listener, ok := l.(*Listener)
+	if !ok {
+		listener = NewListener(l)
+	}
+	if listener.early != nil && srv.TLSConfig != nil {
+		return errors.New("helixhttp: requests behind TLS cannot be refused before they are parsed: RefuseEarly is for plain connections")
+	}
 	own := srv.ConnContext
 	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		ctx = ConnContext(ctx, c)
@@ -49,12 +57,19 @@ func Serve(ctx context.Context, srv *http.Server, l net.Listener, grace time.Dur
 		}
 		return ctx
 	}
+	states := srv.ConnState
+	srv.ConnState = func(c net.Conn, s http.ConnState) {
+		ConnState(c, s)
+		if states != nil {
+			states(c, s)
+		}
+	}
 	served := make(chan error, 1)
 	go func() {
 		if srv.TLSConfig != nil {
-			served <- srv.ServeTLS(NewListener(l), "", "")
+			served <- srv.ServeTLS(listener, "", "")
 		} else {
-			served <- srv.Serve(NewListener(l))
+			served <- srv.Serve(listener)
 		}
 	}()
 	select {

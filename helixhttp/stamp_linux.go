@@ -25,6 +25,7 @@ func askForStamps(c syscall.Conn) {
 type tcpConn struct {
 	*net.TCPConn
 	came arrival
+	gate *gate // nil unless requests are refused early
 	raw  syscall.RawConn
 
 	mu     sync.Mutex         // guards what follows: one Read at a time
@@ -42,24 +43,20 @@ type stamp struct {
 	_      [64]byte // room for a message that we did not ask for
 }
 
-func newTCPConn(c *net.TCPConn) net.Conn {
+func newTCPConn(c *net.TCPConn, by *early) net.Conn {
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return &otherConn{Conn: c}
+		return newOtherConn(c, by)
 	}
 	askForStamps(c)
 	t := &tcpConn{TCPConn: c, raw: raw}
 	t.recv = t.recvmsg
+	t.gateTCP(by)
 	return t
 }
 
-func (c *tcpConn) arrival() *arrival { return &c.came }
-
-// NetConn returns the connection that was accepted.
-func (c *tcpConn) NetConn() net.Conn { return c.TCPConn }
-
-// Read does what that of net.TCPConn does, and notes when the data came.
-func (c *tcpConn) Read(b []byte) (int, error) {
+// receive is Read, whatever is to be refused.
+func (c *tcpConn) receive(b []byte) (int, error) {
 	if len(b) == 0 {
 		return c.TCPConn.Read(b)
 	}

@@ -14,17 +14,17 @@ func askForStamps(syscall.Conn) {}
 type tcpConn struct {
 	*net.TCPConn
 	came arrival
+	gate *gate // nil unless requests are refused early
 }
 
-func newTCPConn(c *net.TCPConn) net.Conn { return &tcpConn{TCPConn: c} }
+func newTCPConn(c *net.TCPConn, by *early) net.Conn {
+	t := &tcpConn{TCPConn: c}
+	t.gateTCP(by)
+	return t
+}
 
-func (c *tcpConn) arrival() *arrival { return &c.came }
-
-// NetConn returns the connection that was accepted.
-func (c *tcpConn) NetConn() net.Conn { return c.TCPConn }
-
-// Read does what that of net.TCPConn does, and notes when the data came.
-func (c *tcpConn) Read(b []byte) (int, error) {
+// receive is Read, whatever is to be refused.
+func (c *tcpConn) receive(b []byte) (int, error) {
 	n, err := c.TCPConn.Read(b)
 	c.came.note(n, len(b), 0)
 	return n, err

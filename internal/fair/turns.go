@@ -44,8 +44,8 @@ func (t *Turns) give(at int64) {
 	}
 }
 
-// Take takes a turn that is due at time now, if there is one.
-func (t *Turns) Take(now int64) bool {
+// Ready reports that a turn is due at time now, and takes it if it is to.
+func (t *Turns) Ready(now int64, take bool) bool {
 	for {
 		head, tail := t.head.Load(), t.tail.Load()
 		if head == tail {
@@ -54,6 +54,9 @@ func (t *Turns) Take(now int64) bool {
 		at := t.due.Load()[head%turnsKept].Load()
 		if at > now {
 			return false
+		}
+		if now-at <= int64(turnLasts) && !take {
+			return true
 		}
 		if t.head.CompareAndSwap(head, head+1) && now-at <= int64(turnLasts) {
 			return true

@@ -31,15 +31,16 @@ func TestTurnsFollowOneAnother(t *testing.T) {
 		after := turns.After(0, 10*time.Millisecond, 2*time.Millisecond, 1)
 		require.Equal(t, time.Duration(10+2*i)*time.Millisecond+1, after)
 	}
-	require.False(t, turns.Take(10*ms-1))
-	require.True(t, turns.Take(10*ms))
-	require.False(t, turns.Take(10*ms+1), "it has been taken")
-	require.True(t, turns.Take(12*ms+int64(turnLasts)))
-	require.False(t, turns.Take(14*ms-1), "no other is due")
-	require.True(t, turns.Take(16*ms+ms/2), "the one of 14 ms was missed, that of 16 ms was not")
-	require.False(t, turns.Take(17*ms))
+	require.False(t, turns.Ready(10*ms-1, true))
+	require.True(t, turns.Ready(10*ms, false))
+	require.True(t, turns.Ready(10*ms, true), "it was not taken")
+	require.False(t, turns.Ready(10*ms+1, true), "it has been taken")
+	require.True(t, turns.Ready(12*ms+int64(turnLasts), true))
+	require.False(t, turns.Ready(14*ms-1, true), "no other is due")
+	require.True(t, turns.Ready(16*ms+ms/2, true), "the one of 14 ms was missed, that of 16 ms was not")
+	require.False(t, turns.Ready(17*ms, true))
 	turns.forget()
-	require.False(t, turns.Take(time.Hour.Nanoseconds()))
+	require.False(t, turns.Ready(time.Hour.Nanoseconds(), true))
 	require.Equal(t, time.Millisecond+1, turns.After(int64(time.Hour), time.Millisecond, time.Second, 1), "it begins anew")
 }
 
@@ -54,7 +55,7 @@ func TestTurnsAreTakenOnce(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for range given {
-				if turns.Take(10) {
+				if turns.Ready(10, true) {
 					taken.Add(1)
 				}
 			}
