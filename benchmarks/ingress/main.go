@@ -96,20 +96,20 @@ func run(args []string) error {
 	}
 	runtime.GOMAXPROCS(1)
 	pin(1)
-	fmt.Printf("mix %s; in budget / late / not answered, %% of all requests; goodput, of a processor\n", *mix)
-	fmt.Printf("%-12s", "contender")
+	fmt.Printf("mix %s; in budget / late / not answered, %% of all requests; goodput, CPU time of server and client, of a processor each\n", *mix)
+	fmt.Printf("%-18s", "contender")
 	for _, f := range factors {
-		fmt.Printf("%22s", fmt.Sprintf("%gx", f))
+		fmt.Printf("%32s", fmt.Sprintf("%gx", f))
 	}
 	fmt.Println()
 	for _, name := range names {
-		fmt.Printf("%-12s", name)
+		fmt.Printf("%-18s", name)
 		for _, f := range factors {
 			r, err := point(name, *mix, classes, f, *lasts)
 			if err != nil {
 				return err
 			}
-			fmt.Printf("%22s", r)
+			fmt.Printf("%32s", r)
 		}
 		fmt.Println()
 	}
@@ -136,11 +136,18 @@ func point(name, mix string, classes []class, load float64, lasts time.Duration)
 	if err := cmd.Start(); err != nil {
 		return result{}, err
 	}
-	addr, err := bufio.NewReader(out).ReadString('\n')
+	said := bufio.NewReader(out)
+	addr, err := said.ReadString('\n')
 	if err == nil {
+		start, before := time.Now(), cpuTime()
 		r := newClient(strings.TrimSpace(addr), classes, load).run(lasts)
-		err = errors.Join(in.Close(), cmd.Wait())
-		return r, err
+		took := time.Since(start)
+		r.client = (cpuTime() - before).Seconds() / took.Seconds()
+		err = in.Close()
+		taken, bad := said.ReadString('\n')
+		cpu, unread := strconv.ParseInt(strings.TrimSpace(taken), 10, 64)
+		r.cpu = time.Duration(cpu).Seconds() / took.Seconds()
+		return r, errors.Join(err, bad, unread, cmd.Wait())
 	}
 	return result{}, errors.Join(fmt.Errorf("the server of %s did not start: %w", name, err), in.Close(), cmd.Wait())
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -25,12 +26,12 @@ func TestMain(m *testing.M) {
 
 func TestEveryContenderServes(t *testing.T) {
 	for _, name := range contenders {
-		h, err := handler(name, mixes["even"])
+		h, _, err := handler(name, mixes["even"])
 		require.NoError(t, err)
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("GET", "/light", nil))
 		want := 200
-		if name == "refuse-all" {
+		if strings.HasPrefix(name, "refuse-all") {
 			want = 503
 		}
 		require.Equal(t, want, w.Code, name)
@@ -59,6 +60,18 @@ func TestWhatIsLateIsNotInBudget(t *testing.T) {
 	require.EqualValues(t, 1, c.late.Load())
 	require.EqualValues(t, 2, c.sent.Load())
 	require.EqualValues(t, time.Second, c.goodWork.Load())
+}
+
+func TestAnswersAreReadToTheirEnd(t *testing.T) {
+	in := bufio.NewReader(strings.NewReader("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 3\r\nX: y\r\n\r\nabc" +
+		"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"))
+	for _, want := range []int{503, 200} {
+		status, err := readAnswer(in)
+		require.NoError(t, err)
+		require.Equal(t, want, status)
+	}
+	_, err := readAnswer(in)
+	require.ErrorIs(t, err, errAnswer)
 }
 
 func TestBadFlags(t *testing.T) {

@@ -1,6 +1,10 @@
 package main
 
-import "golang.org/x/sys/unix"
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
 
 // pin keeps this process to one processor, where the system lets it and there are two.
 func pin(cpu int) {
@@ -11,4 +15,13 @@ func pin(cpu int) {
 	set.Zero()
 	set.Set(cpu)
 	_ = unix.SchedSetaffinity(0, &set)
+}
+
+// cpuTime is what this process has taken so far.
+func cpuTime() time.Duration {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -22,7 +22,13 @@ import (
 )
 
 // contenders are the ways to serve that are compared.
-var contenders = []string{"refuse-all", "net/http", "semaphore", "failsafe-go", "go-zero", "helix", "helix-yield"}
+var contenders = []string{"refuse-all", "refuse-all-helix", "refuse-all-early", "net/http", "semaphore", "failsafe-go", "go-zero",
+	"helix", "helix-early", "helix-yield", "helix-yield-early"}
+
+// yields and early say what a contender's name stands for.
+func yields(name string) bool { return strings.HasPrefix(name, "helix-yield") }
+
+func early(name string) bool { return strings.HasSuffix(name, "-early") }
 
 // serve is the server process: it tells its address, and ends when its input does.
 func serve(what string) error {
@@ -30,7 +36,7 @@ func serve(what string) error {
 	pin(0)
 	logx.Disable()
 	logx.DisableStat()
-	h, err := handler(name, mixes[mix])
+	h, admit, err := handler(name, mixes[mix])
 	if err != nil {
 		return err
 	}
@@ -40,29 +46,53 @@ func serve(what string) error {
 	}
 	srv := &http.Server{Handler: h}
 	served := l
-	if strings.HasPrefix(name, "helix") {
-		served, srv.ConnContext = helixhttp.NewListener(l), helixhttp.ConnContext
+	if admit != nil {
+		own := helixhttp.NewListener(l)
+		served, srv.ConnContext = own, helixhttp.ConnContext
+		if early(name) {
+			srv.ConnState = helixhttp.ConnState
+			if err := admit.RefuseEarly(own, paths(mixes[mix])...); err != nil {
+				return err
+			}
+		}
 	}
 	go func() { _ = srv.Serve(served) }()
 	fmt.Println(l.Addr())
+	before := cpuTime()
 	_, err = io.Copy(io.Discard, os.Stdin)
+	fmt.Println(int64(cpuTime() - before))
 	return err
 }
 
-// handler serves the classes in the way of that name.
-func handler(name string, classes []class) (http.Handler, error) {
+// paths are the patterns of the classes.
+func paths(classes []class) (of []string) {
+	for _, c := range classes {
+		of = append(of, "GET "+c.path)
+	}
+	return of
+}
+
+// refusing is a policy that refuses all.
+type refusing struct{}
+
+func (refusing) Choose(helix.JobInfo, helix.Pressure) helix.Decision {
+	return helix.Decision{Strategy: helix.Drop, Reason: "all are refused"}
+}
+
+// handler serves the classes in the way of that name, with a middleware if it is helix's.
+func handler(name string, classes []class) (http.Handler, *helixhttp.Middleware, error) {
 	mux := http.NewServeMux()
 	perMicro := calibrate()
 	routes := map[string]helix.Job{}
 	budgets := map[string]time.Duration{}
 	for _, c := range classes {
-		routes[c.path], budgets[c.path] = helix.Job{Budget: c.budget}, c.budget
+		routes["GET "+c.path], budgets[c.path] = helix.Job{Budget: c.budget}, c.budget
 		micros := int(c.work.Microseconds())
-		mux.HandleFunc(c.path, func(w http.ResponseWriter, r *http.Request) {
+		mux.HandleFunc("GET "+c.path, func(w http.ResponseWriter, r *http.Request) {
 			x := uint64(len(r.URL.Path))
 			for left := micros; left > 0; left -= 100 {
 				x = spin(x, perMicro*min(left, 100))
-				if name == "helix-yield" && left > 100 {
+				if yields(name) && left > 100 {
 					helix.Yield(r.Context())
 				}
 			}
@@ -71,9 +101,9 @@ func handler(name string, classes []class) (http.Handler, error) {
 	}
 	switch name {
 	case "refuse-all":
-		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }), nil
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }), nil, nil
 	case "net/http":
-		return mux, nil
+		return mux, nil, nil
 	case "semaphore":
 		sem := semaphore.NewWeighted(1)
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -85,10 +115,10 @@ func handler(name string, classes []class) (http.Handler, error) {
 			}
 			defer sem.Release(1)
 			mux.ServeHTTP(w, r)
-		}), nil
+		}), nil, nil
 	case "failsafe-go":
 		limiter := adaptivelimiter.NewBuilder[*http.Response]().WithQueueing(2, 3).Build()
-		return failsafehttp.NewHandler(mux, limiter), nil
+		return failsafehttp.NewHandler(mux, limiter), nil, nil
 	case "go-zero":
 		shedder := load.NewAdaptiveShedder(load.WithCpuThreshold(900))
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -99,17 +129,21 @@ func handler(name string, classes []class) (http.Handler, error) {
 			}
 			defer promise.Pass()
 			mux.ServeHTTP(w, r)
-		}), nil
+		}), nil, nil
 	}
-	router, err := helix.New(helix.RouterConfig{CPUParallelism: 1, Logger: slog.New(slog.DiscardHandler)})
+	cfg := helix.RouterConfig{CPUParallelism: 1, Logger: slog.New(slog.DiscardHandler)}
+	if strings.HasPrefix(name, "refuse-all") {
+		cfg.Policy = refusing{}
+	}
+	router, err := helix.New(cfg)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	admit, err := helixhttp.New(router, helixhttp.Config{Routes: routes})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return admit.Wrap(mux), nil
+	return admit.Wrap(mux), admit, nil
 }
 
 // spin does n iterations of work that cannot be shortened.
