@@ -17,7 +17,8 @@ type Config struct {
 	// Started are ignored. Defaults to a job without a budget.
 	Default helix.Job
 	// Routes are the jobs by pattern, spelled as for http.ServeMux: "POST /thumbnails".
-	// A Kind that is empty means the pattern. Defaults to nil.
+	// A Kind that is empty means the pattern. A pattern that none of the muxes has that are
+	// wrapped is logged at the first request. Defaults to nil.
 	Routes map[string]helix.Job
 	// Pattern tells the pattern of a request. Defaults to what the handler that is wrapped
 	// would match if it is an http.ServeMux, else to what one around it has matched. Requests without a pattern
@@ -50,16 +51,23 @@ type Config struct {
 type Middleware struct {
 	router *helix.Router
 	cfg    Config
+	around wrapping
 }
 
 // New makes a middleware. It fails, with a *helix.FieldError, if a job in cfg has a value
-// that cannot be used.
+// that cannot be used, or, unless there is a Config.Pattern, if a pattern in Config.Routes is
+// none of an http.ServeMux.
 func New(router *helix.Router, cfg Config) (*Middleware, error) {
 	if router == nil {
 		return nil, &helix.FieldError{Field: "router", Value: "nil", Allowed: "a router"}
 	}
 	if err := validIn("Default", &cfg.Default); err != nil {
 		return nil, err
+	}
+	if cfg.Pattern == nil {
+		if err := validPatterns(cfg.Routes); err != nil {
+			return nil, err
+		}
 	}
 	routes := make(map[string]helix.Job, len(cfg.Routes))
 	for pattern, job := range cfg.Routes {
@@ -75,7 +83,7 @@ func New(router *helix.Router, cfg Config) (*Middleware, error) {
 	if cfg.Skip == nil {
 		cfg.Skip = leavesHTTP
 	}
-	return &Middleware{router, cfg}, nil
+	return &Middleware{router: router, cfg: cfg}, nil
 }
 
 // validIn is job.Validate, told as of a field of Config.
@@ -104,14 +112,13 @@ func (m *Middleware) Wrap(next http.Handler) http.Handler {
 	if pattern == nil {
 		pattern = patternOf(next)
 	}
+	m.wraps(next)
 	return &handler{m, next, pattern}
 }
 
 // patternOf returns a function that tells the pattern of requests for h.
 func patternOf(h http.Handler) func(*http.Request) string {
-	mux, ok := h.(interface {
-		Handler(*http.Request) (http.Handler, string)
-	})
+	mux, ok := h.(matcher)
 	return func(r *http.Request) string {
 		if ok { // what r.Pattern says is that of a mux around it
 			if _, pattern := mux.Handler(r); pattern != "" {
@@ -152,6 +159,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.next.ServeHTTP(w, r)
 		return
 	}
+	h.around.once.Do(h.checkRoutes)
 	job := h.describe(r)
 	if r.ProtoMajor == 1 { // where the arrival is exact
 		if at := Arrived(r); !at.IsZero() {
