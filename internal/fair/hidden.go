@@ -9,13 +9,15 @@ import (
 const (
 	// hiddenEvery is how often the hidden queue is looked at, if hiddenLeast waits have been
 	// told since; the shortest of fewer says little.
-	hiddenEvery = 20 * time.Millisecond
+	hiddenEvery = 10 * time.Millisecond
 	hiddenLeast = 4
 	// hiddenPart is the part of the tightest budget that jobs may wait in the hidden queue.
-	hiddenPart = 0.25
-	// By hiddenLess what is given away shrinks at each look while they wait longer, down to
-	// hiddenFloor, and by up to hiddenMore of the whole it grows while they do not.
-	hiddenLess  = 0.85
+	hiddenPart = 0.3
+	// By hiddenLess what is given away shrinks at each look while they wait longer, and by
+	// hiddenMuch while they wait longer than all of that budget, down to hiddenFloor; by up to
+	// hiddenMore of the whole it grows while they do not.
+	hiddenLess  = 0.92
+	hiddenMuch  = 0.75
 	hiddenMore  = 0.02
 	hiddenFloor = 0.05
 	// hiddenGone is after how long without a word the queue is taken to be gone.
@@ -71,7 +73,11 @@ func (h *HiddenQueue) look(now int64, tightest time.Duration, asked float64) flo
 	}
 	switch target := hiddenPart * float64(tightest); {
 	case stands > target:
-		h.less = min(1-(1-h.less)*hiddenLess, 1-hiddenFloor)
+		by := hiddenLess
+		if stands > float64(tightest) {
+			by = hiddenMuch
+		}
+		h.less = min(1-(1-h.less)*by, 1-hiddenFloor)
 	case h.less > 0:
 		looks := math.Round(float64(since) / float64(hiddenEvery))
 		h.less = max(h.less-looks*hiddenMore*(target-stands)/target, 0)
