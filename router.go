@@ -290,7 +290,7 @@ func (i *jobItem) result() (result Result) {
 // machine already: in a socket, or in Go's run queue. Package helixhttp does, for every
 // request whose arrival it knows.
 //
-// While the shortest of these waits is more than a quarter of the tightest budget, a queue
+// While the shortest of these waits is more than 0.3 of the tightest budget, a queue
 // stands that the router cannot see, and every job comes to it late. Then it gives less to
 // the kinds that ask for more than their share until the queue is worked off. Tell it no
 // waits elsewhere, as in a broker: refusing jobs does not shorten those.

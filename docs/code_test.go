@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -161,6 +162,28 @@ func serve(ctx context.Context, router *helix.Router, mux *http.ServeMux, addr s
 	}
 	server := &http.Server{Addr: addr, Handler: admit.Wrap(mux)}
 	return helixhttp.ListenAndServe(ctx, server, 10*time.Second, router) // until ctx ends: then requests, then jobs finish
+}
+
+// serveEarly is that of in-your-service.md which refuses before it parses.
+func serveEarly(ctx context.Context, router *helix.Router, server *http.Server, admit *helixhttp.Middleware) error {
+	l, err := net.Listen("tcp", server.Addr)
+	if err != nil {
+		return err
+	}
+	listener := helixhttp.NewListener(l)
+	if err := admit.RefuseEarly(listener, "GET /report"); err != nil { // a pattern of Config.Routes
+		return err
+	}
+	return helixhttp.Serve(ctx, server, listener, 10*time.Second, router)
+}
+
+func TestServeEarly(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	router := newRouter(t)
+	admit, err := helixhttp.New(router, helixhttp.Config{Routes: map[string]helix.Job{"GET /report": {}}})
+	require.NoError(t, err)
+	require.NoError(t, serveEarly(ctx, router, &http.Server{Addr: "127.0.0.1:0", ReadHeaderTimeout: time.Minute}, admit))
 }
 
 func TestServe(t *testing.T) {

@@ -92,7 +92,7 @@ func compose(all []block, prometheus bool) (script string, outputs map[int]strin
 	n, skipped := 0, false
 	for _, block := range all {
 		switch {
-		case block.language == "go":
+		case block.language == "go" && block.name != "": // others are compiled by docs/code_test.go
 			fmt.Fprintf(&b, "cat > %s <<'END OF FILE'\n%sEND OF FILE\n", block.name, block.text)
 		case block.language == "sh":
 			n++
