@@ -20,8 +20,8 @@
 // kernel received it. Under load a request waits in sockets and in Go's run queue before
 // any handler sees it; its budget runs from its arrival, so that this wait counts.
 //
-// Most of what it costs to refuse a request is net/http's. [Middleware.RefuseEarly] saves it
-// where that matters: on plain HTTP/1.1, before the request is parsed.
+// Where most requests are refused, refusing takes the time of those that could be answered.
+// [Middleware.RefuseEarly] makes it cheaper on plain HTTP/1.1: before the request is parsed.
 //
 // The package works with every router that speaks net/http, on HTTP/1.1 and HTTP/2, with
 // TLS and without.

@@ -17,8 +17,8 @@ import (
 )
 
 // RefuseEarly has the connections of l refuse requests of some patterns before net/http has
-// parsed them, if the router would refuse them: for half of what a refusal costs otherwise.
-// What is not refused is passed on untouched, and decided on by the handler as ever. An early
+// parsed them, if the router would refuse them. That takes about a quarter less of a processor
+// than a refusal by the handler; most of the rest is the kernel's. What is not refused is passed on untouched, and decided on by the handler as ever. An early
 // refusal is counted and answered like any other. Call it before l is served; [Serve] does the
 // rest. With a server of your own, set http.Server.ConnState to [ConnState], or nothing is
 // refused early.
