@@ -121,13 +121,15 @@ func allScenes(which, budgets, loads, what string, lasts time.Duration, seed uin
 		names = append(names, d.name)
 	}
 	for kind := range changes {
-		kinds = append(kinds, kind)
+		if kind != "" {
+			kinds = append(kinds, kind)
+		}
 	}
 	chosen, err := list("downstreams", which, names)
 	if err != nil {
 		return nil, err
 	}
-	altered, err := list("changes", strings.ReplaceAll(","+what+",", ",none,", ",,"), kinds)
+	altered, err := list("changes", what, append(kinds, "none"))
 	if err != nil {
 		return nil, err
 	}
@@ -149,6 +151,9 @@ func allScenes(which, budgets, loads, what string, lasts time.Duration, seed uin
 	}
 	var scenes []*scene
 	for _, kind := range altered {
+		if kind == "none" {
+			kind = ""
+		}
 		for _, d := range downstreams {
 			if !slices.Contains(chosen, d.name) || kind != "" && d.name != "exponential" {
 				continue

@@ -85,3 +85,12 @@ func TestBadFlags(t *testing.T) {
 		require.ErrorContains(t, runAll([]string{c[0], c[1]}), c[0])
 	}
 }
+
+// Each combination is measured once.
+func TestScenes(t *testing.T) {
+	for changes, n := range map[string]int{"none": 2 * 3, "hang": 2, "none,capacity,slower,hang": 2*3 + 3*2} {
+		scenes, err := allScenes("exponential", "50ms,0", "0.8,1.5,5", changes, time.Second, 1)
+		require.NoError(t, err)
+		require.Len(t, scenes, n, changes)
+	}
+}
