@@ -155,6 +155,36 @@ func TestDownstreamsApart(t *testing.T) {
 	}
 }
 
+// A downstream that hangs from the very first call on costs neither memory nor another downstream.
+func TestHangFromTheFirstCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter(t, helix.RouterConfig{CPUParallelism: 2})
+		start := time.Now()
+		kind := func(name string, run func(context.Context, int) (int, error)) *helix.Task[int, int] {
+			return register(t, r, helix.Kind[int, int]{Name: name, Waits: true, Budget: 50 * time.Millisecond, Run: run})
+		}
+		hung := kind("hung", func(context.Context, int) (int, error) {
+			time.Sleep(max(time.Until(start.Add(2*time.Second)), 5*time.Millisecond))
+			return 0, nil
+		})
+		good := kind("good", newServers(32, 5*time.Millisecond).call)
+		var wg sync.WaitGroup
+		var bad *offered
+		wg.Go(func() { bad = offer(hung, 2000, 3*time.Second, 2250*time.Millisecond, helix.Hints{}, 6) })
+		wg.Go(func() {
+			time.Sleep(1900 * time.Millisecond)
+			s := r.Stats()
+			require.Less(t, s.Pressure.Spawned, 500)
+			require.Equal(t, 8, s.Kinds[1].Downstream.Limit)
+			require.Equal(t, "its downstream is full", r.Explain(helix.Job{Kind: "hung"}).Reason)
+		})
+		o := offer(good, 5000, 2*time.Second, 0, helix.Hints{}, 7)
+		require.Equal(t, o.sent.Load(), o.kept.Load())
+		wg.Wait()
+		require.Equal(t, bad.sent.Load(), bad.kept.Load(), "from a quarter of a second after it is back")
+	})
+}
+
 // Of a downstream that is full, Explain says so and counts nothing; ThresholdPolicy keeps to
 // the hard bounds.
 func TestExplainOfAFullDownstream(t *testing.T) {

@@ -55,8 +55,8 @@
 //   - The latencies of the same calls are kept in a fading histogram (spread).
 //   - When nothing has ended for long (2T, or 1.5 times the slowest call of some 300 ms), the downstream
 //     hangs: no more than L are let in, and one call at a time beyond them to see whether it is back. What was in flight meanwhile
-//     teaches no latency. Nothing is known of a downstream from which nothing ever came back,
-//     and it has no limit.
+//     teaches no latency. Before any call has ended it hangs when none does for twice the budget of
+//     the first (at least 100 ms), and L is 8; without a budget, for a second, and L is 16384.
 //
 // # How well it does
 //

@@ -65,6 +65,9 @@ func (a *law) note(l *Limit, c Call, n, now int64, well bool) {
 	switch wait := l.silence.Load(); {
 	case w.opened == 0, c.Among <= 1 && c.Began-w.latest > windowMost:
 		// Nothing was in flight before, so what is counted begins with the end of this call.
+		if w.opened == 0 { // it does not hang, and how long its calls take will show
+			l.silence.Store(0)
+		}
 		*w = l.open(now)
 		w.latest = now
 		a.learnBase(l, c, now, n, took, well)

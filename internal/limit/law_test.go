@@ -253,6 +253,41 @@ func TestNoLimitWithoutABottleneck(t *testing.T) {
 	}
 }
 
+// A downstream from which nothing comes back from the very first call on is taken to hang after
+// twice the budget, and is as before when it does not any more. Without a budget there is no telling it
+// from one that takes long, of which 10,000 calls in flight must be let be.
+func TestHangFromTheFirstCall(t *testing.T) {
+	s := scene{down: constant.down, mean: 5e6, load: .5, budget: 50 * ms, length: 4000 * ms, from: 3100 * ms}
+	s.change = func(now int64, _ *downstream) bool { return now < 3000*ms }
+	r := s.run(8)
+	require.Less(t, r.most, int64(450), "3200 a second, for 100 ms; and a probe every 100 ms")
+	require.Zero(t, r.refused, "from 0.1 s after it came back")
+
+	s = scene{down: downstream{1 << 30, false, fixed(5e9)}, gap: 5e5, length: 6000 * ms}
+	for _, budget := range []int64{0, 10_000 * ms} {
+		s.budget = budget
+		r = s.run(8)
+		require.Zero(t, r.refused)
+		require.Greater(t, r.most, int64(9500))
+	}
+	s.change = func(now int64, _ *downstream) bool { return true }
+	s.budget, s.gap = 0, 1e5
+	r = s.run(8)
+	require.Less(t, r.most, int64(1<<14+10))
+}
+
+// Calls that take longer than what would be a hang before the first has ended teach latency.
+func TestLongCallsFromTheFirst(t *testing.T) {
+	var l limit.Limit
+	now := int64(1)
+	for range 4 {
+		c := limit.Call{Began: now, Among: l.Begin(now, 100*ms)}
+		now += 2000 * ms
+		l.End(c, now, true)
+	}
+	require.InDelta(t, 2000*ms, l.Base(), 1e6)
+}
+
 // An outage, in which everything fails within a millisecond, is not taken for speed: the
 // rate falls to nothing, the limit does not rise, and when the downstream is back nothing is late.
 func TestOutageIsNotSpeed(t *testing.T) {

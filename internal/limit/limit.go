@@ -123,6 +123,9 @@ func (l *Limit) Begin(now, budget int64) uint16 {
 			l.busy.Store(now)
 			l.latest.Store(now)
 		}
+		if l.silence.Load() == 0 {
+			l.watchFirst(now, budget)
+		}
 	case n > l.limits[Normal+1].Load() && (l.on.Load() || l.hangs.Load()):
 		l.latest.Store(now) // a probe, or as good as one
 	}
@@ -130,6 +133,24 @@ func (l *Limit) Begin(now, budget int64) uint16 {
 		return 0
 	}
 	return uint16(min(n, maxAmong))
+}
+
+// watchFirst says what a hang is before any call has ended: that nothing does for twice the
+// budget of the first. Then all in flight are late, and more would be. Without a budget that is no
+// sign, and there is only a bound that no downstream is likely to need.
+func (l *Limit) watchFirst(now, budget int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.law != nil || l.silence.Load() != 0 {
+		return
+	}
+	l.busy.Store(now)
+	l.latest.Store(now)
+	if budget > 0 {
+		l.publish(few, 0, 0, float64(max(2*budget, windowMost)))
+	} else {
+		l.publish(mostUnknown, 0, 0, float64(remember))
+	}
 }
 
 // Abandon notes that a call that was to start never will.
@@ -201,6 +222,8 @@ const (
 	least = 4
 	// few calls in flight are no load for any downstream.
 	few = 8
+	// mostUnknown calls without a budget may be in flight before any has ended.
+	mostUnknown = 1 << 14
 	// A window closes after windowLeast if windowCalls have ended in it, or after windowMost.
 	windowLeast = int64(10 * time.Millisecond)
 	windowMost  = int64(100 * time.Millisecond)
