@@ -206,7 +206,7 @@ func (k *kind) runBatch(f *batch, started int64, members []*Ticket, work slots.L
 		if how == fateExited {
 			how, err = rescue(recover())
 		}
-		s.over.Store(true)
+		s.finish()
 		if s.timed {
 			b.pool.underWay.End(&s.nested().watch)
 		}

@@ -42,7 +42,9 @@ func (d *downstream) lookDown(j *JobInfo, p *Pressure) {
 	}
 	l := &d.limit
 	p.InFlight = int(l.InFlight())
-	if base := time.Duration(l.Base()); base > 0 && (j.Predicted > base || j.High > 2*base) {
+	// Seldom: if all in flight are served before the job might end, nothing is to be put right.
+	if base := time.Duration(l.Base()); base > 0 && (j.Predicted > base || j.High > 2*base) &&
+		(float64(j.High)*l.Rate() > float64(p.InFlight+1)*1e9 || l.Limit(limit.Normal) != limit.None) {
 		d.expect(j, base)
 	}
 	p.DownstreamLimit, p.Probe = l.Room(int64(p.Now), limit.Priority(j.Priority))

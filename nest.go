@@ -50,6 +50,7 @@ func newNested(outer, host *slot) *slot {
 	s := &nestedSlot{}
 	s.room.outer = outer
 	s.nest.Store(&s.room)
+	s.state.Store(slotNone)
 	if host != nil {
 		s.room.host = host
 		s.hold(host.long)
@@ -127,7 +128,7 @@ func (s *slot) around(f func(*slot) bool) bool {
 
 // inside reports that the job is one of r or inside one.
 func (s *slot) inside(r *Router) bool {
-	return s.around(func(s *slot) bool { return s.kind.router == r && !s.over.Load() })
+	return s.around(func(s *slot) bool { return s.kind.router == r && !s.ended() })
 }
 
 // seat is the slot of p in which a job that is submitted inside s may run right now: nobody

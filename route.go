@@ -443,8 +443,8 @@ func (r *Router) pressure(p *Pressure, now int64, cfg *RouterConfig, k *kind, pr
 	p.Demand, p.Share = r.ledger.Demand(), k.account.Share()
 	p.Trial = k.trials.Load() > 0
 	p.Spawned, p.SpawnLimit = int(r.spawn.running.Load()), cfg.SpawnLimit
-	if l := r.lanes[laneSpawn]; l.custom {
-		p.Spawned = l.strategy.Load().Running
+	if r.replaced && r.lanes[laneSpawn].custom {
+		p.Spawned = r.lanes[laneSpawn].strategy.Load().Running
 	}
 	p.InlineThreshold, p.SpawnThreshold = cfg.InlineThreshold, cfg.SpawnThreshold
 	p.BusyThreshold, p.UnitTime = cfg.BackpressureBusyThreshold, cfg.UnitTime
@@ -628,7 +628,7 @@ func (r *Router) dropError(q *request, reason int) error {
 }
 
 // near reports that a differs from b by no more than an eighth, and some room.
-func near(a, b, room time.Duration) bool { return abs(a-b) <= room+abs(b)/8 }
+func near(a, b, room time.Duration) bool { return a == b || abs(a-b) <= room+abs(b)/8 }
 
 func abs(d time.Duration) time.Duration { return max(d, -d) }
 

@@ -35,9 +35,10 @@ func (p *pool) serve(t *Ticket) {
 // or a hook call runtime.Goexit, nothing can, and it is called here.
 func (p *pool) runClaimed(t *Ticket) {
 	if t.slot == nil {
-		t.slot = &slot{Context: t.ctx, kind: t.kind, due: t.due()}
+		t.slot = newHeld(t)
+	} else {
+		t.slot.hold(t.long())
 	}
-	t.slot.hold(t.long())
 	crowded := t.job.predicted >= yieldFrom && (t.long() || p.busy() >= p.slots.Load())
 	if t.started == 0 || crowded {
 		if t.started = t.router().now(); crowded {

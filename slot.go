@@ -22,7 +22,7 @@ import (
 //	                held ── handOver ──────────────────▶ returning
 //	                inner ── lend ─▶ wanted ── exit ─▶ lent
 //	                inner, wanted ── end ─▶ left ── exit ─▶ none
-//	held, lent, returning ── end ─▶ none
+//	held, lent, returning ── finish or end ─▶ none
 //
 // While a goroutine of the job waits (nest.waiting > 0) the slot is never held: what it waits
 // for may need it. All transitions are in this file. Those without a lock are one
@@ -35,20 +35,21 @@ type slot struct {
 	due   int64 // by when it gets its slot back
 	until int64 // when it is predicted to end, not counting the time it is away
 	state atomic.Int32
-	over  atomic.Bool // the job has ended; goroutines that outlive it may still have the ctx
+	over  atomic.Bool // the job has ended without having the slot; see ended
 
 	bounded bool // it runs, or ran, in a slot
 	timed   bool // its time so far is known to pool.underWay
 
 	// The owner's of the slot.
 	long  bool // it counts as held by a long run
+	spent bool // the job has ended, and the slot, which it had, is to be given back
 	place int8 // in pool.runs
 }
 
 // The states of a slot.
 const (
-	slotNone      int32 = iota // given back, or there never was one
-	slotHeld                   // the job has it
+	slotHeld      int32 = iota // the job has it; first, as nearly every slot is made for a job that does
+	slotNone                   // given back, or there never was one
 	slotInner                  // a nested run has it
 	slotWanted                 // likewise, and a goroutine of the job waits: it is lent when the run ends
 	slotLeft                   // likewise, and the job has ended: it is given back when the run ends
@@ -58,7 +59,7 @@ const (
 
 // Value implements context.Context.
 func (s *slot) Value(key any) any {
-	if key == (jobctx.Mark{}) && !s.over.Load() {
+	if key == (jobctx.Mark{}) && !s.ended() {
 		return s
 	}
 	return s.Context.Value(key)
@@ -72,6 +73,28 @@ func jobIn(ctx context.Context) *slot {
 }
 
 func (s *slot) pool() *pool { return s.kind.router.pool }
+
+// newHeld makes the slot of a job that was given one.
+func newHeld(t *Ticket) *slot {
+	return &slot{Context: t.ctx, kind: t.kind, due: t.due(), long: t.long(), place: slots.NoPlace, bounded: true}
+}
+
+// newMark makes the mark of a job that has no slot.
+func newMark(t *Ticket) *slot {
+	s := &slot{Context: t.ctx, kind: t.kind, due: t.due()}
+	s.state.Store(slotNone)
+	return s
+}
+
+// finish notes that the job has ended. end must follow if it was given a slot.
+func (s *slot) finish() {
+	if s.spent = s.bounded && s.state.CompareAndSwap(slotHeld, slotNone); !s.spent {
+		s.over.Store(true)
+	}
+}
+
+// ended reports that the job has ended; goroutines that outlive it may still have the ctx.
+func (s *slot) ended() bool { return s.over.Load() || s.bounded && s.state.Load() == slotNone }
 
 // hold notes that the job, which has not started, was given a slot.
 func (s *slot) hold(long bool) {
@@ -247,7 +270,7 @@ func (s *slot) regain(long bool) bool {
 
 // end gives back what the job has, which has ended, and takes work off.
 func (s *slot) end(work slots.Load) {
-	if s.state.CompareAndSwap(slotHeld, slotNone) {
+	if s.spent || s.state.CompareAndSwap(slotHeld, slotNone) {
 		s.giveBack(work)
 		return
 	}

@@ -305,7 +305,7 @@ func (t *Task[In, Out]) describe(q *request, in In, h *Hints) error {
 			return err
 		}
 	}
-	if info.Cost == 0 && t.spec.Cost != nil {
+	if t.spec.Cost != nil && (h == nil || h.Cost == 0) {
 		info.Cost = t.spec.Cost(in)
 		return validCost("Kind.Cost()", info.Cost)
 	}

@@ -280,7 +280,7 @@ func (k *kind) exec(t *Ticket, started int64) {
 			t.fate, t.err = rescue(recover())
 		}
 		if t.slot != nil {
-			t.slot.over.Store(true)
+			t.slot.finish()
 		}
 		t.ended = t.router().now()
 		k.learn(t)
@@ -302,7 +302,7 @@ func (t *Ticket) mark() context.Context {
 		if !t.sampled && !t.kind.nests.Load() && t.router().phase.Load() == phaseOpen {
 			return t.ctx
 		}
-		t.slot = &slot{Context: t.ctx, kind: t.kind, due: t.due()}
+		t.slot = newMark(t)
 	}
 	return t.slot
 }
@@ -431,5 +431,7 @@ func (t *Ticket) launch(f func(*Ticket)) {
 
 // reset makes the ticket ready for its next job; kind, wake, spawned and shard stay.
 func (t *Ticket) reset() {
-	*t = Ticket{kind: t.kind, wake: t.wake, spawned: t.spawned, shard: t.shard}
+	kind, wake, spawned, shard := t.kind, t.wake, t.spawned, t.shard
+	*t = Ticket{} // in place
+	t.kind, t.wake, t.spawned, t.shard = kind, wake, spawned, shard
 }

@@ -67,12 +67,20 @@ const (
 )
 
 // Bounded returns a duration of that many ns, at most Longest.
-func Bounded(ns float64) time.Duration { return time.Duration(min(ns, Longest)) }
+func Bounded(ns float64) time.Duration {
+	if ns < Longest { // not by min, which takes care of NaN and of the sign of 0
+		return time.Duration(ns)
+	}
+	return Longest
+}
 
 // confidence is the part of the lowest tenth that so many samples allow to believe in.
 func confidence(samples uint64) float64 {
 	const enough = 16
-	return 1./4 + 3./4*float64(min(samples, enough))/enough
+	if samples >= enough {
+		return 1
+	}
+	return 1./4 + 3./4*float64(samples)/enough
 }
 
 // shape is a distribution as parts of its mean. It is written by one goroutine at a time
