@@ -80,6 +80,15 @@ func (f *Future[T]) cancel(cause error) {
 
 // pass makes what happened to a job happen to its submitter.
 func (f fate) pass(err error) {
+	if f > fateReturned {
+		f.raise(err)
+	}
+}
+
+// raise is pass for a job that did not return.
+//
+//go:noinline
+func (f fate) raise(err error) {
 	switch f {
 	case fatePanicked:
 		raise(err)

@@ -105,14 +105,16 @@ func (r *Router) judge(q *request) {
 	if q.info.Samples == 0 && q.choice.outside() {
 		r.tryOut(q, &p)
 	}
-	r.resolve(q)
+	if c := &q.choice; !c.dropped && (q.info.Async || q.outer != nil || c.lane == laneBatch) { // else there is nothing to resolve
+		r.resolve(q)
+	}
 	if q.choice.offer > 0 && q.hopeless() { // or an estimate that is wrong would never heal
 		q.kind.prober.Refuse(q.decided)
 	}
 	if r.watchers.Sample(q.decided, q.choice.dropped) {
 		r.show(q, &p)
 	}
-	if q.cfg.Logger.Enabled(q.ctx, slog.LevelDebug) {
+	if r.logs.Enabled(q.ctx, slog.LevelDebug) {
 		r.logDecision(q, &p)
 	}
 	if p.Offers != nil {
@@ -236,7 +238,9 @@ func (t *Ticket) fill(q *request) {
 	// One by one, and in place: a copy of what has just been written is waited for.
 	t.job.fill(&q.info)
 	t.choice = q.choice
-	t.job.elsewhere = q.choice.lane > laneBatch && t.lane().elsewhere
+	if q.choice.lane > laneBatch {
+		t.job.elsewhere = t.lane().elsewhere
+	}
 	t.arrived, t.decided, t.trial = q.arrived, q.decided, q.trial
 	if q.event != nil {
 		t.watch = &watch{event: q.event}
@@ -420,16 +424,21 @@ func (r *Router) machine(now int64, cfg *RouterConfig) fair.Machine {
 }
 
 // foresee fills in the soonest that a slot comes to a job with a budget, if all are taken.
-// While it waits, those of much tighter budgets that come later overtake it. Like
-// runTable.soonest it takes its frame from the stack's reserve.
-//
-//go:nosplit
 func (r *Router) foresee(q *request, p *Pressure) {
 	if q.info.Budget > 0 && p.CPUBusy >= p.Slots {
-		jobs, work := r.pool.backlog.Before(int64(q.info.Slack))
-		wait := r.pool.runs.Soonest(q.decided, p.Slots, jobs, work)
-		p.Soonest = time.Duration(float64(wait) / (1 - q.kind.account.Overtaken()))
+		r.foreseeWait(q, p)
 	}
+}
+
+// foreseeWait is foresee when all slots are taken. While the job waits, those of much tighter
+// budgets that come later overtake it. Like runTable.soonest it takes its frame from the
+// stack's reserve.
+//
+//go:nosplit
+func (r *Router) foreseeWait(q *request, p *Pressure) {
+	jobs, work := r.pool.backlog.Before(int64(q.info.Slack))
+	wait := r.pool.runs.Soonest(q.decided, p.Slots, jobs, work)
+	p.Soonest = time.Duration(float64(wait) / (1 - q.kind.account.Overtaken()))
 }
 
 // pressure fills in the router's state at a decision about a job of that kind.

@@ -2,6 +2,7 @@ package helix
 
 import (
 	"context"
+	"log/slog"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,7 @@ import (
 // Every job takes one path: decide, admit, offer to its strategy, wait, settle.
 type Router struct {
 	cfg   atomic.Pointer[RouterConfig] // immutable; replaced under cfgMu
+	logs  slog.Handler                 // of RouterConfig.Logger, which is never another
 	cfgMu sync.Mutex                   // makes cfg and pool.slots change together; never held in user code
 	epoch time.Time                    // what all times are counted from
 
@@ -78,6 +80,7 @@ func New(cfg RouterConfig) (*Router, error) {
 	r.ledger = fair.NewLedger()
 	r.procs.Store(int64(runtime.GOMAXPROCS(0)))
 	r.cfg.Store(&cfg)
+	r.logs = cfg.Logger.Handler()
 	r.kinds.Store(&map[string]*kind{})
 	r.ctx, r.cancel = context.WithCancelCause(context.Background())
 	r.spawn = newSpawn()

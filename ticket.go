@@ -178,7 +178,7 @@ func (t *Ticket) Info() JobInfo {
 	return j
 }
 
-// fill fills in the fields of j that a ticket keeps; nothing has been written to f before.
+// fill makes f the facts of a job of which j is known.
 func (f *jobFacts) fill(j *JobInfo) {
 	f.cost, f.scaling = j.Cost, float32(j.Scaling)
 	f.predicted, f.work = j.Predicted, j.Work
@@ -186,6 +186,7 @@ func (f *jobFacts) fill(j *JobInfo) {
 	f.low, f.likely, f.high, f.spread = float32(j.Low), float32(j.Likely), float32(j.High), float32(j.Spread)
 	f.budget, f.priority = j.Budget, j.Priority
 	f.batchable, f.waits, f.async = j.Batchable, j.Waits, j.Async
+	f.elsewhere, f.nested, f.among = false, false, 0
 }
 
 // meet fills in by when a job that arrived then, and is decided on at time now, must end.
@@ -429,9 +430,16 @@ func (t *Ticket) launch(f func(*Ticket)) {
 	}()
 }
 
-// reset makes the ticket ready for its next job; kind, wake, spawned and shard stay.
+// reset makes the ticket, whose job has ended, ready for its next: kind, work, wake, spawned and
+// shard stay, and what fill writes is left to it.
 func (t *Ticket) reset() {
-	kind, wake, spawned, shard := t.kind, t.wake, t.spawned, t.shard
-	*t = Ticket{} // in place
-	t.kind, t.wake, t.spawned, t.shard = kind, wake, spawned, shard
+	if t.state.Load() != stateQueued {
+		t.state.Store(stateQueued)
+	}
+	t.members, t.started, t.ended = 0, 0, 0
+	t.nextAction, t.wakeAction, t.fate, t.onSubmitter, t.sampled = actionWait, actionWait, fateNotRun, false, false
+	t.ctx, t.err, t.batch, t.watch, t.slot = nil, nil, nil, nil, nil
+	if t.choice.lane != laneInline {
+		t.place = slots.Node{}
+	}
 }
