@@ -127,6 +127,45 @@ func TestOneKeyIsOneItem(t *testing.T) {
 	})
 }
 
+// A caller that leaves while the call runs cancels it for no other, and the last to leave cancels it.
+func TestLeavingASharedCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter(t, helix.RouterConfig{})
+		l := &loader{takes: 20 * time.Millisecond}
+		task := l.register(t, r, itself)
+		ask := func(leaves time.Duration, id int) (took time.Duration, err error) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			time.AfterFunc(leaves, cancel) // a deadline would count as a budget
+			began := time.Now()
+			_, err = task.Submit(ctx, id)
+			return time.Since(began), err
+		}
+		var wg sync.WaitGroup
+		l.inFlight(t, task, &wg)
+		for _, leaves := range []time.Duration{25 * time.Millisecond, time.Second} {
+			wg.Go(func() {
+				_, err := ask(leaves, 7)
+				require.NoError(t, err) // that of a job that has started is told
+			})
+		}
+		wg.Wait()
+		require.Len(t, l.calls, 2)
+		require.Equal(t, []int{7}, l.calls[1])
+
+		l.takes = time.Hour
+		for range 3 { // the first alone, the others in one call
+			wg.Go(func() {
+				took, err := ask(25*time.Millisecond, 8)
+				require.Error(t, err)
+				require.Equal(t, 25*time.Millisecond, took)
+			})
+		}
+		wg.Wait()
+		require.Zero(t, r.Stats().InFlight)
+	})
+}
+
 // Errors of single items, of the whole call, and panics reach all who asked for them.
 func TestErrorsOfSharedCalls(t *testing.T) {
 	odd := errors.New("odd")
