@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/helixrouter/helix/internal/tally"
 	"github.com/stretchr/testify/require"
 )
 
@@ -100,16 +101,16 @@ func TestPreemptedJobsAreNotTakenForOverload(t *testing.T) {
 		"long as predicted":  {50 * time.Millisecond, 70 * time.Millisecond, 70 * time.Millisecond, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			k := &kind{cells: make([]cell, 1)}
+			k := &kind{counters: tally.New(1)}
 			ticket := &Ticket{kind: k, ctx: t.Context(), fate: fateReturned, ended: int64(c.run),
 				job: jobFacts{predicted: c.predicted, work: c.predicted}, choice: choice{lane: laneCPUPool}}
 			if c.slot {
 				ticket.slot = &slot{bounded: true}
 			}
-			k.cells[0].admitted.Add(ticket.charge())
+			k.counters.Shard(0).Admitted.Add(ticket.charge())
 			k.learn(ticket)
-			require.Equal(t, c.counted, time.Duration(k.cells[0].served.Load()))
-			require.Zero(t, k.cells[0].admitted.Load())
+			require.Equal(t, c.counted, time.Duration(k.counters.Shard(0).Served.Load()))
+			require.Zero(t, k.counters.Charged())
 		})
 	}
 }

@@ -294,7 +294,7 @@ func (f *batch) learn(members []*Ticket, run time.Duration) {
 		f.correction *= float64(run) / float64(paid)
 		paid = f.parts(members)
 	}
-	k.cell(members[0].shard).unfilled.Add(int64(run) - paid)
+	k.counters.Shard(members[0].shard).Unfilled.Add(int64(run) - paid)
 	switch {
 	case !sampled:
 	case 2*succeeded > len(members):

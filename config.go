@@ -11,6 +11,8 @@ import (
 	"slices"
 	"time"
 	"unsafe"
+
+	"github.com/helixrouter/helix/internal/tally"
 )
 
 // RouterConfig configures a [Router]. The zero value is ready for use: every
@@ -110,8 +112,8 @@ func (c *RouterConfig) validate() error {
 		return fieldError("RouterConfig.InlineThreshold", c.InlineThreshold,
 			fmt.Sprintf("at most SpawnThreshold, which is %v", c.SpawnThreshold))
 	}
-	if len(c.Strategies) > maxLanes-laneBatch-1 {
-		return fieldError("RouterConfig.Strategies", len(c.Strategies), fmt.Sprintf("at most %d", maxLanes-laneBatch-1))
+	if len(c.Strategies) > tally.Lanes-laneBatch-1 {
+		return fieldError("RouterConfig.Strategies", len(c.Strategies), fmt.Sprintf("at most %d", tally.Lanes-laneBatch-1))
 	}
 	seen := map[string]bool{}
 	for i, s := range c.Strategies {

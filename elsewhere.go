@@ -320,9 +320,9 @@ func (r *Router) again(t *Ticket) error {
 	if p.Offers != nil {
 		p.forget()
 	}
-	c := t.kind.cell(t.shard)
+	c := t.kind.counters.Shard(t.shard)
 	if charge := t.charge(); charge != 0 {
-		c.admitted.Add(-charge)
+		c.Admitted.Add(-charge)
 		t.kind.correct(t, -charge)
 	}
 	if q.choice.dropped {
@@ -333,9 +333,9 @@ func (r *Router) again(t *Ticket) error {
 		if t.choice.drop(q.choice.reason); q.choice.lane != laneNone {
 			t.choice = q.choice
 		}
-		reason := r.reasons.index(q.choice.reason)
-		c.shed.Add(int64(q.info.Work))
-		c.bounced[reason].Add(1)
+		reason := r.reasons.Index(q.choice.reason)
+		c.Shed.Add(int64(q.info.Work))
+		c.Bounced[reason].Add(1)
 		r.nudge()
 		return r.turnDown(&q, reason)
 	}

@@ -33,10 +33,9 @@ func (r *Router) Accounts() map[string]int64 {
 	for _, k := range *r.kinds.Load() {
 		accounts["jobs queued, by kind"] += k.queued.Load()
 		accounts["trials"] += k.trials.Load()
-		for i := range k.cells {
-			accounts["work charged, ns"] += k.cells[i].admitted.Load()
-			accounts["goroutines of the router"] += k.cells[i].goroutines.Load()
-		}
+		sums := k.counters.Sum()
+		accounts["work charged, ns"] += k.counters.Charged()
+		accounts["goroutines of the router"] += sums.Goroutines
 		if b := k.batcher.Load(); b != nil {
 			accounts["jobs in forming batches"] += b.fill.Load()
 			accounts["jobs in running batches"] += b.running.Load()

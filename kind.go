@@ -9,7 +9,7 @@ import (
 	"github.com/helixrouter/helix/internal/estimate"
 	"github.com/helixrouter/helix/internal/fair"
 	"github.com/helixrouter/helix/internal/num"
-	"github.com/helixrouter/helix/internal/shard"
+	"github.com/helixrouter/helix/internal/tally"
 )
 
 // kind is all the router keeps of one kind of job. It is never removed.
@@ -28,192 +28,20 @@ type kind struct {
 	door     atomic.Pointer[door]    // of its Task, for jobs that come as bytes; nil without a codec
 	// downstream is what its jobs that wait are waiting for. Never nil, but in a kind that Explain makes up.
 	downstream atomic.Pointer[downstream]
-	cells      []cell              // sharded counters, a power of two of them
-	refusals   []refusalCounters   // likewise
-	latencies  [maxLanes]Histogram // of its jobs that ran, by strategy
-	yields     atomic.Bool         // a job has called Yield
-	nests      atomic.Bool         // there has been work inside a job, or it has blocked
-	failures   estimate.Failures   // see kind.guess
+	counters   tally.Counters
+	latencies  [tally.Lanes]Histogram // of its jobs that ran, by strategy
+	yields     atomic.Bool            // a job has called Yield
+	nests      atomic.Bool            // there has been work inside a job, or it has blocked
+	failures   estimate.Failures      // see kind.guess
 	// trials are the jobs that run outside the slots because of their hints, admitted
 	// before any run of the kind had confirmed what hints say.
 	trials atomic.Int64
 	queued atomic.Int64 // jobs that wait for a slot
 
-	elsewhere [maxLanes]atomic.Pointer[distant] // by lane; nil: nothing is known
+	elsewhere [tally.Lanes]atomic.Pointer[distant] // by lane; nil: nothing is known
 
-	dropErrors [maxReasons]atomic.Pointer[DropError] // the latest for each reason
-	rejected   atomic.Pointer[[4]Alternative]        // the latest of a policy from outside
-}
-
-// Bounds of the sharded counters.
-const (
-	maxLanes   = 16 // strategies, Drop not counted
-	maxReasons = 24 // different reasons to drop; later ones share the last
-)
-
-// cell is one shard of a kind's counters: a ticket writes to one shard only,
-// so that cores rarely share a cache line. Each event of a job's life is one
-// addition to one word, none is ever taken back, and every figure of Stats is a sum of
-// such words. Submissions are counted apart from what becomes of them: if a job were lost
-// or counted twice, an idle router would show it in flight.
-type cell struct {
-	submitted atomic.Uint64             // jobs that the decision admitted, other than those in taken
-	taken     [laneBatch]atomic.Uint64  // likewise, and accepted at once by a strategy of the router's own
-	routed    [maxLanes]atomic.Uint64   // accepted later than that, by strategy
-	bounced   [maxReasons]atomic.Uint64 // dropped because the strategy did not take it
-	late      [maxReasons]atomic.Uint64 // dropped after that
-	ended     [2][3]atomic.Uint64       // ran: completed, failed x no budget, kept, not kept
-	broken    atomic.Uint64             // late ones that had a budget
-	withdrawn atomic.Uint64             // after admission
-
-	// CPU ns. Their sum is all that was ever offered. What runs in place is never in
-	// admitted: it is accounted for in one step when it has ended.
-	shed     atomic.Int64 // predicted, of jobs that were admitted and never ran
-	admitted atomic.Int64 // predicted, of jobs that have not ended
-	served   atomic.Int64 // of jobs that ran; a batched one's part of a full batch
-	unfilled atomic.Int64 // what calls took beyond that, as their batches were not full
-
-	goroutines atomic.Int64 // of the router's own, that are alive
-	_          [64]byte     // keeps neighbours off the last line
-}
-
-// refusalCounters is one shard of the counters of jobs that never had a ticket: each is
-// submitted and ends by one addition.
-type refusalCounters struct {
-	refused  [maxReasons]atomic.Uint64 // dropped by the decision
-	unrouted atomic.Uint64             // ctx was done at Submit: submitted and withdrawn
-	shed     atomic.Int64              // predicted CPU ns of those that were refused
-	_        [48]byte                  // two pairs of lines
-}
-
-// The submitter's goroutine chooses a shard of refusalCounters, not its P: so there are more of
-// them than cells, for those of two cores to be seldom the same.
-const (
-	awayShards    = 4 // for each cell
-	maxAwayShards = 64
-)
-
-// refusalCounters is the shard for the calling goroutine.
-func (k *kind) refusalCounters() *refusalCounters {
-	return &k.refusals[int(shard.Hint())&(len(k.refusals)-1)]
-}
-
-func (k *kind) cell(shard uint8) *cell { return &k.cells[int(shard)&(len(k.cells)-1)] }
-
-// end counts a job that ran.
-func (c *cell) end(status Status, budget, latency time.Duration) {
-	s, promise := 0, 0
-	if status == Failed {
-		s = 1
-	}
-	if budget > 0 {
-		if promise = 1; latency > budget {
-			promise = 2
-		}
-	}
-	c.ended[s][promise].Add(1)
-}
-
-// dropLate counts an admitted job that was refused after all.
-func (c *cell) dropLate(reason int, budget time.Duration) {
-	if budget > 0 {
-		c.broken.Add(1)
-	}
-	c.late[reason].Add(1)
-}
-
-// offered is the CPU ns that all jobs so far have asked for, refused ones too, and
-// worked what those that ran took.
-func (k *kind) offered() (offered, worked int64) {
-	for i := range k.cells {
-		c := &k.cells[i]
-		served := c.served.Load()
-		offered += c.shed.Load() + c.admitted.Load() + served
-		worked += served + c.unfilled.Load()
-	}
-	for i := range k.refusals {
-		offered += k.refusals[i].shed.Load()
-	}
-	return offered, worked
-}
-
-// counts is the sum of a kind's cells.
-type counts struct {
-	routed  [maxLanes]uint64
-	dropped [maxReasons]uint64
-	refused uint64 // by the decision or the strategy; the rest of dropped were accepted first
-	away    uint64 // ended without a ticket
-
-	submitted, admitted                          uint64
-	completed, failed, withdrawn, promised, kept uint64
-	goroutines                                   int64
-}
-
-// inFlight is the number of jobs submitted and not ended.
-func (n *counts) inFlight() uint64 {
-	return n.submitted - n.ended()
-}
-
-// running is the number of jobs admitted and not ended.
-func (n *counts) running() uint64 {
-	return n.admitted - (n.ended() - n.away)
-}
-
-func (n *counts) ended() uint64 {
-	sum := n.completed + n.failed + n.withdrawn
-	for _, dropped := range n.dropped {
-		sum += dropped
-	}
-	return sum
-}
-
-// count sums up the cells. What ends a job is read before what submits it: a
-// job that ends meanwhile shows as in flight, and none can end before it began.
-func (k *kind) count() counts {
-	var n counts
-	for i := range k.cells {
-		c := &k.cells[i]
-		for s, sum := range []*uint64{&n.completed, &n.failed} {
-			none, kept, missed := c.ended[s][0].Load(), c.ended[s][1].Load(), c.ended[s][2].Load()
-			*sum += none + kept + missed
-			n.kept += kept
-			n.promised += kept + missed
-		}
-		n.withdrawn += c.withdrawn.Load()
-		n.promised += c.broken.Load()
-		for r := range c.late {
-			bounced := c.bounced[r].Load()
-			n.refused += bounced
-			n.dropped[r] += bounced + c.late[r].Load()
-		}
-	}
-	for i := range k.refusals {
-		a := &k.refusals[i]
-		unrouted := a.unrouted.Load()
-		n.away += unrouted
-		n.withdrawn += unrouted
-		for r := range a.refused {
-			refused := a.refused[r].Load()
-			n.away += refused
-			n.refused += refused
-			n.dropped[r] += refused
-		}
-	}
-	for i := range k.cells {
-		c := &k.cells[i]
-		n.admitted += c.submitted.Load()
-		for s := range c.taken {
-			taken := c.taken[s].Load()
-			n.admitted += taken
-			n.routed[s] += taken
-		}
-		for s := range c.routed {
-			n.routed[s] += c.routed[s].Load()
-		}
-		n.goroutines += c.goroutines.Load()
-	}
-	n.submitted = n.admitted + n.away
-	return n
+	dropErrors [tally.Reasons]atomic.Pointer[DropError] // the latest for each reason
+	rejected   atomic.Pointer[[4]Alternative]           // the latest of a policy from outside
 }
 
 // predict fills in how long the job will run, as far as is known.
@@ -325,10 +153,10 @@ const preemptedFrom = 10 * time.Millisecond
 // pay replaces the predicted work that the ticket was charged by what it took.
 func (t *Ticket) pay(work int64) {
 	t.kind.correct(t, work-t.charge())
-	c := t.kind.cell(t.shard)
-	c.served.Add(work)
+	c := t.kind.counters.Shard(t.shard)
+	c.Served.Add(work)
 	if t.charge() != 0 {
-		c.admitted.Add(-t.charge())
+		c.Admitted.Add(-t.charge())
 	}
 }
 
@@ -350,9 +178,9 @@ func (t *Ticket) reimburse() {
 		t.endTrial()
 	}
 	t.kind.correct(t, -t.charge())
-	c := t.kind.cell(t.shard)
-	c.shed.Add(t.charge())
-	c.admitted.Add(-t.charge())
+	c := t.kind.counters.Shard(t.shard)
+	c.Shed.Add(t.charge())
+	c.Admitted.Add(-t.charge())
 }
 
 // outside reports that the job is to run outside the slots.
@@ -433,7 +261,7 @@ func (r *Router) addKind(name string, registered bool) *kind {
 			return kinds[name]
 		}
 	}
-	k := &kind{router: r, name: name, cells: make([]cell, r.shards), refusals: make([]refusalCounters, min(awayShards*r.shards, maxAwayShards))}
+	k := &kind{router: r, name: name, counters: tally.New(r.shards)}
 	k.downstream.Store(&downstream{name: name})
 	k.weight.Store(1)
 	k.account.Open(r.cfg.Load().CPUParallelism)

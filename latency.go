@@ -163,7 +163,7 @@ func (h *Histogram) Merge(other *Histogram) {
 // where latencies are alike, and one allocation. Records that are under way may be missing, or be in the sum
 // and not yet in the buckets, or the reverse.
 func (h *Histogram) Snapshot() Snapshot {
-	var all tally
+	var all placeCounts
 	return all.snapshot(all.count(h))
 }
 
@@ -277,7 +277,7 @@ func (s Snapshot) Buckets() iter.Seq2[Bucket, uint64] {
 // Merge returns a snapshot of the values of both. It costs about 3 µs and one
 // allocation.
 func (s Snapshot) Merge(other Snapshot) Snapshot {
-	var all tally
+	var all placeCounts
 	all.add(s)
 	all.add(other)
 	return all.snapshot(addSums(s.sum, other.sum))
@@ -287,17 +287,17 @@ func (s Snapshot) Merge(other Snapshot) Snapshot {
 // same histogram. Where earlier has more than s the result has 0, never a
 // huge number. It costs about 3 µs and one allocation.
 func (s Snapshot) Sub(earlier Snapshot) Snapshot {
-	var all tally
+	var all placeCounts
 	all.add(s)
 	all.sub(earlier)
 	return all.snapshot(s.sum - min(earlier.sum, s.sum))
 }
 
-// tally is a count for each place. The place of a bucket is its index counted
+// placeCounts is a count for each place. The place of a bucket is its index counted
 // from the underflow bucket.
-type tally [places]uint64
+type placeCounts [places]uint64
 
-func (t *tally) add(s Snapshot) {
+func (t *placeCounts) add(s Snapshot) {
 	to := t[s.first:]
 	for i, n := range s.counts {
 		to[i] += n
@@ -305,7 +305,7 @@ func (t *tally) add(s Snapshot) {
 }
 
 // count adds all that h has counted, and returns its sum.
-func (t *tally) count(h *Histogram) (sum uint64) {
+func (t *placeCounts) count(h *Histogram) (sum uint64) {
 	shards := h.shards.Load()
 	if shards == nil {
 		return 0
@@ -324,7 +324,7 @@ func (t *tally) count(h *Histogram) (sum uint64) {
 }
 
 // sub subtracts, and stops at 0.
-func (t *tally) sub(s Snapshot) {
+func (t *placeCounts) sub(s Snapshot) {
 	from := t[s.first:]
 	for i, n := range s.counts {
 		from[i] -= min(n, from[i])
@@ -333,7 +333,7 @@ func (t *tally) sub(s Snapshot) {
 
 // snapshot copies the part of t that is not empty. Without values there is no
 // sum either.
-func (t *tally) snapshot(sum uint64) Snapshot {
+func (t *placeCounts) snapshot(sum uint64) Snapshot {
 	first, end := 0, places
 	for first < end && t[first] == 0 {
 		first++

@@ -151,7 +151,7 @@ func TestHistogramIsClientGolangsNativeHistogram(t *testing.T) {
 }
 
 func TestBucketUpper(t *testing.T) {
-	var all tally
+	var all placeCounts
 	for p := range all {
 		all[p] = 1
 	}

@@ -124,8 +124,8 @@ func (r *Router) waitIdle(ctx context.Context) error {
 
 func (r *Router) idle() bool {
 	for _, k := range *r.kinds.Load() {
-		n := k.count()
-		if n.running() > 0 || n.goroutines > 0 {
+		n := k.counters.Sum()
+		if n.Running() > 0 || n.Goroutines > 0 {
 			return false
 		}
 	}

@@ -1,59 +1,74 @@
 package helix
 
-import (
-	"slices"
-	"sync"
-	"sync/atomic"
+// Why a decision was made. The texts are short, constant and safe as label values:
+// metrics, alerts and tests of users name them.
+
+// Why a job is admitted to a strategy.
+const (
+	reasonSmall       = "cost within inline_threshold"
+	reasonMedium      = "cost within spawn_threshold"
+	reasonScales      = "scales well, joins a batch"
+	reasonBusyBatch   = "cpu is busy, scales well enough to batch"
+	reasonLarge       = "needs a cpu slot"
+	reasonUnknownCost = "cost not known, needs a cpu slot"
+	reasonWaits       = "waits, holds no cpu slot"
+	reasonGathers     = "waits, shares calls with others"
+	reasonSeeBack     = "sees whether its downstream is back"
+	reasonNested      = "nested, runs in the slot its caller holds"
+	reasonSmallRun    = "predicted within inline_threshold"
+	reasonMediumRun   = "predicted within spawn_threshold"
+	reasonGain        = "batching saves work"
+	reasonSpare       = "short, all slots are taken, a processor is spare"
+	reasonSlot        = "slot free"
+	reasonQueues      = "queued, earliest deadline first"
+	reasonProbe       = "let in to learn its run time anew"
+	reasonElsewhere   = "cannot be kept here, can elsewhere"
+	reasonSooner      = "done sooner elsewhere"
 )
 
-// reasonTable numbers the reasons to drop. Reasons are constant text and few;
-// should a policy make them up, those beyond the table share its last place.
-type reasonTable struct {
-	mu    sync.Mutex // guards replacing names
-	names atomic.Pointer[[]string]
-}
+// Why a job is dropped.
+const (
+	reasonBusy       = "cpu is busy and it scales too little to batch"
+	reasonLate       = "already late"
+	reasonBudget     = "budget cannot be met"
+	reasonWait       = "budget would end while it waits for a slot"
+	reasonShare      = "over its fair share"
+	reasonQueueFull  = "queue is full"
+	reasonSpawnLimit = "spawn_limit reached"
+	reasonGateTime   = "its budget ended while max_concurrent others ran"
+	reasonDownstream = "its downstream is full"
+	reasonExpired    = "its budget ended while it waited for a slot"
+	reasonDisplaced  = "gave its place in the full queue to another"
+	reasonNoTime     = "too late to start when its slot came"
+	reasonClosed     = "router is closed"
+	reasonRefused    = "strategy refused it"
+	reasonNoStrategy = "policy named an unknown strategy"
+	reasonDeclined   = "strategy declined it"
+)
 
-const reasonOther = "other reasons"
-
-// ownReasons are the router's own: their places are taken from the beginning, so that a
-// policy that makes up reasons cannot take them.
+// ownReasons are the router's own reasons to drop: each has a counter of its own from the
+// beginning, so that a policy that makes up reasons cannot take it.
 var ownReasons = []string{
 	reasonBusy, reasonLate, reasonBudget, reasonWait, reasonShare, reasonQueueFull, reasonSpawnLimit,
 	reasonDownstream, reasonExpired, reasonDisplaced, reasonNoTime, reasonGateTime, reasonClosed, reasonRefused, reasonNoStrategy,
 	reasonDeclined,
 }
 
-// index returns the place of a reason. It costs a few ns for those known.
-func (r *reasonTable) index(reason string) int {
-	if i := slices.Index(r.list(), reason); i >= 0 {
-		return i
-	}
-	return r.add(reason)
-}
-
-// add is index for a reason that is not known yet.
-//
-//go:noinline
-func (r *reasonTable) add(reason string) int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	names := r.list()
-	switch i := slices.Index(names, reason); {
-	case i >= 0:
-		return i
-	case len(names) == maxReasons-1:
-		reason = reasonOther
-	case len(names) == maxReasons:
-		return maxReasons - 1
-	}
-	names = append(names[:len(names):len(names)], reason)
-	r.names.Store(&names)
-	return len(names) - 1
-}
-
-func (r *reasonTable) list() []string {
-	if names := r.names.Load(); names != nil {
-		return *names
-	}
-	return ownReasons
-}
+// Why another strategy was not chosen.
+const (
+	notSmall     = "cost above inline_threshold"
+	notMedium    = "cost above spawn_threshold"
+	notUnknown   = "cost not known"
+	notAsync     = "came through Go, has no caller to run on"
+	notBatch     = "kind has no batch function"
+	notScaling   = "scales too little"
+	notNeeded    = "a cheaper strategy will do"
+	notBusy      = "cpu is busy"
+	notSmallRun  = "predicted above inline_threshold"
+	notConfirmed = "hint not confirmed by any run yet"
+	notBetter    = "a batch costs less"
+	notFree      = "all slots are taken"
+	notPaying    = "batching does not pay"
+	notWaits     = "waits, needs no cpu slot"
+	notSooner    = "waiting for a slot takes longer"
+)

@@ -13,6 +13,7 @@ import (
 	"github.com/helixrouter/helix/internal/fair"
 	"github.com/helixrouter/helix/internal/num"
 	"github.com/helixrouter/helix/internal/slots"
+	"github.com/helixrouter/helix/internal/tally"
 )
 
 // request is one submission on its way to being admitted or refused. It lives on the
@@ -69,12 +70,12 @@ func (r *Router) decide(q *request) error {
 	q.arrived = min(q.arrived, q.decided)
 	q.outer = jobIn(q.ctx)
 	if r.phase.Load() != phaseOpen && !r.opensInside(q.outer) {
-		q.kind.refusalCounters().refused[r.reasons.index(reasonClosed)].Add(1)
+		q.kind.counters.Refusals().Refused[r.reasons.Index(reasonClosed)].Add(1)
 		return ErrClosed
 	}
 	if q.ctx.Err() != nil {
 		err := withdrawn(q.ctx)
-		q.kind.refusalCounters().unrouted.Add(1)
+		q.kind.counters.Refusals().Withdrawn.Add(1)
 		return err
 	}
 	q.cfg = r.cfg.Load()
@@ -175,12 +176,12 @@ const lateByOthers = 20 * time.Millisecond
 
 // refuse ends a job that was not admitted.
 func (r *Router) refuse(q *request) error {
-	away := q.kind.refusalCounters()
+	away := q.kind.counters.Refusals()
 	// What could never have been done takes nobody's share. What came a little late may have
 	// been kept waiting by this process: that it was wanted must count, or those who kept
 	// it waiting are given its share.
 	if !q.hopeless() || q.info.least() <= q.info.Budget && q.info.Slack > -lateByOthers {
-		away.shed.Add(int64(q.info.Work))
+		away.Shed.Add(int64(q.info.Work))
 	}
 	switch q.choice.reason {
 	case reasonBudget:
@@ -188,8 +189,8 @@ func (r *Router) refuse(q *request) error {
 	case reasonDownstream:
 		q.kind.downstream.Load().limit.Refused()
 	}
-	reason := r.reasons.index(q.choice.reason)
-	away.refused[reason].Add(1)
+	reason := r.reasons.Index(q.choice.reason)
+	away.Refused[reason].Add(1)
 	return r.turnDown(q, reason)
 }
 
@@ -264,15 +265,15 @@ func (r *Router) admit(t *Ticket, outer *slot) error {
 	// Counted before the strategy has it, because it may end at any moment
 	// after that. Then the phase is looked at again: either this sees that the
 	// router closes, or waitIdle sees the job.
-	c, taken := t.kind.cell(t.shard), r.take(t)
+	c, taken := t.kind.counters.Shard(t.shard), r.take(t)
 	switch {
 	case taken:
-		c.taken[t.choice.lane].Add(1)
+		c.Taken[t.choice.lane].Add(1)
 	case t.custody != custodyBack: // one that was declined counts already
-		c.submitted.Add(1)
+		c.Submitted.Add(1)
 	}
 	if charge := t.charge(); charge != 0 {
-		c.admitted.Add(charge)
+		c.Admitted.Add(charge)
 		t.kind.account.Owe(t.decided, charge)
 	}
 	t.sampled = t.job.samples < estimate.EarlyRuns || t.kind.runs.Sample(t.decided)
@@ -352,7 +353,7 @@ func (r *Router) refuseOffered(t *Ticket, err error) error {
 		reason = reasonClosed // whatever a strategy says that has been closed
 	}
 	t.reimburse()
-	t.kind.cell(t.shard).bounced[r.reasons.index(reason)].Add(1)
+	t.kind.counters.Shard(t.shard).Bounced[r.reasons.Index(reason)].Add(1)
 	r.nudge()
 	t.ended = t.decided
 	if t.choice.excess == 0 {
@@ -365,7 +366,7 @@ func (r *Router) refuseOffered(t *Ticket, err error) error {
 			q.event.refuse(t.Decision())
 		}
 	}
-	return r.turnDown(&q, r.reasons.index(reason))
+	return r.turnDown(&q, r.reasons.Index(reason))
 }
 
 // show makes the event of a decision, with what it shows before the job has ended.
@@ -414,7 +415,7 @@ func (r *Router) machine(now int64, cfg *RouterConfig) fair.Machine {
 		Kinds:     make([]fair.Kind, 0, len(kinds)),
 	}
 	for _, k := range kinds {
-		offered, worked := k.offered()
+		offered, worked := k.counters.Work()
 		m.Kinds = append(m.Kinds, fair.Kind{
 			Account: &k.account, Weight: k.weight.Load(), Offered: offered, Worked: worked,
 			Typical: k.typical(cfg), Queued: k.queued.Load(),
@@ -522,7 +523,7 @@ func (r *Router) offer(t *Ticket) (err error) {
 	if l.custom {
 		return r.offerOutside(t, l)
 	}
-	routed := &t.kind.cell(t.shard).routed[l.index]
+	routed := &t.kind.counters.Shard(t.shard).Routed[l.index]
 	if err = l.strategy.Offer(t); err == nil {
 		routed.Add(1) // not before, or it would fall if the job is not taken
 	}
@@ -534,7 +535,7 @@ func (r *Router) offer(t *Ticket) (err error) {
 //
 //go:noinline
 func (r *Router) offerOutside(t *Ticket, l *lane) (err error) {
-	routed := &t.kind.cell(t.shard).routed[l.index]
+	routed := &t.kind.counters.Shard(t.shard).Routed[l.index]
 	t.custody = custodyGiven
 	returned, accepted := false, true
 	defer func() {
@@ -623,7 +624,7 @@ func (r *Router) dropError(q *request, reason int) error {
 	if e != nil && q.decided-e.at < int64(time.Millisecond) && e.priority == q.info.Priority &&
 		near(e.budget, q.info.Budget, 0) && near(e.Decision.Run, q.choice.run, 0) &&
 		near(e.Decision.Slack, q.choice.slack, time.Millisecond) &&
-		(reason < maxReasons-1 || e.Decision.Reason == q.choice.reason) {
+		(reason < tally.Reasons-1 || e.Decision.Reason == q.choice.reason) {
 		if q.choice.excess > 0 {
 			e.shared.Add(1)
 		}

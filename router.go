@@ -11,6 +11,7 @@ import (
 	"github.com/helixrouter/helix/internal/fair"
 	"github.com/helixrouter/helix/internal/feed"
 	"github.com/helixrouter/helix/internal/shard"
+	"github.com/helixrouter/helix/internal/tally"
 )
 
 // Router decides for every job, at once, how it runs: inline, on a goroutine of
@@ -43,7 +44,7 @@ type Router struct {
 	// procs is GOMAXPROCS as of the last tick. It is not asked at every decision: that takes
 	// a lock of the scheduler's.
 	procs    atomic.Int64
-	reasons  reasonTable
+	reasons  *tally.ReasonTable
 	watchers feed.Feed[Event]
 	jobs     sync.Pool // of *jobItem; not global, because a synctest bubble owns its channels
 
@@ -72,9 +73,10 @@ func New(cfg RouterConfig) (*Router, error) {
 		return nil, err
 	}
 	r := &Router{
-		epoch:  time.Now(),
-		shards: shard.Count(),
-		ended:  make(chan struct{}, 1),
+		epoch:   time.Now(),
+		shards:  shard.Count(),
+		reasons: tally.NewReasonTable(ownReasons),
+		ended:   make(chan struct{}, 1),
 	}
 	r.pool = newPool(cfg.CPUParallelism, r.now, r.nudge)
 	r.ledger = fair.NewLedger()

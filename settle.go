@@ -14,7 +14,7 @@ func (t *Ticket) settle() {
 	}
 	latency := time.Duration(t.ended - t.arrived)
 	t.kind.latencies[t.choice.lane].recordAt(uint32(t.shard), latency)
-	t.kind.cell(t.shard).end(status, t.job.budget, latency) // last: Close may return now
+	t.kind.counters.Shard(t.shard).End(status == Failed, t.job.budget, latency) // last: Close may return now
 	t.router().nudge()
 	if t.fate != fateReturned {
 		t.reportFate()
@@ -50,7 +50,7 @@ func (t *Ticket) refuseLate(reason string) {
 	t.dropChoice(reason)
 	t.err = &DropError{Decision: t.Decision(), Admission: &admission, Waited: waited, RetryAfter: t.retryAfter(),
 		closed: t.router().phase.Load() == phaseClosed}
-	t.kind.cell(t.shard).dropLate(t.router().reasons.index(reason), t.job.budget)
+	t.kind.counters.Shard(t.shard).DropLate(t.router().reasons.Index(reason), t.job.budget)
 	if t.watch != nil {
 		t.tell(Dropped)
 	}
@@ -83,7 +83,7 @@ func (t *Ticket) endWithdrawn(err error) {
 	t.ended = t.router().now()
 	t.reimburse()
 	t.err = err
-	t.kind.cell(t.shard).withdrawn.Add(1)
+	t.kind.counters.Shard(t.shard).Withdrawn.Add(1)
 	if t.watch != nil {
 		t.tell(Withdrawn)
 	}

@@ -155,11 +155,11 @@ func (s *simulation) arrive(c *simClass, cost float64, run time.Duration) {
 	j.arrived, j.decision = s.now, cfg.Policy.Choose(j.info, p)
 	if j.decision.Strategy == Drop {
 		c.lost++
-		c.kind.cells[0].shed.Add(int64(j.info.Work))
+		c.kind.counters.Shard(0).Shed.Add(int64(j.info.Work))
 		return
 	}
 	c.kind.account.Owe(s.now, int64(j.info.Work))
-	c.kind.cells[0].admitted.Add(int64(j.info.Work))
+	c.kind.counters.Shard(0).Admitted.Add(int64(j.info.Work))
 	work := slots.Work(int64(j.info.Work))
 	t := j.ticket()
 	t.cfg, t.decided = cfg, s.now

@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/helixrouter/helix/internal/tally"
 )
 
 // Stats is one consistent snapshot of a [Router] since it was made:
@@ -129,11 +131,11 @@ func (r *Router) Stats() Stats {
 	var s Stats
 	s.Uptime, s.Kinds, s.DroppedByReason = time.Duration(now), []KindStats{}, []ReasonCount{}
 	s.Draining = r.phase.Load() != phaseOpen
-	var routed [maxLanes]uint64
-	var dropped [maxReasons]uint64
+	var routed [tally.Lanes]uint64
+	var dropped [tally.Reasons]uint64
 	refused := uint64(0)
 	for _, k := range *r.kinds.Load() {
-		n := k.count()
+		n := k.counters.Sum()
 		ks := r.kindStats(k, &n, now, cfg)
 		s.Kinds = append(s.Kinds, ks)
 		s.Submitted += ks.Submitted
@@ -145,18 +147,18 @@ func (r *Router) Stats() Stats {
 		s.Promised += ks.Promised
 		s.Kept += ks.Kept
 		for i := range routed {
-			routed[i] += n.routed[i]
+			routed[i] += n.Routed[i]
 		}
 		for i := range dropped {
-			dropped[i] += n.dropped[i]
+			dropped[i] += n.Dropped[i]
 		}
-		refused += n.refused
+		refused += n.Refused
 	}
 	slices.SortFunc(s.Kinds, func(a, b KindStats) int { return cmp.Compare(a.Name, b.Name) })
 	s.LongRuns = longRuns(s.Kinds)
 
 	s.RoutedByStrategy = r.strategyCounts(&routed, refused)
-	for i, reason := range r.reasons.list() {
+	for i, reason := range r.reasons.Names() {
 		if dropped[i] > 0 {
 			s.DroppedByReason = append(s.DroppedByReason, ReasonCount{reason, dropped[i]})
 		}
@@ -189,7 +191,7 @@ func (r *Router) Latency(strategy string) Snapshot {
 	if l == nil {
 		return Snapshot{}
 	}
-	var all tally
+	var all placeCounts
 	var sum uint64
 	for _, k := range *r.kinds.Load() {
 		sum = addSums(sum, all.count(&k.latencies[l.index]))
@@ -209,7 +211,7 @@ func (r *Router) KindLatency(name string) Snapshot {
 
 // latency is that of the kind's jobs that ran, whatever strategy ran them.
 func (k *kind) latency() Snapshot {
-	var all tally
+	var all placeCounts
 	var sum uint64
 	for i := range k.latencies {
 		sum = addSums(sum, all.count(&k.latencies[i]))
@@ -226,7 +228,7 @@ func summarise(strategy string, l Snapshot) LatencySummary {
 }
 
 // strategyCounts lists all strategies, sorted by name.
-func (r *Router) strategyCounts(routed *[maxLanes]uint64, refused uint64) []StrategyCount {
+func (r *Router) strategyCounts(routed *[tally.Lanes]uint64, refused uint64) []StrategyCount {
 	counts := make([]StrategyCount, 0, len(r.lanes)+1)
 	for _, l := range r.lanes {
 		counts = append(counts, StrategyCount{l.name, routed[l.index]})
@@ -237,26 +239,26 @@ func (r *Router) strategyCounts(routed *[maxLanes]uint64, refused uint64) []Stra
 }
 
 // kindStats describes one kind; n is the sum of its counters.
-func (r *Router) kindStats(k *kind, n *counts, now int64, cfg *RouterConfig) KindStats {
+func (r *Router) kindStats(k *kind, n *tally.Sums, now int64, cfg *RouterConfig) KindStats {
 	s := KindStats{
-		Name: k.name, Completed: n.completed, Failed: n.failed, Withdrawn: n.withdrawn,
-		InFlight: n.inFlight(), Promised: n.promised, Kept: n.kept,
-		RoutedByStrategy: r.strategyCounts(&n.routed, n.refused),
+		Name: k.name, Completed: n.Completed, Failed: n.Failed, Withdrawn: n.Withdrawn,
+		InFlight: n.InFlight(), Promised: n.Promised, Kept: n.Kept,
+		RoutedByStrategy: r.strategyCounts(&n.Routed, n.Refused),
 		Latency:          summarise("", k.latency()),
 		Weight:           k.weight.Load(), Demand: rounded(k.account.Asked()), Share: rounded(k.account.Share()),
 		Limited: k.account.Limited(), TurnMs: milliseconds(k.account.Turn(now)),
 	}
-	for _, dropped := range n.dropped {
+	for _, dropped := range n.Dropped {
 		s.Dropped += dropped
 	}
 	s.BudgetMs, s.Yields = milliseconds(k.account.Budget()), k.yields.Load()
-	s.Late = n.promised - n.kept
-	for i, reason := range r.reasons.list() {
+	s.Late = n.Promised - n.Kept
+	for i, reason := range r.reasons.Names() {
 		if reason == reasonLate || reason == reasonWait {
-			s.Late += n.dropped[i]
+			s.Late += n.Dropped[i]
 		}
 	}
-	s.Submitted = n.submitted
+	s.Submitted = n.Submitted
 	run, spread := k.runs.Mean()
 	s.Samples, s.NsPerUnit = k.runs.Samples(), k.runs.PerUnit()
 	if samples := k.calls.Samples(); samples > 0 {

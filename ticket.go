@@ -419,11 +419,11 @@ func (t *Ticket) await() action {
 
 // launch runs f(t) on a new goroutine that Close waits for.
 func (t *Ticket) launch(f func(*Ticket)) {
-	r, c := t.router(), t.kind.cell(t.shard)
-	c.goroutines.Add(1)
+	r, c := t.router(), t.kind.counters.Shard(t.shard)
+	c.Goroutines.Add(1)
 	go func() {
 		defer func() {
-			c.goroutines.Add(-1)
+			c.Goroutines.Add(-1)
 			r.nudge()
 		}()
 		f(t)

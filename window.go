@@ -35,7 +35,7 @@ type Windows struct {
 type windowMark struct {
 	at     time.Duration
 	sum    uint64
-	counts []byte // see tally.encode
+	counts []byte // see placeCounts.encode
 }
 
 // NewWindows returns Windows that keep one snapshot for each step, back to at
@@ -118,7 +118,7 @@ func (w *Windows) keepNewest() {
 }
 
 // sinceBase returns what newest has more than base, counts and sum.
-func (w *Windows) sinceBase() (gained tally, sum uint64) {
+func (w *Windows) sinceBase() (gained placeCounts, sum uint64) {
 	gained.add(w.newest)
 	gained.sub(w.base)
 	return gained, w.newest.sum - min(w.base.sum, w.newest.sum)
@@ -126,7 +126,7 @@ func (w *Windows) sinceBase() (gained tally, sum uint64) {
 
 // encode appends the places that are not empty, for each two varints: how far
 // it is from the one before, and the count.
-func (t *tally) encode(b []byte) []byte {
+func (t *placeCounts) encode(b []byte) []byte {
 	last := 0
 	for p, n := range t {
 		if n > 0 {
@@ -139,7 +139,7 @@ func (t *tally) encode(b []byte) []byte {
 }
 
 // decode adds what encode wrote.
-func (t *tally) decode(b []byte) {
+func (t *placeCounts) decode(b []byte) {
 	for p := uint64(0); len(b) > 0; {
 		gap, i := binary.Uvarint(b)
 		n, j := binary.Uvarint(b[i:])
