@@ -150,3 +150,36 @@ func (t *Ticket) tell(status Status) {
 		returned = true
 	}
 }
+
+// pay replaces the predicted work that the ticket was charged by what it took.
+func (t *Ticket) pay(work int64) {
+	t.kind.correct(t, work-t.charge())
+	c := t.kind.counters.Shard(t.shard)
+	c.Served.Add(work)
+	if t.charge() != 0 {
+		c.Admitted.Add(-t.charge())
+	}
+}
+
+// correct puts right what was charged for t. What runs in place was not charged before,
+// and is charged only if others had to wait for it.
+func (k *kind) correct(t *Ticket, work int64) {
+	switch {
+	case t.choice.lane != laneInline && t.charge() == 0: // of a kind not learned yet: it was not charged
+	case t.choice.lane != laneInline:
+		k.account.Correct(work)
+	case t.choice.contended && work > 0:
+		k.account.Owe(t.ended, work)
+	}
+}
+
+// reimburse gives back what a ticket was charged that has not run.
+func (t *Ticket) reimburse() {
+	if t.trial {
+		t.endTrial()
+	}
+	t.kind.correct(t, -t.charge())
+	c := t.kind.counters.Shard(t.shard)
+	c.Shed.Add(t.charge())
+	c.Admitted.Add(-t.charge())
+}

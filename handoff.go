@@ -1,0 +1,160 @@
+package helix
+
+import "github.com/helixrouter/helix/internal/slots"
+
+// The states of a ticket.
+const (
+	stateQueued int32 = iota
+	stateRunning
+	stateWithdrawn
+)
+
+// custody says whether strategies from outside know the ticket: such a one is never used
+// again.
+type custody uint8
+
+const (
+	custodyOwn   custody = iota // none does
+	custodyGiven                // it was offered to one
+	custodyBack                 // that one has declined it
+)
+
+// action is what a submitter does next about its ticket. What runs on its goroutine
+// does so only once the decision and Offer have returned: a submitting goroutine is
+// often new, and growing its stack costs more than a decision.
+type action int8
+
+const (
+	actionWait   action = iota // be told by wake
+	actionAway                 // likewise, and nobody else may end the job: it is on a goroutine of its own
+	actionDone                 // the ticket has ended
+	actionInline               // run the job in place
+	actionRun                  // a slot is yours: run the job in it
+	actionLead                 // a slot is yours: run your batch in it
+	actionSettle               // your batch has run: do the accounting
+	actionAgain                // your strategy declined: decide once more
+)
+
+// claim makes the caller the owner of a queued ticket.
+func (t *Ticket) claim() bool { return t.state.CompareAndSwap(stateQueued, stateRunning) }
+
+// giveUp makes the caller the owner of a queued ticket that will not run.
+func (t *Ticket) giveUp() bool { return t.state.CompareAndSwap(stateQueued, stateWithdrawn) }
+
+// withdraw ends a queued ticket with err unless it has been claimed.
+func (t *Ticket) withdraw(err error) bool {
+	if !t.giveUp() {
+		return false
+	}
+	t.leaveQueue()
+	t.endWithdrawn(err)
+	return true
+}
+
+// leaveQueue takes a ticket that was given up out of where it waits, and what it added
+// to the pool's work off.
+func (t *Ticket) leaveQueue() {
+	switch {
+	case t.custody == custodyGiven: // its strategy finds out when it calls Run
+	case t.choice.lane == laneSpawn:
+		t.kind.gate.Load().remove(t)
+	case t.choice.lane == laneBatch && t.job.waits:
+		t.kind.batcher.Load().ungather(t)
+	case t.choice.lane == laneBatch:
+		t.kind.batcher.Load().leave(t)
+	default:
+		t.router().pool.remove(&t.place, slots.Work(t.charge()))
+	}
+}
+
+// deliver lets the submitter know that the ticket has ended. The ticket must
+// not be touched afterwards.
+func (t *Ticket) deliver() {
+	switch {
+	case t.job.async:
+		t.work.finished()
+	case !t.onSubmitter:
+		t.rouse(actionDone)
+	}
+}
+
+// finished is for tickets of Submit, whose submitter waits.
+func (*Ticket) finished() {}
+
+// rouse wakes the submitter, which waits, for that step.
+func (t *Ticket) rouse(next action) {
+	t.wakeAction = next
+	t.wake <- struct{}{}
+}
+
+// proceed does what its submitter must, and returns the job's error when the ticket has
+// ended. The ticket was accepted by a strategy.
+func (t *Ticket) proceed() error {
+	next := t.nextAction
+	if next <= actionAway {
+		next = t.await()
+	}
+	switch next {
+	case actionInline:
+		t.onSubmitter = true
+		started := t.decided
+		if t.sampled { // what the decision took is not to be learned
+			started = t.router().now()
+		}
+		t.kind.exec(t, started)
+	case actionRun:
+		t.onSubmitter = true
+		t.router().pool.serve(t)
+	case actionLead:
+		t.batch.lead(t)
+	case actionSettle:
+		t.settleMember()
+	case actionAgain:
+		if err := t.router().again(t); err != nil {
+			return err
+		}
+		return t.proceed()
+	}
+	return t.err
+}
+
+// await blocks until the ticket has ended, or its submitter is to run it.
+//
+//go:noinline
+func (t *Ticket) await() action {
+	if t.job.nested {
+		t.slot.lendOuter()
+	}
+	// Without a select where there can be, which costs more than all else here.
+	if t.nextAction == actionAway {
+		<-t.wake
+		return t.wakeAction
+	}
+	done := t.ctx.Done()
+	if done == nil {
+		<-t.wake
+		return t.wakeAction
+	}
+	select {
+	case <-t.wake:
+	case <-done:
+		if t.withdraw(withdrawn(t.ctx)) {
+			return actionDone
+		}
+		<-t.wake // it has been claimed: wait for the end
+	}
+	return t.wakeAction
+}
+
+// launch runs f(t) on a new goroutine that Close waits for.
+func (t *Ticket) launch(f func(*Ticket)) {
+	r, c := t.router(), t.kind.counters.Shard(t.shard)
+	c.Goroutines.Add(1)
+	go func() {
+		defer func() {
+			c.Goroutines.Add(-1)
+			r.nudge()
+		}()
+		f(t)
+	}()
+}
