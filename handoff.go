@@ -2,11 +2,61 @@ package helix
 
 import "github.com/helixrouter/helix/internal/slots"
 
+// # The life of a ticket
+//
+// A ticket stands for one admitted job. It has three states and ends once:
+//
+//	          claim                      exec, then settle: completed or failed
+//	queued ─────────▶ running ─────────▶ refuseLate:        dropped
+//	   │                                 endWithdrawn:      withdrawn (its ctx was done)
+//	   │ giveUp
+//	   └────────────▶ withdrawn ───────▶ endWithdrawn:      withdrawn
+//
+// Owner. One compare-and-swap on the state makes the caller the owner: claim for the
+// goroutine that will run the job or refuse it, giveUp for one that withdraws it. All others
+// must leave the ticket alone. The owner ends it, once, and then calls deliver, after which
+// the ticket may be in use for another job. Where no other goroutine knows the ticket, as
+// when a submitter gets a free slot, no claim is needed.
+//
+// Where it waits, the releaser that takes it out, and how it leaves otherwise:
+//
+//	waits in                 taken out by                 leaves by
+//	the pool's queue         pool.grant                   pool.remove
+//	a forming or full batch  batch.seal, by the leader    batcher.leave
+//	a gate                   gate.leave                   gate.remove
+//	a gathering              batcher.take                 batcher.ungather
+//	a strategy from outside  its Run, Refuse or Decline   its next Run, which reports false
+//
+// A queue may hold on to no ticket that could be in use again. So the releaser claims it
+// under the lock of the queue, while taking it out, and the goroutine that withdraws a ticket
+// passes through that lock (leaveQueue) before it ends it. Tickets that strategies from
+// outside have seen are never used again (custody).
+//
+// Wake-ups. A submitter in Submit parks in await until rouse sends it its next action, and
+// does that itself: run the job in the slot (actionRun), lead its batch (actionLead), do its
+// member's accounting (actionSettle), have it decided again (actionAgain), or return
+// (actionDone). For a job from Go the releaser launches a goroutine instead, and deliver
+// completes the Future. Each parked submitter is roused once for each time that its ticket
+// was queued; if its ctx ends, it withdraws the ticket, or, too late, waits for the end.
+//
+// Locks, in the order in which they may be taken; user code runs under none of them:
+//
+//	batch.sealing, batcher.mu, gate.mu, pool.mu, nest.mu, then what internal packages have
+//
+// batch.sealing is also taken under batcher.mu, by the leader when it seals the batch: no
+// other goroutine can have it then.
+//
+// What each event adds to the accounts, and what takes it off again, is a table in
+// docs/architecture.md. The rule for the work in the pool: the goroutine that ends the ticket
+// takes it off, whether or not the ticket is still in the queue.
+//
+// TestPassages walks the table: each place, and each way to leave it.
+
 // The states of a ticket.
 const (
-	stateQueued int32 = iota
-	stateRunning
-	stateWithdrawn
+	stateQueued    int32 = iota // it waits, or is on its way to a strategy
+	stateRunning                // it has an owner, that runs it or refuses it
+	stateWithdrawn              // it has an owner, that gave it up
 )
 
 // custody says whether strategies from outside know the ticket: such a one is never used
@@ -26,7 +76,7 @@ type action int8
 
 const (
 	actionWait   action = iota // be told by wake
-	actionAway                 // likewise, and nobody else may end the job: it is on a goroutine of its own
+	actionAway                 // likewise; the job is on a goroutine of its own, which alone ends it
 	actionDone                 // the ticket has ended
 	actionInline               // run the job in place
 	actionRun                  // a slot is yours: run the job in it
@@ -35,7 +85,7 @@ const (
 	actionAgain                // your strategy declined: decide once more
 )
 
-// claim makes the caller the owner of a queued ticket.
+// claim makes the caller the owner of a queued ticket, to run it or to refuse it.
 func (t *Ticket) claim() bool { return t.state.CompareAndSwap(stateQueued, stateRunning) }
 
 // giveUp makes the caller the owner of a queued ticket that will not run.
