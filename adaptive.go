@@ -28,7 +28,7 @@ import (
 // more than CPUParallelism; cpu_pool for the rest. A job that it would refuse, unless it is
 // already late, or that would wait longer for a slot than all of it takes elsewhere, goes
 // to a strategy that forecasts to serve it: see [Forecaster]. A job that its kind's estimate
-// alone refuses is let in now and then, so that a wrong one heals.
+// alone refuses is admitted now and then as a probe, so that a wrong one is corrected.
 type AdaptivePolicy struct{}
 
 // String returns the policy's name in configuration files and on pages.
@@ -91,7 +91,7 @@ func (c *choice) crowded(j *JobInfo, p *Pressure) {
 	c.drop(reasonDownstream)
 }
 
-// takes is the run time that must fit into the budget of a job that has to wait: what a run
+// takes returns the run time that must fit into the budget of a job that has to wait: what a run
 // is unlikely to exceed while its kind asks for more than its share, because others could use
 // the slot, and else what it may just keep within.
 func (j *JobInfo) takes(p *Pressure) time.Duration {
@@ -101,7 +101,7 @@ func (j *JobInfo) takes(p *Pressure) time.Duration {
 	return j.least()
 }
 
-// least is the run time that a job may just keep within.
+// least returns the run time that a job may just keep within.
 func (j *JobInfo) least() time.Duration {
 	if j.Low > 0 {
 		return j.Low
@@ -109,10 +109,10 @@ func (j *JobInfo) least() time.Duration {
 	return j.Predicted
 }
 
-// contended reports that a job must wait for a slot.
+// contended reports whether a job must wait for a slot.
 func (p *Pressure) contended() bool { return p.CPUBusy >= p.Slots || p.Queued > 0 }
 
-// full reports that there is neither a slot for the job nor a place in the queue.
+// full reports whether there is neither a slot for the job nor a place in the queue.
 func (p *Pressure) full() bool {
 	return p.CPUBusy >= p.Slots && p.Queued >= p.QueueCap && p.Room <= 0
 }
@@ -129,7 +129,7 @@ func (c *choice) over(j *JobInfo, p *Pressure) bool {
 	return c.excess > 0
 }
 
-// ahead is the backlog that the kind of a job may have before it.
+// ahead returns the backlog that the kind of a job may have before it.
 func (j *JobInfo) ahead(p *Pressure) time.Duration {
 	return num.Scale(max(min(j.Slack, p.Tightest)-j.Predicted, leastAhead), p.Part)
 }
@@ -150,7 +150,7 @@ var (
 // inlineReasons are why a job does not run inline.
 var inlineReasons = [...]string{notSmallRun, notUnknown, notAsync, notConfirmed}
 
-// whyNotInline is the place in inlineReasons of why.
+// whyNotInline returns the place in inlineReasons of why.
 func whyNotInline(j *JobInfo, known, confirmed bool) int {
 	switch {
 	case !known:
@@ -171,7 +171,7 @@ func notInlineAnd(other Alternative) (beside [len(inlineReasons)][4]Alternative)
 	return beside
 }
 
-// keepsWithin reports that runs like the job's take no longer than most on average, and
+// keepsWithin reports whether runs like the job's take no longer than most on average, and
 // seldom much longer.
 func keepsWithin(j *JobInfo, most time.Duration) bool {
 	return j.Predicted <= most && j.High/seldomMore <= most

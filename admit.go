@@ -14,7 +14,7 @@ func (r *Router) newTicket(t *Ticket, k *kind) {
 	t.shard = r.shardHere()
 }
 
-// shardHere is the number of the shard that tickets of all kinds write that are made
+// shardHere returns the number of the shard that tickets of all kinds write that are made
 // on this P. Tickets are used again where they were made, for the most part: were each
 // given the next number, half of those of many kinds would share a shard with another
 // core's.
@@ -48,7 +48,7 @@ func (t *Ticket) fill(q *request) {
 	}
 }
 
-// opensInside reports that the router, which is not open, takes jobs inside outer: while it
+// opensInside reports whether the router, which is not open, takes jobs inside outer: while it
 // drains, those inside jobs it has.
 //
 //go:noinline
@@ -92,7 +92,7 @@ func (r *Router) admit(t *Ticket, outer *slot) error {
 	return r.refuseOffered(t, err)
 }
 
-// take reports that a strategy of the router's own has room for the ticket at once, and that
+// take reports whether a strategy of the router's own has room for the ticket at once, and that
 // the ticket has it now. Then begin or putBack must follow; else the ticket is to be offered.
 func (r *Router) take(t *Ticket) bool {
 	if r.replaced || t.custody != custodyOwn {

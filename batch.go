@@ -110,7 +110,7 @@ func newBatch(t *Ticket, due int64) *batch {
 // Urgent implements slots.Deferrable. It requires pool.mu.
 func (f *batch) Urgent() int64 { return f.urgent }
 
-// limits returns the most items in a batch, and how long it may stand back.
+// limits returns the most items in a batch, and for how long it may be deferred.
 func (b *batcher) limits(cfg *RouterConfig) (size int, delay int64) {
 	size, delay = b.maxSize, b.delay
 	if size == 0 {
@@ -237,7 +237,7 @@ func (b *batcher) noteFill() {
 	b.fill.Store(int64(n))
 }
 
-// due is when the ticket's batch should start.
+// due returns when the ticket's batch should start.
 func (b *batcher) due(t *Ticket) int64 {
 	if t.job.budget > 0 {
 		return t.deadline() - int64(t.job.predicted)

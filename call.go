@@ -59,7 +59,7 @@ func (f *batch) lead(leader *Ticket) {
 	}
 }
 
-// shared reports that others may be about to join a batch: one is forming or running
+// shared reports whether others may be about to join a batch: one is forming or running
 // beside it, the last one had several members, or it is time to look again. Letting
 // others run wakes an idle P, which costs a lone caller some µs.
 func (b *batcher) shared() bool {
@@ -166,8 +166,8 @@ func (b *batcher) note(started int64, members []*Ticket, size int) {
 	}
 }
 
-// runBatch calls the batch function in the slot that f has, of which that much work is
-// to be taken off, and ends all members. It is a method of their kind for the sake of
+// runBatch calls the batch function in the slot that f has, takes that much work off it
+// afterwards, and ends all members. It is a method of their kind for the sake of
 // Router.insideJob.
 func (k *kind) runBatch(f *batch, started int64, members []*Ticket, work slots.Load) {
 	b, router := f.batcher, members[0].router()
@@ -263,7 +263,7 @@ func (f *batch) nestIn(members []*Ticket) {
 	}
 }
 
-// predicted is how many ns a call for those members takes.
+// predicted returns how many ns a call for those members takes.
 func (f *batch) predicted(members []*Ticket) float64 {
 	calls, units := &members[0].kind.calls, 0.0
 	for _, t := range members {
@@ -305,7 +305,7 @@ func (f *batch) learn(members []*Ticket, run time.Duration) {
 	}
 }
 
-// parts is what the members pay in all.
+// parts returns what the members are charged in all.
 func (f *batch) parts(members []*Ticket) (sum int64) {
 	for _, t := range members {
 		sum += f.part(t)
@@ -313,7 +313,7 @@ func (f *batch) parts(members []*Ticket) (sum int64) {
 	return sum
 }
 
-// part is what a member pays for the call.
+// part returns what a member is charged for the call.
 func (f *batch) part(t *Ticket) int64 {
 	if f.correction > 0 {
 		return int64(float64(t.job.work) * f.correction)

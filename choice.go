@@ -9,7 +9,7 @@ type choice struct {
 	lane      int8 // in Router.lanes, or laneNone
 	dropped   bool // refused; lane is the strategy it would have had
 	contended bool // had to wait for a slot
-	probe     bool // made to heal a wrong estimate: to be run even if that seems vain
+	probe     bool // admitted as a probe: to be run even if that seems vain
 	bound     bool // its budget is what is left until the deadline of its ctx
 	diverted  [2]diversion
 	offer     int8 // the place in Pressure.Offers, and one, of what was taken; 0: none

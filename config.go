@@ -40,7 +40,7 @@ type RouterConfig struct {
 	// BatchMaxSize is the most items one call of a batch function gets.
 	// Defaults to 8.
 	BatchMaxSize int
-	// BatchMaxDelay is how long a batch of jobs without budgets may stand back for
+	// BatchMaxDelay is how long a batch of jobs without budgets may be deferred for
 	// more urgent work; with budgets, the tightest tells. A batch never waits while
 	// a slot is free. Defaults to 10 ms.
 	BatchMaxDelay time.Duration
@@ -211,7 +211,7 @@ func changedFixedField(old, next *RouterConfig) string {
 	return ""
 }
 
-// identical reports that two variables hold the very same thing, bit by bit. Functions
+// identical reports whether two variables hold the very same thing, bit by bit. Functions
 // cannot be compared otherwise: reflect takes two closures of one literal for one. Nor can
 // strategies whose types are not comparable.
 func identical[T any](a, b *T) bool {

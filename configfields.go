@@ -103,7 +103,7 @@ type countField struct {
 	at  func(*RouterConfig) *int
 	def int // unless derived
 	// A default that follows other things: derived is where the value is kept that was
-	// filled in. While the field has that value, nobody has set it.
+	// filled in. While the field has that value, it has not been set.
 	derived func(*RouterConfig) *int
 	derive  func(*RouterConfig) int
 }

@@ -28,7 +28,7 @@ type request struct {
 	arrived, decided int64
 }
 
-// arrival is what request.arrived is to be for a job that arrived then, if that is known.
+// arrival returns request.arrived for a job that arrived then; a zero time is not known.
 func (r *Router) arrival(at time.Time) int64 {
 	if at.IsZero() {
 		return num.Never
@@ -36,13 +36,13 @@ func (r *Router) arrival(at time.Time) int64 {
 	return r.since(at)
 }
 
-// since is a time of the user's as the router counts it.
+// since returns a time that the user gave in nanoseconds since the router was made.
 func (r *Router) since(at time.Time) int64 {
 	now := time.Now()
 	return onClock(at, now, int64(now.Sub(r.epoch)))
 }
 
-// onClock is at in nanoseconds since the router was made, which was elapsed before now. A
+// onClock returns at in nanoseconds since the router was made, which was elapsed before now. A
 // time without a monotonic reading, as one that was parsed or sent, is told from now by
 // the wall clock: the epoch's reading of it is old, and it may have been set since. It is
 // not beyond centuries, so that no difference of two overflows.
@@ -53,8 +53,8 @@ func onClock(at, now time.Time, elapsed int64) int64 {
 // farAway is a century.
 const farAway = int64(100 * 365 * 24 * time.Hour)
 
-// decide asks the policy, or returns why the job is refused: it was counted then, and
-// has ended.
+// decide has the policy choose a strategy, or returns why the job is refused: then it has been
+// counted and has ended.
 //
 //go:noinline
 func (r *Router) decide(q *request) error {
@@ -101,7 +101,7 @@ func (r *Router) judge(q *request) {
 	if c := &q.choice; !c.dropped && (q.info.Async || q.outer != nil || c.lane == laneBatch) { // else there is nothing to resolve
 		r.resolve(q)
 	}
-	if q.choice.offer > 0 && q.hopeless() { // or an estimate that is wrong would never heal
+	if q.choice.offer > 0 && q.hopeless() { // or an estimate that is wrong would never be corrected
 		q.kind.prober.Refuse(q.decided)
 	}
 	if r.watchers.Sample(q.decided, q.choice.dropped) {
@@ -144,7 +144,7 @@ func (r *Router) resolve(q *request) {
 }
 
 // resolveNested lets a job that would need a slot have the one that its caller holds, if
-// nobody else has entered that. Of siblings that can be batched one does, and the others
+// no other run has entered that. Of siblings that can be batched one does, and the others
 // form a batch meanwhile; but where others are known to come all do.
 //
 //go:noinline
@@ -168,7 +168,7 @@ func (r *Router) resolveNested(q *request) {
 	}
 }
 
-// outside reports that the job is to run outside the slots.
+// outside reports whether the job is to run outside the slots.
 func (c *choice) outside() bool {
 	return !c.dropped && (c.lane == laneInline || c.lane == laneSpawn)
 }

@@ -90,10 +90,10 @@ type DownstreamStats struct {
 	Rate     float64 `json:"rate"`      // calls that ended well a second, lately
 }
 
-// known reports that a call was ever made.
+// known reports whether a call was ever made.
 func (d *downstream) known() bool { return d.limit.InFlight() > 0 || d.limit.Base() > 0 }
 
-// waiting reports that the kind was registered as one that waits.
+// waiting reports whether the kind was registered as one that waits.
 func (k *kind) waiting() bool {
 	of := k.template.Load()
 	return of != nil && of.Waits

@@ -105,7 +105,7 @@ func (k *kind) distantIn(lane int) *distant {
 	return at.Load()
 }
 
-// doubt reports that a run time by which a job would end too late there is to be ignored
+// doubt reports whether a run time by which a job would end too late there is to be ignored
 // this once, so that it heals if it is wrong: see estimate.Prober. If take is false, that it would be.
 func (d *distant) doubt(now int64, take bool) bool {
 	d.prober.Refuse(now)
@@ -163,7 +163,7 @@ func (c *choice) goElsewhere(j *JobInfo, p *Pressure) {
 	c.wait, c.run = o.Wait, o.Run
 }
 
-// less reports that o is better than other: cheaper, or as cheap and sooner done.
+// less reports whether o is better than other: cheaper, or as cheap and sooner done.
 func (o *Offer) less(other *Offer) bool {
 	if o.Cost != other.Cost {
 		return o.Cost < other.Cost
@@ -223,7 +223,7 @@ func (t *Ticket) startElsewhere() (ok bool) {
 	return true
 }
 
-// At notes by whom the job is done, for Outcome.Where. Call it between Claim and Finish.
+// At notes where the job is done, for Outcome.Where. Call it between Claim and Finish.
 func (t *Ticket) At(where string) {
 	switch {
 	case t.watch != nil:

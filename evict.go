@@ -107,7 +107,7 @@ func (f *batch) expire(now int64) (next int64) {
 	return next
 }
 
-// places is how many places of a full queue are the kind's part, by its weight among those
+// places returns how many places of a full queue are the kind's part, by its weight among those
 // that have jobs in the queue and comes, the kind of the arriving job.
 func (k *kind) places(queueCap int, comes *kind) float64 {
 	weight := k.weight.Load()
@@ -125,7 +125,7 @@ func (k *kind) places(queueCap int, comes *kind) float64 {
 // places from others: so rarely is a job that has waited refused for one that comes.
 const displaceBelow = 1. / 16
 
-// mayDisplace reports that a job of that kind and priority may have the place of another in
+// mayDisplace reports whether a job of that kind and priority may have the place of another in
 // a full queue: of a lower priority, or of a kind that has more than its part while its own
 // has less.
 func (p *pool) mayDisplace(k *kind, priority Priority, queueCap int) bool {
@@ -206,7 +206,7 @@ type displaceable struct {
 	due      int64
 }
 
-// goesBefore reports that v is rather to lose its place than other.
+// goesBefore reports whether v is rather to lose its place than other.
 func (v *displaceable) goesBefore(other *displaceable) bool {
 	switch {
 	case v.priority != other.priority:

@@ -35,7 +35,7 @@ func (k *kind) exec(t *Ticket, started int64) {
 	runtime.KeepAlive(k) // so that the text of the stack shows it
 }
 
-// mark is the ctx that the job is given. By its mark work inside the job is known, which
+// mark returns the ctx that the job is given. By its mark work inside the job is known, which
 // costs an allocation: without a slot a job has one only if there has been work inside jobs
 // of the kind, or this one is learned from, and so would show whether there is.
 func (t *Ticket) mark() context.Context {

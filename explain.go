@@ -65,7 +65,7 @@ func (r *Router) show(q *request, p *Pressure) {
 	q.event.Decision = r.decision(&q.choice)
 }
 
-// decision is a choice in full.
+// decision returns a choice in full.
 func (r *Router) decision(c *choice) Decision {
 	if c.lane == laneNone {
 		return c.decision("")

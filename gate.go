@@ -141,7 +141,7 @@ func (g *gate) close() {
 	}
 }
 
-// length is how many wait.
+// length returns how many wait.
 func (g *gate) length() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()

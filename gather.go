@@ -101,7 +101,7 @@ func (b *batcher) fire(g *gathering) {
 	}
 }
 
-// take ends the growth of g and claims its members, without those that were withdrawn: nobody
+// take ends the growth of g and claims its members, without those that were withdrawn: no other goroutine
 // else may then touch the others, and g knows the withdrawn no more. It requires b.mu.
 func (b *batcher) take(g *gathering) {
 	b.gathering = nil

@@ -31,7 +31,7 @@ type Job struct {
 	// Arrived is when the work reached the service. Defaults to the moment
 	// of the call.
 	Arrived time.Time
-	// Priority decides who is refused first under overload. Defaults to Normal.
+	// Priority decides which jobs are refused first under overload. Defaults to Normal.
 	Priority Priority
 	// Waits says that the job mostly waits (I/O) and so needs no CPU slot.
 	// Defaults to false.
@@ -72,7 +72,7 @@ type Hints struct {
 // NoBudget says in [Hints] that an item has no budget although its kind has one.
 const NoBudget time.Duration = math.MinInt64
 
-// Priority decides who is refused first under overload. It never changes the
+// Priority decides which jobs are refused first under overload. It never changes the
 // order among admitted jobs: that is earliest deadline first.
 type Priority int8
 

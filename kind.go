@@ -104,7 +104,7 @@ func (r *Router) addKind(name string, registered bool) *kind {
 	return k
 }
 
-// kindsFull reports that no further name of a one-off job may be told apart; "other" is extra.
+// kindsFull reports whether no further name of a one-off job may be told apart; "other" is extra.
 func (r *Router) kindsFull() bool {
 	kinds := *r.kinds.Load()
 	n := len(kinds)

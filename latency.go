@@ -120,7 +120,7 @@ func (s *histogramShard) add(sum uint64) {
 	}
 }
 
-// addSums is the sum of two sums, which stops likewise.
+// addSums returns the sum of two sums, which stops likewise.
 func addSums(a, b uint64) uint64 {
 	if a+b < a {
 		return math.MaxUint64
@@ -167,13 +167,13 @@ func (h *Histogram) Snapshot() Snapshot {
 	return all.snapshot(all.count(h))
 }
 
-// Count is that of a new [Snapshot]; to read several figures take one.
+// Count returns that figure of a new [Snapshot]; to read several take one.
 func (h *Histogram) Count() uint64 { return h.Snapshot().Count() }
 
-// Mean is that of a new [Snapshot]; to read several figures take one.
+// Mean returns that figure of a new [Snapshot]; to read several take one.
 func (h *Histogram) Mean() time.Duration { return h.Snapshot().Mean() }
 
-// Quantile is that of a new [Snapshot]; to read several figures take one.
+// Quantile returns that figure of a new [Snapshot]; to read several take one.
 func (h *Histogram) Quantile(q float64) time.Duration { return h.Snapshot().Quantile(q) }
 
 // Buckets are those of a new [Snapshot], taken by this call.
@@ -204,15 +204,15 @@ type Bucket struct {
 	Upper float64
 }
 
-// Count is the number of values, which is the sum of all buckets.
+// Count returns the number of values, which is the sum of all buckets.
 func (s Snapshot) Count() uint64 { return s.count }
 
-// Sum is the exact sum of all values. It stops at the longest Duration, 292
+// Sum returns the exact sum of all values. It stops at the longest Duration, 292
 // years, and begins again at 0 after 584 years, which 1000 jobs always in flight
 // reach in seven months.
 func (s Snapshot) Sum() time.Duration { return time.Duration(min(s.sum, math.MaxInt64)) }
 
-// Mean is the exact mean, rounded down to the nanosecond; 0 if there are no
+// Mean returns the exact mean, rounded down to the nanosecond; 0 if there are no
 // values.
 func (s Snapshot) Mean() time.Duration {
 	if s.count == 0 {
@@ -245,7 +245,7 @@ func (s Snapshot) Quantile(q float64) time.Duration {
 	return middleOf(s.first + i)
 }
 
-// CountAtMost is the number of values in buckets that end at or below d, as a
+// CountAtMost returns the number of values in buckets that end at or below d, as a
 // classic Prometheus bucket le=d wants it. It leaves out the bucket that d lies
 // inside, so it may miss values less than 2.2 % below d. Where d is a power of
 // two of a second (1.953125 ms, 125 ms) it is exact. It costs as much as Quantile.

@@ -48,7 +48,7 @@ func (k *kind) guess(j *JobInfo) {
 	j.Work = max(min(j.Work, estimate.UnconfirmedMost), failed)
 }
 
-// typical is the CPU time that a usual job of the kind adds; 0 = not known.
+// typical returns the CPU time that a usual job of the kind adds; 0 = not known.
 func (k *kind) typical(cfg *RouterConfig) time.Duration {
 	b := k.batcher.Load()
 	j := JobInfo{Batchable: b != nil}
@@ -62,13 +62,13 @@ func (k *kind) typical(cfg *RouterConfig) time.Duration {
 // fewSamples is the number of samples from which an estimate is not doubtful.
 const fewSamples = 16
 
-// doubtful reports that the kind's run times are known from a few runs only, or vary
+// doubtful reports whether the kind's run times are known from a few runs only, or vary
 // so much that a prediction may well be wrong: what is worth a probe.
 func (k *kind) doubtful(j *JobInfo) bool {
 	return j.Samples < fewSamples || 2*j.Spread > j.Predicted
 }
 
-// succeeded reports that the job did all that it was to do, so that its run time is one
+// succeeded reports whether the job did all that it was to do, so that its run time is one
 // to expect. A job may end early, and well, because its ctx is done.
 func (t *Ticket) succeeded() bool {
 	return t.fate == fateReturned && t.err == nil && t.ctx.Err() == nil

@@ -27,7 +27,7 @@ type closing struct {
 
 // Drain refuses new jobs, with ErrClosed, and waits for the rest to end, or
 // for ctx, whose cause it then returns. The router stays draining. Jobs that
-// submit inside themselves, with their ctx, are let in. From inside a job, for which it would
+// submit inside themselves, with their ctx, are admitted. From inside a job, for which it would
 // wait, it changes nothing and returns [ErrInsideJob].
 func (r *Router) Drain(ctx context.Context) error {
 	if r.insideJob() {
@@ -143,7 +143,7 @@ func (r *Router) nudge() {
 	}
 }
 
-// insideJob reports that the calling goroutine is running a job of this router. A job
+// insideJob reports whether the calling goroutine is running a job of this router. A job
 // has no other mark on its goroutine than the frame of what runs it, and that it costs
 // nothing there is worth reading the stack's text here: every job runs below a method of
 // its kind, whose address is the first argument shown.

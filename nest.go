@@ -89,7 +89,7 @@ func (s *slot) nested() *nest {
 	return s.nest.Load()
 }
 
-// outer is of the job inside which this one was submitted, maybe to another router; nil if
+// outer returns the slot of the job inside which this one was submitted, maybe to another router; nil if
 // there is none.
 func (s *slot) outer() *slot {
 	if n := s.nest.Load(); n != nil {
@@ -126,13 +126,13 @@ func (s *slot) around(f func(*slot) bool) bool {
 	return false
 }
 
-// inside reports that the job is one of r or inside one.
+// inside reports whether the job is one of r or inside one.
 func (s *slot) inside(r *Router) bool {
 	return s.around(func(s *slot) bool { return s.kind.router == r && !s.ended() })
 }
 
-// seat is the slot of p in which a job that is submitted inside s may run right now: nobody
-// else does, and its own job waits for this one.
+// seat returns the slot of p in which a job that is submitted inside s may run right now: no
+// other does, and its own job waits for this one.
 func (p *pool) seat(s *slot) (host *slot) {
 	s.around(func(s *slot) bool {
 		if s.state.Load() == slotHeld && s.pool() == p {
@@ -170,7 +170,7 @@ func (s *slot) arrive() {
 	}
 }
 
-// absent is how many ns of a run that ended then were not the job's own.
+// absent returns how many ns of a run that ended then were not the job's own.
 func (s *slot) absent(ended int64) int64 {
 	n := s.nest.Load()
 	if n == nil {
@@ -186,7 +186,7 @@ func (s *slot) absent(ended int64) int64 {
 }
 
 // lendOuter lends the slots of all jobs around this one, which wait for it, until they have
-// its result: see endNested. Those whose slot it runs in have none to lend.
+// its result: see endNested. A job in whose slot it runs has none to lend.
 func (s *slot) lendOuter() {
 	for outer := s.outer(); outer != nil; s, outer = outer, outer.outer() {
 		n := s.nested()

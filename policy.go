@@ -74,7 +74,7 @@ type Pressure struct {
 	Recalled bool          // it comes when a refused job of its kind was told to come again
 	Limited  bool          // more is asked for than there is, and by this kind more than its share
 	Hidden   bool          // jobs wait in front of the router, see Router.Waited: a slot that is free is not spare
-	Probe    bool          // to be let in although it seems vain, so that a doubtful estimate heals, or to see whether a downstream is back
+	Probe    bool          // to be admitted although it seems vain: to correct a doubtful estimate, or to see whether a downstream is back
 	Trial    bool          // a job of the kind runs outside the slots on the word of its hint, which no run has confirmed
 
 	// What a job that Waits will wait for; only of one that does.
@@ -171,7 +171,7 @@ const (
 //
 // Cost is the hint times UnitTime, never what was learned, so that the same
 // job is always routed alike; without a hint the learned run time stands in,
-// and a job of which nothing is known goes to cpu_pool. Work that Waits is
+// and a job without either goes to cpu_pool. Work that Waits is
 // spawned. A kind without a batch function goes to cpu_pool where the table
 // says batch.
 //

@@ -115,10 +115,10 @@ func (p *pool) backlogIsShort() bool {
 	return l.Work() < time.Duration(l.Busy()+p.queued.Load())*yieldFrom
 }
 
-// long reports that the job must leave one slot to shorter ones that wait.
+// long reports whether the job must leave one slot to shorter ones that wait.
 func (t *Ticket) long() bool { return t.job.predicted >= longFrom }
 
-// due is the time the queue is ordered by.
+// due returns the time the queue is ordered by.
 func (t *Ticket) due() int64 {
 	if t.job.budget > 0 {
 		return t.deadline()
@@ -156,7 +156,7 @@ func (p *pool) take(work slots.Load) bool {
 	}
 }
 
-// ahead is the predicted work in the pool for each slot, if none is free.
+// ahead returns the predicted work in the pool for each slot, if none is free.
 func (p *pool) ahead() time.Duration {
 	load, size := slots.Load(p.load.Load()), p.slots.Load()
 	if load.Busy() < size {
@@ -174,9 +174,9 @@ func (p *pool) release(work slots.Load, long bool) {
 	p.grant()
 }
 
-// grant gives free slots to the first in the queue. It must follow whatever puts
-// somebody into the queue or makes a slot free: of two who do both at the same
-// time, at least one sees what the other did.
+// grant gives free slots to the first in the queue. It must follow whatever puts a requester
+// into the queue or makes a slot free: of two goroutines that do so at the same time, at
+// least one sees what the other did.
 func (p *pool) grant() {
 	for p.firstDue.Load() != num.Never {
 		p.mu.Lock()
@@ -191,7 +191,7 @@ func (p *pool) grant() {
 		long := w.Long
 		g := p.pop(w)
 		p.stall.granted++
-		// Claimed under mu: whoever withdraws a ticket must pass through
+		// Claimed under mu: a goroutine that withdraws a ticket must pass through
 		// remove before the ticket is used again.
 		claimed := g.claim()
 		p.mu.Unlock()
@@ -208,7 +208,7 @@ func (p *pool) grant() {
 	}
 }
 
-// next is the waiter that gets the next slot: the first in the queue, unless that is long. With two slots
+// next returns the waiter that gets the next slot: the first in the queue, unless that is long. With two slots
 // or more, long runs leave one to shorter work that waits. If long, a long run is about to
 // give its slot back. It requires p.mu, and the queue must not be empty.
 func (p *pool) next(long bool) *slots.Node {

@@ -60,7 +60,7 @@ func (r *Router) divide(now int64, cfg *RouterConfig) {
 	r.follow(int(r.procs.Load()))
 }
 
-// machine is the state of the machine and of all kinds, as the ledger wants it.
+// machine returns the state of the machine and of all kinds, as the ledger wants it.
 func (r *Router) machine(now int64, cfg *RouterConfig) fair.Machine {
 	r.procs.Store(int64(runtime.GOMAXPROCS(0)))
 	kinds, p := *r.kinds.Load(), r.pool

@@ -16,9 +16,9 @@ const lateByOthers = 20 * time.Millisecond
 // refuse ends a job that was not admitted.
 func (r *Router) refuse(q *request) error {
 	away := q.kind.counters.Refusals()
-	// What could never have been done takes nobody's share. What came a little late may have
-	// been kept waiting by this process: that it was wanted must count, or those who kept
-	// it waiting are given its share.
+	// What could never have been done is no demand. What came a little late may have been kept
+	// waiting by this process: it must count as demand, or the kinds that kept it waiting are
+	// given its share.
 	if !q.hopeless() || q.info.least() <= q.info.Budget && q.info.Slack > -lateByOthers {
 		away.Shed.Add(int64(q.info.Work))
 	}
@@ -33,7 +33,7 @@ func (r *Router) refuse(q *request) error {
 	return r.turnDown(q, reason)
 }
 
-// turnDown is the error for a refused job, which was counted. Watchers learn of it.
+// turnDown returns the error for a refused job, which was counted. Watchers learn of it.
 func (r *Router) turnDown(q *request, reason int) error {
 	err := r.dropError(q, reason)
 	if q.event != nil {
@@ -100,7 +100,7 @@ func (r *Router) dropError(q *request, reason int) error {
 	return r.newDropError(q, last, q.retryAfter(jobs))
 }
 
-// near reports that a differs from b by no more than an eighth, and some room.
+// near reports whether a differs from b by no more than an eighth, and some room.
 func near(a, b, room time.Duration) bool { return a == b || abs(a-b) <= room+abs(b)/8 }
 
 func abs(d time.Duration) time.Duration { return max(d, -d) }
@@ -121,12 +121,12 @@ func (r *Router) newDropError(q *request, last *atomic.Pointer[DropError], retry
 	return e
 }
 
-// withdrawn is the error for a job whose ctx was done before it started.
+// withdrawn returns the error for a job whose ctx was done before it started.
 func withdrawn(ctx context.Context) error {
 	return &withdrawnError{ctx.Err(), context.Cause(ctx)}
 }
 
-// retryAfter is in how long a job that was refused is best submitted again: when its turn
+// retryAfter returns in how long a job that was refused is best submitted again: when its turn
 // has come; 0 if waiting cannot help.
 func (q *request) retryAfter(jobs int64) time.Duration {
 	if q.hopeless() || q.choice.excess <= 0 {
@@ -140,7 +140,7 @@ func (q *request) retryAfter(jobs int64) time.Duration {
 	return account.Turns.After(q.decided, q.choice.excess, place, jobs)
 }
 
-// hopeless reports that the job could not end in its budget even if nothing else ran.
+// hopeless reports whether the job could not end in its budget even if nothing else ran.
 func (q *request) hopeless() bool {
 	return q.info.Budget > 0 && q.info.least() > max(q.info.Slack, 0)
 }

@@ -122,11 +122,11 @@ func (r *Router) lane(name string) *lane {
 	return nil
 }
 
-// now is the time in nanoseconds since the router was made. Reading only the
+// now returns the time in nanoseconds since the router was made. Reading only the
 // monotonic clock costs half of time.Now.
 func (r *Router) now() int64 { return int64(time.Since(r.epoch)) }
 
-// inBubble reports that a time is of a testing/synctest bubble in which the router was not
+// inBubble reports whether a time is of a testing/synctest bubble in which the router was not
 // made: the clock there begins at the year 2000, long before what is counted from.
 // Channels and timers made in a bubble must not be used outside, so none are kept then.
 func inBubble(now int64) bool { return now < 0 }
@@ -257,7 +257,7 @@ func (r *Router) describeValid(q *request, job *Job) {
 	q.info = job.info(q.kind.name)
 }
 
-// info is what a policy will know of the job.
+// info returns what a policy will know of the job.
 func (j *Job) info(kind string) JobInfo {
 	return JobInfo{Kind: kind, Cost: j.Cost, Scaling: j.Scaling, Budget: j.Budget, Priority: j.Priority, Waits: j.Waits}
 }

@@ -111,7 +111,7 @@ func (t *Ticket) endIfPointless(now int64) bool {
 	return true
 }
 
-// needs is the time that a job must have left when its slot comes: less while no other job waits.
+// needs returns the time that a job must have left when its slot comes: less while no other job waits.
 func (t *Ticket) needs() int64 {
 	if t.router().pool.firstDue.Load() == num.Never {
 		return int64(t.job.low)

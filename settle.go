@@ -57,7 +57,7 @@ func (t *Ticket) refuseLate(reason string) {
 	t.router().nudge()
 }
 
-// retryAfter is in how long a job that was refused after it was admitted is best submitted
+// retryAfter returns in how long a job that was refused after it was admitted is best submitted
 // again: when what waits now has been worked off.
 func (t *Ticket) retryAfter() time.Duration {
 	if t.job.budget > 0 && t.job.predicted > t.job.budget {
@@ -90,7 +90,7 @@ func (t *Ticket) endWithdrawn(err error) {
 	t.router().nudge()
 }
 
-// worked is how long the job ran, less what was not its own: time in nested jobs, blocked, or
+// worked returns how long the job ran, less what was not its own: time in nested jobs, blocked, or
 // giving way to others.
 func (t *Ticket) worked() time.Duration {
 	run := t.ended - t.started

@@ -14,7 +14,7 @@ import (
 //
 // A slot belongs to a tree of work, not to a goroutine. A nested run, which a job has
 // submitted and waits for, runs in the slot of its job. So the slot is with the innermost of
-// a chain of runs, each of which has the one before as its host, and who has it lends it, or
+// a chain of runs, each of which has the one before as its host, and the run that has it lends it, or
 // hands it over in Yield, for all of them. The states say where it is, as seen from one run:
 //
 //	none ── hold ─▶ held ── enter ─▶ inner ── exit ─▶ held
@@ -65,7 +65,7 @@ func (s *slot) Value(key any) any {
 	return s.Context.Value(key)
 }
 
-// jobIn is the innermost running job to which ctx belongs, of any router; nil if there is
+// jobIn returns the innermost running job to which ctx belongs, of any router; nil if there is
 // none.
 func jobIn(ctx context.Context) *slot {
 	s, _ := ctx.Value(jobctx.Mark{}).(*slot)
@@ -93,7 +93,7 @@ func (s *slot) finish() {
 	}
 }
 
-// ended reports that the job has ended; goroutines that outlive it may still have the ctx.
+// ended reports whether the job has ended; goroutines that outlive it may still have the ctx.
 func (s *slot) ended() bool { return s.over.Load() || s.bounded && s.state.Load() == slotNone }
 
 // hold notes that the job, which has not started, was given a slot.
@@ -113,7 +113,7 @@ func (s *slot) exit(long bool) {
 	}
 	p := s.pool()
 	p.mu.Lock()
-	was := s.state.Load() // as nobody else changes it under the lock while the run has the slot
+	was := s.state.Load() // no other goroutine changes it under the lock while the run has the slot
 	switch was {
 	case slotInner:
 		s.state.Store(slotHeld)
@@ -170,8 +170,8 @@ func (s *slot) lend() {
 	}
 }
 
-// inUse reports that the job or a nested run has the slot, either of which may change to
-// the other at any moment.
+// inUse reports whether the job or a nested run has the slot; at any moment one may pass it
+// to the other.
 func (s *slot) inUse() bool {
 	state := s.state.Load()
 	return state == slotHeld || state == slotInner

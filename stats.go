@@ -179,7 +179,7 @@ func (r *Router) Stats() Stats {
 	return s
 }
 
-// rounded is a number of cores to the millionth: a mean that fades never gets to 0, but
+// rounded returns a number of cores rounded to the millionth: a mean that fades never gets to 0, but
 // what is left of it says nothing.
 func rounded(cores float64) float64 { return math.Round(cores*1e6) / 1e6 }
 
@@ -209,7 +209,7 @@ func (r *Router) KindLatency(name string) Snapshot {
 	return Snapshot{}
 }
 
-// latency is that of the kind's jobs that ran, whatever strategy ran them.
+// latency returns the latencies of the kind's jobs that ran, whatever strategy ran them.
 func (k *kind) latency() Snapshot {
 	var all placeCounts
 	var sum uint64

@@ -52,7 +52,7 @@ var (
 	errPoolClosed error = refusal(reasonClosed)
 )
 
-// refusalReason is the reason to count a refused offer under.
+// refusalReason returns the reason to count a refused offer under.
 func refusalReason(err error) string {
 	if r, ok := err.(refusal); ok {
 		return string(r)
@@ -116,7 +116,7 @@ func (s *spawn) Offer(t *Ticket) error {
 	return nil
 }
 
-// gated reports that the job must pass the gate of its kind.
+// gated reports whether the job must pass the gate of its kind.
 func (t *Ticket) gated() bool { return t.job.waits && t.kind.gate.Load() != nil }
 
 // take counts the ticket among those that run, if there may be one more.

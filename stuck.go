@@ -124,7 +124,7 @@ func waitingInSlots() (n int) {
 
 const inHelix = "github.com/helixrouter/helix."
 
-// whatWaits is the kinds of the jobs in the queue, by the addresses of their tickets.
+// whatWaits returns the kinds of the jobs in the queue, by the addresses of their tickets.
 func (p *pool) whatWaits() map[string]*kind {
 	waiting, batches := map[string]*kind{}, []*batch{}
 	p.mu.Lock()
@@ -207,10 +207,10 @@ func slotsKept(stack, pool string) (slots int, kinds []string, ticket string) {
 	return slots, kinds, ticket
 }
 
-// address is how an argument shows in the text of a stack.
+// address returns how an argument shows in the text of a stack.
 func address(of any) string { return fmt.Sprintf("%p", of) }
 
-// allStacks is the text of the stacks of all goroutines. All stand still while it is written.
+// allStacks returns the text of the stacks of all goroutines. All stand still while it is written.
 func allStacks() string {
 	for size := 64 << 10; ; size *= 2 {
 		text := make([]byte, size)

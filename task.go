@@ -32,7 +32,7 @@ type Kind[In, Out any] struct {
 	Scaling float64
 	// Budget is the latency budget of every item. Defaults to 0: none.
 	Budget time.Duration
-	// Priority decides who is refused first under overload. Defaults to Normal.
+	// Priority decides which jobs are refused first under overload. Defaults to Normal.
 	Priority Priority
 	// Weight is the kind's share of the machine under overload, relative to
 	// other kinds. Defaults to 1.
@@ -46,7 +46,7 @@ type Kind[In, Out any] struct {
 	// Defaults to 0: none.
 	MaxConcurrent int
 	// Key says which items are the same, so that one that is asked for twice in a batch that forms
-	// is in the call once, and all who asked get its result, which they share, or its error; it is
+	// is in the call once, and all its submitters get its result, which they share, or its error; it is
 	// cancelled by none of them alone. Its result must be comparable; nil is like no other. Only with
 	// Waits and Batch. Called once or twice an item. Defaults to nil: no item is the same as another.
 	Key func(In) any

@@ -24,7 +24,7 @@ func (t *Task[In, Out]) callBatch(ctx context.Context, members []*Ticket) error 
 	return nil
 }
 
-// key is what Kind.Key says of an item, or the error that it cannot be compared.
+// key returns what Kind.Key says of an item, or the error that it cannot be compared.
 func (t *Task[In, Out]) key(in In) (any, error) {
 	if t.spec.Key == nil {
 		return nil, nil
@@ -36,7 +36,7 @@ func (t *Task[In, Out]) key(in In) (any, error) {
 	return key, nil
 }
 
-// keyOf is the key of the ticket's item, or nil. It was asked for before, by describe, where
+// keyOf returns the key of the ticket's item, or nil. It was asked for before, by describe, where
 // what is wrong with it was told; should that be different now, the item is like no other.
 func (t *Task[In, Out]) keyOf(of *Ticket) (key any) {
 	defer func() {
@@ -76,8 +76,8 @@ func (t *Task[In, Out]) callItems(ctx context.Context, members []*Ticket, item [
 	return nil
 }
 
-// onlyItems reports that err is ItemErrors, wrapped maybe, and nothing joined with them:
-// that would be everybody's.
+// onlyItems reports whether err is ItemErrors, wrapped maybe, and nothing joined with them:
+// that would be the error of all members.
 func onlyItems(err error) bool {
 	for err != nil {
 		if _, ok := err.(ItemErrors); ok {
@@ -97,7 +97,7 @@ func onlyItems(err error) bool {
 }
 
 // itemErrors sorts out what a batch function returned for want items: the
-// error of single items goes to fail, everybody's is returned.
+// error of single items goes to fail, one of all members is returned.
 func itemErrors(kind string, want, got int, err error, fail func(i int, err error)) error {
 	if err == nil {
 		if got != want {

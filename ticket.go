@@ -12,7 +12,7 @@ import (
 // Ticket is one job's passage through the router, as a [Strategy] sees it.
 //
 // Ownership: the submitter fills a ticket and gives it away with
-// Strategy.Offer. From then on whoever wins the one compare-and-swap on state
+// Strategy.Offer. From then on the goroutine that wins the one compare-and-swap on state
 // (queued to running, or queued to withdrawn) owns it and must end it once.
 // After Run or Refuse has returned a strategy must not touch the ticket:
 // tickets of the built-in strategies are used again.
@@ -78,7 +78,7 @@ type watch struct {
 	span  context.Context // what Hooks.Start returned, for Hooks.Done; nil: the job's own
 
 	declined uint16 // lanes whose strategies gave the ticket back
-	where    string // by whom the job is done, if not here
+	where    string // where the job is done, if not here
 }
 
 // work is the typed shell around a ticket: it knows what to run.
@@ -97,13 +97,13 @@ const (
 	fateExited // runtime.Goexit
 )
 
-// router is the one that the ticket belongs to.
+// router returns the router of the ticket.
 func (t *Ticket) router() *Router { return t.kind.router }
 
-// lane is that of the strategy it was offered to.
+// lane returns the lane of the strategy that it was offered to.
 func (t *Ticket) lane() *lane { return t.kind.router.lanes[t.choice.lane] }
 
-// charge is the CPU ns charged to the ledger at admission. What runs in place pays when
+// charge returns the CPU ns charged to the ledger at admission. What runs in place pays when
 // it has ended, which is at once.
 func (t *Ticket) charge() int64 {
 	if t.choice.lane == laneInline || t.job.elsewhere {
@@ -112,10 +112,10 @@ func (t *Ticket) charge() int64 {
 	return int64(t.job.work)
 }
 
-// expires reports that its submitter is to be told when its budget ends while it waits.
+// expires reports whether its submitter is to be told when its budget ends while it waits.
 func (t *Ticket) expires() bool { return t.job.budget > 0 && !t.choice.bound }
 
-// deadline is when its budget ends. It must have one.
+// deadline returns when its budget ends. It must have one.
 func (t *Ticket) deadline() int64 { return deadline(t.arrived, t.job.budget) }
 
 // deadline is arrived + budget, or as late as can be where that overflows.
@@ -143,7 +143,7 @@ func (t *Ticket) Info() JobInfo {
 	return j
 }
 
-// fill makes f the facts of a job of which j is known.
+// fill makes f the facts of the job that j describes.
 func (f *jobFacts) fill(j *JobInfo) {
 	f.cost, f.scaling = j.Cost, float32(j.Scaling)
 	f.predicted, f.work = j.Predicted, j.Work
@@ -199,7 +199,7 @@ func (t *Ticket) Refuse(reason string) bool {
 	return true
 }
 
-// self is the ticket, for types that embed it.
+// self returns the ticket, for types that embed it.
 func (t *Ticket) self() *Ticket { return t }
 
 // reset makes the ticket, whose job has ended, ready for its next: kind, work, wake, spawned and
