@@ -65,43 +65,43 @@ type batcher struct {
 	fill    atomic.Int64 // members of forming; written under mu, read by decisions
 	running atomic.Int64 // jobs in running calls
 	calls   atomic.Int64 // made so far
-	items   atomic.Int64 // jobs in them
+	joined  atomic.Int64 // jobs in them, besides the first of each
 	full    atomic.Int64 // calls with as many as there may be
 	latest  atomic.Int64 // jobs in the latest call
 	oldest  atomic.Int64 // longest wait of an item, in ns
 }
 
 // batch is some jobs of one kind that will share a call and a slot. With its slot
-// and room for as many members as most have, it is one allocation. It is never
+// and room for a few members it is one allocation, of 256 B. It is never
 // used again: members that were withdrawn, and user code, may still know it.
 type batch struct {
-	batcher  *batcher
-	kind     *kind
-	priority Priority   // of the first member
-	place    slots.Node // in the pool's queue
-	slot     slot
-	members  []*Ticket // guarded by batcher.mu; nil once sealed
-	granted  bool      // has a slot, so is not in the queue; guarded by batcher.mu
+	batcher *batcher
+	place   slots.Node // in the pool's queue
+	slot    slot       // its kind is set when the batch is made
+	members []*Ticket  // guarded by batcher.mu; nil once sealed
 	// sealing is held while the batch is sealed, which looks at all members and takes too
 	// long to do so under batcher.mu. It is locked under that.
 	sealing    sync.Mutex
-	held       bool  // was held back when it was queued; never changed
 	due        int64 // of the most urgent member; guarded by batcher.mu
-	expires    bool  // a member has a budget; guarded by batcher.mu
 	urgent     int64 // due once it is no longer held back; guarded by pool.mu
 	deferUntil int64 // earliest deferUntil of any member; valid only if held; guarded by batcher.mu
 	full       atomic.Bool
+	priority   Priority // of the first member
+	granted    bool     // has a slot, so is not in the queue; guarded by batcher.mu
+	held       bool     // was held back when it was queued; never changed
+	expires    bool     // a member has a budget; guarded by batcher.mu
 
 	// Written before the members are told that the call has ended.
 	perMemberNs int64   // ns it took, for each member
 	correction  float64 // by what factor the prediction of the call was wrong; 0 = not known
 
-	room [8]*Ticket
+	room [4]*Ticket
 }
 
 // newBatch makes a batch that is due then; t will be its first member.
 func newBatch(t *Ticket, due int64) *batch {
-	f := &batch{batcher: t.kind.batcher.Load(), kind: t.kind, priority: t.job.priority, due: due, expires: t.expires()}
+	f := &batch{batcher: t.kind.batcher.Load(), priority: t.job.priority, due: due, expires: t.expires()}
+	f.slot.kind = t.kind
 	f.members = f.room[:0]
 	f.place.Due, f.place.Long, f.place.Expires = due, t.long(), f.expires
 	return f
@@ -146,6 +146,9 @@ func (b *batcher) tryOffer(t *Ticket) error {
 		return err
 	}
 	f := newBatch(t, due)
+	if n := int(b.latest.Load()); n > len(f.room) { // as many are likely to come again
+		f.members = make([]*Ticket, 0, min(n, size))
+	}
 	f.members = append(f.members, t)
 	t.batch = f
 	var err error

@@ -79,6 +79,10 @@ func (f *batch) seal(leader *Ticket, now int64) []*Ticket {
 	}
 	all := f.members
 	f.members = nil
+	if len(all) == 1 { // the leader
+		b.mu.Unlock()
+		return all
+	}
 	f.sealing.Lock()
 	b.mu.Unlock()
 	defer f.sealing.Unlock()
@@ -153,7 +157,9 @@ func (b *batcher) note(started int64, members []*Ticket, size int) {
 		return
 	}
 	b.calls.Add(1)
-	b.items.Add(int64(len(members)))
+	if joined := int64(len(members) - 1); joined > 0 {
+		b.joined.Add(joined)
+	}
 	if len(members) >= size {
 		b.full.Add(1)
 	}
@@ -171,11 +177,14 @@ func (b *batcher) note(started int64, members []*Ticket, size int) {
 // Router.insideJob.
 func (k *kind) runBatch(f *batch, started int64, members []*Ticket, work slots.Load) {
 	b, router := f.batcher, members[0].router()
-	b.latest.Store(int64(len(members)))
-	b.running.Add(int64(len(members)))
-	f.kind.prober.Start(false)
+	n := int64(len(members))
+	if b.latest.Load() != n { // the word is shared: write it rarely
+		b.latest.Store(n)
+	}
+	b.running.Add(n)
+	k.prober.Start(false)
 	defer func() { // also after runtime.Goexit
-		b.running.Add(-int64(len(members)))
+		b.running.Add(-n)
 		f.slot.end(work)
 		router.nudge()
 		for _, t := range members {
@@ -193,12 +202,11 @@ func (k *kind) runBatch(f *batch, started int64, members []*Ticket, work slots.L
 	}
 	// The same due time as in the queue, or batches would give way to one another.
 	s := &f.slot
-	s.Context, s.due, s.kind = ctx, f.place.Due, members[0].kind
-	s.hold(f.place.Long)
+	s.Context, s.due, s.long, s.bounded = ctx, f.place.Due, f.place.Long, true
 	f.nestIn(members)
 	run := int64(f.predicted(members))
 	s.until = num.Add(started, run)
-	s.place = b.pool.runs.Begin(started, run, f.kind.yields.Load())
+	s.place = b.pool.runs.Begin(started, run, k.yields.Load())
 	if s.timed = f.place.Long || members[0].job.samples == 0; s.timed {
 		b.pool.underWay.Begin(&s.nested().watch, started)
 	}

@@ -161,7 +161,7 @@ func (p *pool) displace(t *Ticket) bool {
 		case *Ticket:
 			v.kind, v.priority = g.kind, g.job.priority
 		case *batch:
-			v.kind, v.priority = g.kind, g.priority
+			v.kind, v.priority = g.slot.kind, g.priority
 		default: // has started
 			return
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/helixrouter/helix/internal/fair"
 	"github.com/helixrouter/helix/internal/slots"
@@ -200,4 +201,9 @@ type lanesByKind struct{}
 
 func (lanesByKind) Choose(j JobInfo, _ Pressure) Decision {
 	return Decision{Strategy: j.Kind, Reason: "by kind"}
+}
+
+// A batch takes a size class of the allocator whole: one byte more, and each costs a quarter more.
+func TestBatchIsOfOneSizeClass(t *testing.T) {
+	require.LessOrEqual(t, unsafe.Sizeof(batch{}), uintptr(256))
 }

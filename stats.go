@@ -274,9 +274,10 @@ func (r *Router) kindStats(k *kind, n *tally.Sums, now int64, cfg *RouterConfig)
 	}
 	if b := k.batcher.Load(); b != nil {
 		size, _ := b.limits(cfg)
+		calls := uint64(b.calls.Load())
 		s.Batch = &BatchStats{
 			Forming: int(b.fill.Load()), MaxSize: size,
-			Full: uint64(b.full.Load()), Calls: uint64(b.calls.Load()), Items: uint64(b.items.Load()),
+			Full: uint64(b.full.Load()), Calls: calls, Items: calls + uint64(b.joined.Load()),
 			OldestWaitMs: milliseconds(time.Duration(b.oldest.Load())),
 		}
 	}

@@ -116,7 +116,10 @@ func (m *Calls) Counted(cost float64) float64 {
 
 // Time returns how long a call with that many units takes, in ns.
 func (m *Calls) Time(units float64) float64 {
-	return min(m.base.Load()+m.slope.Load()*units, Longest)
+	if ns := m.base.Load() + m.slope.Load()*units; ns < Longest { // not by min: see Bounded
+		return ns
+	}
+	return Longest
 }
 
 // Gain returns the part of the work that a call of that many usual jobs saves, beside
