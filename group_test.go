@@ -3,7 +3,6 @@ package helix_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -236,41 +235,18 @@ func TestGoexitInAGroup(t *testing.T) {
 
 // A group inside a job lends the job's slot while it waits, whatever the number of slots.
 func TestGroupsInsideJobs(t *testing.T) {
-	for strategy, bounded := range slotted {
-		for _, slots := range []int{1, 2, 8} {
-			t.Run(fmt.Sprintf("%s/%d", strategy, slots), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					f := newNestFixture(t, strategy, slots)
-					var tree func(depth int) do
-					tree = func(depth int) do {
-						if depth == 0 {
-							return f.leaf
-						}
-						return func(ctx context.Context) (int, error) {
-							g := helix.NewGroup(f.task)
-							for range 5 {
-								g.Go(ctx, tree(depth-1))
-							}
-							outs, err := g.Wait(ctx)
-							sum := 0
-							for _, n := range outs {
-								sum += n
-							}
-							return sum, err
-						}
-					}
-					ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-					defer cancel()
-					n, err := f.task.Submit(ctx, tree(3))
-					require.NoError(t, err)
-					require.Equal(t, 125, n)
-					if bounded {
-						require.LessOrEqual(t, f.most.Load(), int64(slots))
-					}
-				})
-			})
+	eachTree(t, 125, func(f *nestFixture, ctx context.Context, branch do) (int, error) {
+		g := helix.NewGroup(f.task)
+		for range 5 {
+			g.Go(ctx, branch)
 		}
-	}
+		outs, err := g.Wait(ctx)
+		sum := 0
+		for _, n := range outs {
+			sum += n
+		}
+		return sum, err
+	})
 }
 
 // Items may add to their group; Wait waits for those too.

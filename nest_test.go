@@ -197,41 +197,25 @@ func TestNestedWork(t *testing.T) {
 	}
 }
 
-// A tree of a thousand jobs: each forks ten and joins them, in both ways.
-func TestATreeOfAThousandJobs(t *testing.T) {
+// eachTree runs, in every strategy and with 1, 2 and 8 slots, a tree of jobs three levels
+// deep, and requires that it has that many leaves. fork is a job that runs branch some
+// times and adds up what those return.
+func eachTree(t *testing.T, leaves int, fork func(f *nestFixture, ctx context.Context, branch do) (int, error)) {
 	for strategy, bounded := range slotted {
 		for _, slots := range []int{1, 2, 8} {
 			t.Run(fmt.Sprintf("%s/%d", strategy, slots), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					f := newNestFixture(t, strategy, slots)
-					var tree func(depth int) do
-					tree = func(depth int) do {
-						if depth == 0 {
-							return f.leaf
-						}
-						return func(ctx context.Context) (int, error) {
-							var sum atomic.Int64
-							err := each(ctx, 10, func(i int) error {
-								n, err := 0, error(nil)
-								if i%2 == 0 {
-									n, err = f.task.Submit(ctx, tree(depth-1))
-								} else {
-									var future *helix.Future[int]
-									if future, err = f.task.Go(ctx, tree(depth-1)); err == nil {
-										n, err = future.Wait(ctx)
-									}
-								}
-								sum.Add(int64(n))
-								return err
-							})
-							return int(sum.Load()), err
-						}
+					tree := do(f.leaf)
+					for range 3 {
+						branch := tree
+						tree = func(ctx context.Context) (int, error) { return fork(f, ctx, branch) }
 					}
 					ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 					defer cancel()
-					n, err := f.task.Submit(ctx, tree(3))
+					n, err := f.task.Submit(ctx, tree)
 					require.NoError(t, err)
-					require.Equal(t, 1000, n)
+					require.Equal(t, leaves, n)
 					if bounded {
 						require.LessOrEqual(t, f.most.Load(), int64(slots))
 					}
@@ -239,6 +223,27 @@ func TestATreeOfAThousandJobs(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A tree of a thousand jobs: each forks ten and joins them, in both ways.
+func TestATreeOfAThousandJobs(t *testing.T) {
+	eachTree(t, 1000, func(f *nestFixture, ctx context.Context, branch do) (int, error) {
+		var sum atomic.Int64
+		err := each(ctx, 10, func(i int) error {
+			n, err := 0, error(nil)
+			if i%2 == 0 {
+				n, err = f.task.Submit(ctx, branch)
+			} else {
+				var future *helix.Future[int]
+				if future, err = f.task.Go(ctx, branch); err == nil {
+					n, err = future.Wait(ctx)
+				}
+			}
+			sum.Add(int64(n))
+			return err
+		})
+		return int(sum.Load()), err
+	})
 }
 
 // A router that drains finishes what it has: the children of running jobs are let in.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 
 	"github.com/helixrouter/helix"
@@ -19,13 +20,22 @@ const (
 	depth = 1000 // steps after which a point counts as inside
 )
 
-// register declares the kind that the service and its workers have in common.
-func register(r *helix.Router, o options) (*helix.Task[sample, int], error) {
-	return helix.Register(r, helix.Kind[sample, int]{
+// local makes the router of a process, and the task of the kind that the service and its
+// workers have in common.
+func local(o options, elsewhere ...helix.Strategy) (*helix.Router, *helix.Task[sample, int], error) {
+	router, err := helix.New(helix.RouterConfig{CPUParallelism: o.slots, Strategies: elsewhere})
+	if err != nil {
+		return nil, nil, err
+	}
+	task, err := helix.Register(router, helix.Kind[sample, int]{
 		Name: "sample", Run: inside, Budget: o.budget, Idempotent: o.again,
 		Cost:  func(s sample) float64 { return float64(s.Points) },
 		Codec: helix.JSON[sample, int]{},
 	})
+	if err != nil {
+		return nil, nil, errors.Join(err, router.Close())
+	}
+	return router, task, nil
 }
 
 // inside counts the points that are inside the set.

@@ -38,15 +38,11 @@ func serve(ctx context.Context, o options, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	router, err := helix.New(helix.RouterConfig{CPUParallelism: o.slots, Strategies: []helix.Strategy{client}})
+	router, task, err := local(o, client)
 	if err != nil {
 		return err
 	}
 	defer router.Close()
-	task, err := register(router, o)
-	if err != nil {
-		return err
-	}
 	l := &load{task: task, points: o.points}
 
 	page, err := httpstats.New(router, httpstats.WithName("fleet"), httpstats.WithBurst(func(context.Context) error {
@@ -148,15 +144,11 @@ func work(ctx context.Context, o options, out io.Writer) error {
 		return fmt.Errorf("connecting to the service's NATS server at %s: %w", o.nats, err)
 	}
 	defer nc.Close()
-	router, err := helix.New(helix.RouterConfig{CPUParallelism: o.slots})
+	router, task, err := local(o)
 	if err != nil {
 		return err
 	}
 	defer router.Close()
-	task, err := register(router, o)
-	if err != nil {
-		return err
-	}
 	own := &load{task: task, points: o.points}
 	own.jobs.Go(func() { own.send(ctx, o.rate) })
 	fmt.Fprintf(out, "fleet: %s serves; Ctrl-C finishes what it has\n", o.name)
