@@ -10,19 +10,17 @@ import (
 	"github.com/helixrouter/helix/internal/num"
 )
 
-// Calls learns how long calls of a kind's batch function take, as a part that
-// every call has and a part for every unit of cost in it: T = base + slope x units.
-// A job that runs alone is a call of one.
+// Calls learns how long calls of a kind's batch function take: a fixed part and a part
+// for every unit of cost, T = base + slope × units. A job that runs alone is a call of one.
 //
-// How the two parts compare is told by a line through the latest calls, of middles
-// (Tukey, "Exploratory Data Analysis", 1977: the resistant line), of which one in eight
-// may be off by any factor. How long it all takes is told by a sketch of the times, each
-// divided by what the line makes of a usual job. Costs far from those of most jobs are
-// taken for wrong hints.
+// A resistant line through the latest calls (Tukey, "Exploratory Data Analysis", 1977)
+// gives the ratio of the two parts; one call in eight may be off by any factor. A sketch of
+// the times, each divided by the line's value for a usual job, gives the level. Costs far
+// from those of most jobs are treated as wrong hints.
 //
 // Its zero value has learned nothing. It is safe for concurrent use and reads no
-// clock. Reading costs about 3 ns; Observe some 700 ns, and skips its sample rather
-// than wait for another that is being taken in.
+// clock. Reading costs about 3 ns; Observe some 700 ns. Observe skips its sample if
+// another goroutine is in Observe.
 type Calls struct {
 	mu     sync.Mutex
 	latest [48]call // a ring; guarded by mu
@@ -42,23 +40,23 @@ type Calls struct {
 type call struct{ units, ns float32 }
 
 const (
-	// fitEvery is at which call the line is drawn anew, after the first EarlyRuns.
+	// fitEvery is the number of calls between two fits of the line, after the first EarlyRuns.
 	fitEvery = 8
 	// fitGain is the weight of a new line that differs little from the one before; that of
 	// one that differs by a half is 1.
 	fitGain = 0.125
-	// muchVaried is a change of Calls.varied from which times told by it are of no use.
+	// muchVaried is the change of Calls.varied from which times scaled by the old value are discarded.
 	muchVaried = 0.1
-	// muchDearer is a change of what a usual job costs that says that others came before.
+	// muchDearer is the change of the usual cost from which the earlier jobs count as different ones.
 	muchDearer = octave / 4
 	// fenceFrom is the number of costs from which some are not believed.
 	fenceFrom = 8
 	// leastVariation is the relative difference of the units in small and large calls
 	// from which they tell base and slope apart. With less, slope stays what it was.
 	leastVariation = 0.4
-	// slopeForget is the part of slope that a call for one forgets, where none for more
-	// comes to confirm it. So a kind of which it was learned, by bad luck or long ago, that
-	// batches do not pay has its jobs batched again after some hundred that ran alone.
+	// slopeForget is the fraction of slope that a call for one job removes while no larger
+	// call confirms it. So a kind that has learned, by chance or long ago, that batches do
+	// not pay is batched again after some hundred jobs that ran alone.
 	slopeForget = 0.0003
 	// A cost is believed as far as believeReach beyond the middle half of all, or as far as
 	// that extends (Tukey's fences, as above, a little closer).
@@ -74,8 +72,8 @@ func (m *Calls) Samples() uint64 { return m.samples.Load() }
 // Slope returns the time that each unit of cost adds to a call, in ns; 0 = not known.
 func (m *Calls) Slope() float64 { return m.slope.Load() }
 
-// Predict returns how long a job with that cost runs alone, which is a call of one, and
-// what it adds to a call of full jobs: the work that it is charged. Under overload, when it
+// Predict returns how long a job with that cost runs alone, as a call of one, and the time
+// that it adds to a call of full jobs: the work that it is charged. Under overload, when it
 // matters, batches fill up, but only if enough is admitted.
 func (m *Calls) Predict(cost float64, full int) (alone Estimate, work time.Duration) {
 	units := m.Units(cost)
@@ -89,8 +87,7 @@ func (m *Calls) Usual() (run, spread float64) {
 	return run, run * m.shape.spread.Load()
 }
 
-// Units returns the units that a job with that cost counts as in a prediction: without one,
-// the mean.
+// Units returns the units of a job with that cost in a prediction: the mean without a cost.
 func (m *Calls) Units(cost float64) float64 {
 	if cost > 0 {
 		cost = min(max(cost, leastCost), mostCost)
@@ -105,8 +102,8 @@ func (m *Calls) Units(cost float64) float64 {
 	return 1
 }
 
-// Counted returns the units that a job with that cost counts as in a call to learn from: a
-// usual one, if its cost is not believed.
+// Counted returns the units of a job with that cost in a call to learn from: those of a
+// usual job if the cost is out of bounds.
 func (m *Calls) Counted(cost float64) float64 {
 	if believed := m.Units(cost); believed == cost {
 		return cost
@@ -122,8 +119,8 @@ func (m *Calls) Time(units float64) float64 {
 	return Longest
 }
 
-// Gain returns the part of the work that a call of that many usual jobs saves, beside
-// one call for each; 1, the best, until something is known.
+// Gain returns the fraction of work that one call of that many usual jobs saves compared to
+// one call for each; 1, the best, before the first sample.
 func (m *Calls) Gain(jobs int) float64 {
 	unit := m.Units(0)
 	alone := float64(jobs) * m.Time(unit)
@@ -133,8 +130,7 @@ func (m *Calls) Gain(jobs int) float64 {
 	return 1 - m.Time(float64(jobs)*unit)/alone
 }
 
-// Observe learns from a call of that many jobs, which counted as that many units in all; cost
-// is one job's.
+// Observe learns from a call of that many jobs with that many units in total; cost is one job's.
 func (m *Calls) Observe(jobs int, units, cost float64, run time.Duration) {
 	if !m.mu.TryLock() {
 		return
@@ -173,9 +169,8 @@ func (m *Calls) longer(units float64) float64 {
 	return 1 - m.varied + m.varied*units/m.Units(0)
 }
 
-// believe brings up to date what a usual job costs, and what cost is believed. Where that
-// changes little, what is known is told by the new cost, so base and slope stay. It
-// requires m.mu.
+// believe updates the usual cost and the bounds of believed costs. After a small change the
+// old samples are scaled by the new cost, so base and slope stay. It requires m.mu.
 func (m *Calls) believe() {
 	if m.costs.used == 0 {
 		return
@@ -196,8 +191,8 @@ func (m *Calls) believe() {
 	}
 }
 
-// restate makes m.times anew of the latest calls before the nth, when what it is to be
-// told by has changed much. It requires m.mu.
+// restate rebuilds m.times from the latest calls before the nth after a large change of their
+// scale. It requires m.mu.
 func (m *Calls) restate(n uint64) {
 	m.times = sketch{}
 	size := uint64(len(m.latest))
@@ -244,7 +239,7 @@ func (m *Calls) fit(n int) {
 	}
 }
 
-// slopeBetween is the slope of the line through the middles of calls with few units and
+// slopeBetween returns the slope of the line through the middles of calls with few units and
 // of calls with many, and whether they differ enough to tell.
 func slopeBetween(few, many []uint64) (slope float64, tells bool) {
 	units := func(c call) float32 { return c.units }
@@ -260,7 +255,7 @@ func unpack(word uint64) call {
 	return call{math.Float32frombits(uint32(word >> 32)), math.Float32frombits(uint32(word))}
 }
 
-// middle is the mean of the middle quarter of what of tells of some calls.
+// middle returns the mean of the middle quarter of the values that of returns for the calls.
 func middle(calls []uint64, of func(call) float32) (sum float64) {
 	var room [len(Calls{}.latest)]float32
 	values := room[:len(calls)]

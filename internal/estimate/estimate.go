@@ -6,22 +6,22 @@ import (
 	"github.com/helixrouter/helix/internal/num"
 )
 
-// Estimate is what is expected of one run. Its zero value says that nothing is known. It is
-// three words, so that it is passed in registers: the stacks of submitters are small.
+// Estimate is the prediction of one run time. Its zero value means that nothing is known. It
+// has three words, so that it is passed in registers: the stacks of submitters are small.
 type Estimate struct {
 	ns      float64 // the mean
 	samples uint64
 	shape   *shape // nil: all runs are expected to be as long as the mean
 }
 
-// Samples returns the number of runs that the estimate rests on.
+// Samples returns the number of runs behind the estimate.
 func (e Estimate) Samples() uint64 { return e.samples }
 
 // Run returns the mean.
 func (e Estimate) Run() time.Duration { return Bounded(e.ns) }
 
-// Low returns what one run in ten keeps within, or less while the samples are few: shorter
-// runs may be yet to come.
+// Low returns the run time that one run in ten stays within, or less while there are few
+// samples: shorter runs may follow.
 func (e Estimate) Low() time.Duration {
 	if e.shape == nil {
 		return e.Run()
@@ -29,7 +29,7 @@ func (e Estimate) Low() time.Duration {
 	return Bounded(e.ns * e.shape.low.Load() * confidence(e.samples))
 }
 
-// Likely returns what eight runs in ten keep within.
+// Likely returns the run time that eight runs in ten stay within.
 func (e Estimate) Likely() time.Duration {
 	if e.shape == nil {
 		return e.Run()
@@ -37,7 +37,7 @@ func (e Estimate) Likely() time.Duration {
 	return Bounded(e.ns * e.shape.likely.Load())
 }
 
-// High returns what nine runs in ten keep within, or the mean if that is more.
+// High returns the run time that nine runs in ten stay within, or the mean if that is more.
 func (e Estimate) High() time.Duration {
 	if e.shape == nil {
 		return e.Run()
@@ -54,13 +54,13 @@ func (e Estimate) Spread() time.Duration {
 }
 
 const (
-	// EarlyRuns is the number of a kind's first runs that are all to be learned from.
+	// EarlyRuns is the number of a kind's first runs that are all sampled.
 	EarlyRuns = 30
-	// UnconfirmedMost is the most work that a hint stands for which no run has confirmed.
+	// UnconfirmedMost bounds the work predicted from a hint that no run has confirmed.
 	UnconfirmedMost = time.Second
 	// Longest bounds estimates, so that sums of them do not overflow: 417 days.
 	Longest = 1 << 55
-	// StepMost is how many times the mean one sample counts as, at most, in a moving mean.
+	// StepMost bounds one sample of a moving mean, in multiples of the mean.
 	StepMost = 4
 
 	gain = 0.05 // weight of a sample in Failures
@@ -74,7 +74,7 @@ func Bounded(ns float64) time.Duration {
 	return Longest
 }
 
-// confidence is the part of the lowest tenth that so many samples allow to believe in.
+// confidence returns the fraction of the lowest tenth that so many samples support.
 func confidence(samples uint64) float64 {
 	const enough = 16
 	if samples >= enough {
@@ -83,8 +83,8 @@ func confidence(samples uint64) float64 {
 	return 1./4 + 3./4*float64(samples)/enough
 }
 
-// shape is a distribution as parts of its mean. It is written by one goroutine at a time
-// and read by any; a reader may see parts of two that follow one another.
+// shape is a distribution, relative to its mean. One goroutine at a time writes it and any may
+// read it; a reader may see fields of two successive distributions.
 type shape struct{ spread, low, likely, high num.Float }
 
 func (s *shape) set(sum summary) {
@@ -96,13 +96,12 @@ func (s *shape) set(sum summary) {
 	}
 }
 
-// Failures is the mean time of a kind's runs that did not succeed. They say nothing of
-// those that do, but as long as none did it is all that is known of the work. Its zero
-// value has seen none. It is safe for concurrent use: of two samples at the same time one
-// may be lost.
+// Failures is the mean time of a kind's runs that did not succeed. They do not predict
+// successful runs, but until one succeeds there is no other estimate. Its zero value has
+// seen none. It is safe for concurrent use: one of two simultaneous samples may be lost.
 type Failures struct{ mean num.Float }
 
-// Observe takes in a run that did not succeed.
+// Observe learns from a run that did not succeed.
 func (f *Failures) Observe(run time.Duration) {
 	ns := float64(max(run, 1))
 	if mean := f.mean.Load(); mean > 0 {

@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// Prober lets a job of a kind in now and then that its estimate would refuse, so that a
-// wrong estimate heals: what is never run is never learned from. It does so only after a
-// refusal since a job of the kind last started, after a longer time where the estimate
-// rests on much, and each time after twice the time, until a job gets in without it.
+// Prober admits an occasional job that its estimate would refuse, so that a wrong estimate is
+// corrected: a kind that never runs is never sampled. It does so only if a job was refused
+// since one of the kind last started, later if the estimate rests on many samples, and each
+// time after twice the interval, until a job is admitted without a probe.
 //
 // Its zero value has refused nothing. It is safe for concurrent use and reads no clock.
 type Prober struct {
@@ -18,11 +18,11 @@ type Prober struct {
 }
 
 const (
-	// probeDoubtful and probeCertain are after how long a first probe is made of a kind whose
-	// estimate rests on little, or varies, and of others.
+	// probeDoubtful and probeCertain are the times from a refusal to the first probe: for an
+	// estimate that rests on few samples or varies, and for others.
 	probeDoubtful = time.Second
 	probeCertain  = 15 * time.Second
-	probeMost     = 64 // at most so many times that
+	probeMost     = 64 // bounds the interval, in multiples of those
 )
 
 // Refuse notes that the estimate refuses a job.

@@ -7,11 +7,11 @@ import (
 	"github.com/helixrouter/helix/internal/num"
 )
 
-// QueueWait learns how long jobs of a kind wait for a slot, as a part of the work
-// before them: with earliest deadline first, kinds with short budgets wait for little
-// of it, and those with long ones also for what comes later. It is the ratio of two
-// moving means. Its zero value takes it for all of the work. It is safe for concurrent
-// use and reads no clock; Observe skips its sample rather than wait.
+// QueueWait learns how long jobs of a kind wait for a slot, as a fraction of the work
+// before them: with earliest deadline first, kinds with short budgets wait for a small
+// fraction of it, and kinds with long ones also for later arrivals. It is the ratio of two
+// moving means. Its zero value predicts a wait for all of the work. It is safe for
+// concurrent use and reads no clock; Observe skips its sample rather than wait.
 type QueueWait struct {
 	mu          sync.Mutex // guards writing
 	wait, ahead float64    // ns; guarded by mu
@@ -23,7 +23,7 @@ const (
 	waitPrior = 5e6  // ns of waiting that the first ratio, of 1, rests on
 )
 
-// Predict returns the wait of a job that finds so much work before it, for each slot.
+// Predict returns the wait of a job that has so much work before it, per slot.
 func (m *QueueWait) Predict(ahead time.Duration) time.Duration {
 	if ratio := m.ratio.Load(); ratio > 0 {
 		return num.Scale(ahead, ratio)

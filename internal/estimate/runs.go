@@ -10,14 +10,12 @@ import (
 
 // Runs learns how long jobs of one kind run, from two sketches: of the run times, and
 // of the run times per unit of cost. It predicts with the one that spreads less, and
-// jobs without a cost from the first. A run whose cost says something else by far than
-// all others do, while it took as long as they, counts for the first only: the hint was
-// wrong.
+// jobs without a cost from the first. A run of usual length with a far-off cost counts for the
+// first sketch only: the hint was wrong.
 //
 // Its zero value has learned nothing. It is safe for concurrent use and reads no
-// clock. Predict costs about 5 ns; Observe 30 ns where run times
-// repeat and up to 200 where they are all over the place, and skips its sample rather than
-// wait for another that is being taken in.
+// clock. Predict costs about 5 ns; Observe 30 ns if run times repeat and up to
+// 200 ns if they vary widely. Observe skips its sample if another goroutine is in Observe.
 type Runs struct {
 	mu      sync.Mutex
 	runs    sketch // ns; guarded by mu
@@ -30,7 +28,7 @@ type Runs struct {
 	sampled     atomic.Int64 // when the latest job started whose run is to be learned
 }
 
-// forecast is what readers want of a sketch. It is written under Runs.mu and read
+// forecast has the figures of a sketch that readers need. It is written under Runs.mu and read
 // without it.
 type forecast struct {
 	mean, median num.Float
@@ -44,14 +42,14 @@ func (f *forecast) set(s summary) {
 }
 
 const (
-	// summaryEvery is at which run the estimate is brought up to date, after EarlyRuns.
+	// summaryEvery is the number of runs between two updates of the estimate, after EarlyRuns.
 	summaryEvery = 8
-	// A hint is believed as far as it says believeMost times more than the longest run
-	// of late, or less than the shortest.
+	// A hint is believed up to believeMost times the longest recent run, and down to the
+	// same fraction of the shortest.
 	believeMost = 64
-	// A hint was wrong if it is off by oddFrom, and half as far again as the median is.
+	// A hint is wrong if it is off by oddFrom, and half as far again as the median is.
 	oddFrom = 4 * octave
-	// oddMost is the part of hints that may be wrong for the others to be of use.
+	// oddMost is the fraction of wrong hints up to which the others are used.
 	oddMost = 0.3
 )
 
@@ -60,8 +58,8 @@ const (
 // averaged out quickly.
 const sampleEvery = 100 * time.Microsecond
 
-// Sample reports whether a job that starts now, in ns, is to be learned from. It is asked at
-// the start because asking at the end would prefer short runs, or long ones.
+// Sample reports whether a job that starts now, in ns, is sampled. The choice is made at the
+// start, because at the end it would prefer short runs, or long ones.
 func (m *Runs) Sample(now int64) bool {
 	if last := m.sampled.Load(); last != 0 && now-last < int64(sampleEvery) {
 		return false
@@ -100,9 +98,8 @@ func (m *Runs) Predict(cost float64, unit time.Duration) Estimate {
 	return Estimate{ns, samples, &f.shape}
 }
 
-// Observe learns from a run of a job with that cost. A probe, admitted because the
-// estimate may be wrong, counts as much as all before it: there will be no other for a
-// while.
+// Observe learns from a run of a job with that cost. A probe, admitted because the estimate
+// may be wrong, weighs as much as all samples before it: the next one comes much later.
 func (m *Runs) Observe(cost float64, run time.Duration, probe bool) {
 	if !m.mu.TryLock() {
 		return
@@ -135,7 +132,7 @@ func (m *Runs) Observe(cost float64, run time.Duration, probe bool) {
 }
 
 // isOdd reports whether a run time per unit is far from the usual one, and much farther than
-// the run time is.
+// the run time is from its own.
 func isOdd(perUnit, usualPerUnit, run, usual float64) bool {
 	if usualPerUnit == 0 {
 		return false

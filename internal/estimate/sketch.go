@@ -4,18 +4,18 @@ import "math"
 
 // sketch is a fading histogram of positive numbers on a logarithmic scale, whose
 // buckets follow the data (Ben-Haim and Tom-Tov, "A Streaming Parallel Decision Tree
-// Algorithm", JMLR 2010): a number that is like none before gets a bucket of its own,
-// and once there are too many the two closest become one. So it is exact where numbers
-// repeat, and takes numbers of any size.
+// Algorithm", JMLR 2010): a number unlike all before gets a bucket of its own, and once there are too many buckets
+// the two closest are merged. So it is exact for repeated numbers, and accepts numbers of
+// any size.
 //
-// Three rules tell what is rare from what is absurd or past:
-//   - What lies beyond all of the last lively numbers does not count. So one in ten
-//     that is 10,000 times the others has its full weight in the mean, and nothing is
-//     left of any sequence of absurd numbers soon after it has ended.
-//   - The largest, as long as fewer than seldom have come, count as at most
-//     oneOffMost times the next: runs are now and then interrupted.
-//   - If the latest numbers rank too high or too low among all, what they describe has
-//     changed, and those before count for little from then on.
+// Three rules distinguish rare numbers from absurd and outdated ones:
+//   - Numbers outside the range of the last lively numbers do not count. So one in ten
+//     that is 10,000 times the others has its full weight in the mean, and a sequence of
+//     absurd numbers leaves no trace soon after its end.
+//   - While there are fewer than seldom of the largest numbers, they count as at most
+//     oneOffMost times the next: runs are sometimes interrupted.
+//   - If the latest numbers rank too high or too low among all, the distribution has
+//     changed, and earlier numbers count for little from then on.
 //
 // Its zero value is empty. It is not safe for concurrent use.
 type sketch struct {
@@ -27,7 +27,7 @@ type sketch struct {
 	drift   float32 // moving mean of the latest numbers' rank, from -1/2 to 1/2
 }
 
-// bucket is a set of numbers that are near to one another.
+// bucket is a set of numbers that are close to one another.
 type bucket struct {
 	mean   float64
 	weight float32
@@ -38,35 +38,35 @@ type bucket struct {
 
 const (
 	sketchSize = 16
-	// memory is how many numbers the weights of buckets rest on. What is rare needs
-	// many: for one in ten that is far above the others to move the mean by no more
-	// than a tenth when chance has it.
+	// memory is the number of samples that the weights of buckets fade over. Rare large
+	// numbers need many: with one in ten far above the others, chance then moves the mean
+	// by at most a tenth or so.
 	memory = 512
 	// bucketMemory is how many the mean of a bucket rests on, to follow small changes.
 	bucketMemory = 16
-	// lively is for how many numbers a part of the range that no longer occurs counts.
-	// It misses what occurs once in ten one time in 10,000.
+	// lively is the number of samples after which an untouched part of the range no longer
+	// counts. Numbers that occur once in ten are missed one time in 10,000.
 	lively = 88
-	// driftMost is how far the mean rank of some driftMemory numbers is from the middle
-	// if they are of another kind than those before, which then count as driftKeeps. It
-	// is almost five times what chance makes. What differs by less than similar is the same.
+	// driftMost is the distance of the mean rank of some driftMemory numbers from the middle
+	// that shows a change; the numbers before then count as driftKeeps. It is almost five
+	// standard deviations of chance. Numbers that differ by less than similar are equal.
 	driftMemory = 24
 	driftMost   = 0.2
 	driftKeeps  = 4
 	similar     = 0.1
-	// The largest numbers, as long as there were fewer than seldom, are bounded to
-	// oneOffMost times the next.
+	// While there are fewer than seldom of the largest numbers, they are bounded to oneOffMost
+	// times the next.
 	seldom     = 3
 	oneOffMost = 4
-	// lowPart, likelyPart and highPart are the parts of all numbers that are within
+	// lowPart, likelyPart and highPart are the fractions of all numbers that are within
 	// summary.low, likely and high.
 	lowPart, likelyPart, highPart = 0.1, 0.8, 0.9
-	// leastNumber and mostNumber stand in for what is beyond them: no sum overflows.
+	// leastNumber and mostNumber replace numbers beyond them, so that no sum overflows.
 	leastNumber, mostNumber = 1e-200, 1e200
 )
 
-// octave is how far apart the bits of a positive float and of its double are. Between,
-// the bits are in the order of the floats, on a scale that is close to a logarithm.
+// octave is the distance between the bits of a positive float and those of its double. In
+// between, the bits are ordered like the floats, on a nearly logarithmic scale.
 const octave = 1 << 52
 
 var leastBits, mostBits = int64(math.Float64bits(leastNumber)), int64(math.Float64bits(mostNumber))
@@ -78,19 +78,19 @@ const (
 	coarseWithin = octave / 8
 )
 
-// apart is the distance of two positive floats; octave is a factor of two.
+// apart returns the distance of two positive floats; octave is a factor of two.
 func apart(a, b float64) int64 {
 	d := int64(math.Float64bits(a)) - int64(math.Float64bits(b))
 	return max(d, -d)
 }
 
-// shift is the positive float at that distance from v, within bounds.
+// shift returns the positive float at that distance from v, within bounds.
 func shift(v float64, by int64) float64 {
 	bits := int64(math.Float64bits(v))
 	return math.Float64frombits(uint64(bits + min(max(by, leastBits-bits), mostBits-bits)))
 }
 
-// add takes in a number. An odd one is not to be counted in the summary's moments.
+// add records a number. An odd one does not count in the summary's moments.
 func (s *sketch) add(v float64, odd bool) {
 	v = min(max(v, leastNumber), mostNumber)
 	if s.count++; s.used == 0 {
@@ -102,8 +102,8 @@ func (s *sketch) add(v float64, odd bool) {
 		s.scale(1 / s.weight)
 		s.weight = 1
 	}
-	// at is the first bucket that is not below v. In v's rank those count half that hardly
-	// differ from it: small changes are followed by the means of buckets.
+	// at is the first bucket that is not below v. Buckets that hardly differ from v count half
+	// in its rank: the means of buckets follow small changes.
 	at, rank := 0, float32(0)
 	for ; at < s.used && s.buckets[at].mean < v; at++ {
 		b := &s.buckets[at]
@@ -152,9 +152,8 @@ func (s *sketch) insert(at int, v float64, odd bool) {
 	s.total += s.weight
 }
 
-// makeRoom sees to it that there is room for another bucket, which is to be inserted at
-// a place that it puts right. If all buckets are farther apart than distance it does
-// nothing and reports false.
+// makeRoom frees a bucket and adjusts *at, the place of the next insertion. If all buckets are
+// farther apart than distance it does nothing and returns false.
 func (s *sketch) makeRoom(distance int64, at *int) bool {
 	if s.used < sketchSize {
 		return true
@@ -162,7 +161,7 @@ func (s *sketch) makeRoom(distance int64, at *int) bool {
 	if distance <= coarseWithin {
 		return false
 	}
-	// What lies beyond the latest numbers does not count: it is forgotten first.
+	// Buckets outside the range of the latest numbers do not count: they are removed first.
 	if last := s.used - 1; !s.live(&s.buckets[0]) || !s.live(&s.buckets[last]) {
 		end := 0
 		if s.live(&s.buckets[0]) {
@@ -175,7 +174,7 @@ func (s *sketch) makeRoom(distance int64, at *int) bool {
 		}
 		return true
 	}
-	// The last bucket cannot go into the next, but be forgotten.
+	// The last bucket has no next one to merge with, but may be removed.
 	closest, gap := -1, distance
 	for i := range s.buckets {
 		b := &s.buckets[i]
@@ -211,7 +210,7 @@ func (s *sketch) makeRoom(distance int64, at *int) bool {
 	return true
 }
 
-// live reports that one of the latest numbers is in b.
+// live reports whether one of the latest numbers is in b.
 func (s *sketch) live(b *bucket) bool { return s.count-b.seen < lively }
 
 // keep caps the weight of all numbers so far at that many.
@@ -237,7 +236,8 @@ func (s *sketch) stretch(by float64) {
 	}
 }
 
-// quantile is the number that so much of what counts is within; 0 for an empty sketch.
+// quantile returns the number that this fraction of the counting numbers is within; 0 for an
+// empty sketch.
 func (s *sketch) quantile(part float32) float64 {
 	first, last := s.counting()
 	all, seen := float32(0), float32(0)
@@ -252,7 +252,7 @@ func (s *sketch) quantile(part float32) float64 {
 	return 0
 }
 
-// meanWithin is the mean of what counts and is not outside those bounds. The sketch must
+// meanWithin returns the mean of the counting numbers within those bounds. The sketch must
 // not be empty.
 func (s *sketch) meanWithin(least, most float64) float64 {
 	first, last := s.counting()
@@ -266,7 +266,7 @@ func (s *sketch) meanWithin(least, most float64) float64 {
 	return sum / weight
 }
 
-// counting is the first and the last bucket that count.
+// counting returns the first and the last bucket that count.
 func (s *sketch) counting() (first, last int) {
 	first, last = 0, s.used-1
 	for first <= last && !s.live(&s.buckets[first]) {
@@ -278,7 +278,7 @@ func (s *sketch) counting() (first, last int) {
 	return first, last
 }
 
-// summary is what is to be known of a sketch.
+// summary has the figures of a sketch.
 type summary struct {
 	mean   float64
 	spread float64 // mean deviation, as a part of mean
@@ -291,7 +291,7 @@ type summary struct {
 	odd    float64 // the part of all that is odd
 }
 
-// bound is the largest value that the numbers in those buckets count as.
+// bound returns the value to which the numbers in those buckets are capped.
 func (s *sketch) bound(of []bucket) float64 {
 	least, hits := 0., 0
 	for i := len(of) - 1; i >= 0; i-- {
@@ -312,7 +312,8 @@ func (s *sketch) bound(of []bucket) float64 {
 	return oneOffMost * least
 }
 
-// summary sums up what counts, the odd apart. It is zero for an empty sketch.
+// summary returns the figures of the counting numbers, without the odd ones. It is zero for an
+// empty sketch.
 func (s *sketch) summary() (sum summary) {
 	first, last := s.counting()
 	live := s.buckets[first : last+1]

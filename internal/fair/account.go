@@ -8,16 +8,16 @@ import (
 	"github.com/helixrouter/helix/internal/num"
 )
 
-// Account is one kind's account: what it asks for, what its share is, both in CPU seconds a
-// second, and its virtual queue. Its zero value is that of a kind of which nothing came. It
-// is safe for concurrent use.
+// Account is one kind's account: its demand and its share, both in CPU seconds a second, and
+// its virtual queue. Its zero value is that of a kind without jobs so far. It is safe for
+// concurrent use.
 type Account struct {
 	asked   num.Float
 	share   num.Float
-	limited atomic.Bool // asks for more than its share; written under Ledger.mu
+	limited atomic.Bool // demands more than its share; written under Ledger.mu
 	tracked atomic.Bool // queue is kept; written under Ledger.mu
 	queue   virtualQueue
-	// Turns are for those of its jobs that were refused.
+	// Turns are the turns promised to its refused jobs.
 	Turns Turns
 	// overtaken is the part of the capacity that goes to kinds of much tighter budgets.
 	overtaken num.Float
@@ -27,31 +27,31 @@ type Account struct {
 	offered int64 // at the last tick; guarded by Ledger.mu
 }
 
-// Patience is the due time of jobs without a budget: they stand back for more urgent work,
+// Patience is the time until jobs without a budget are due: they yield to more urgent work,
 // but not forever.
 const Patience = time.Minute
 
-// trackFrom is the usual work of a job from which its kind's queue is always kept. Of kinds
-// of smaller jobs it is kept only while they ask for more than their share: their cores
-// would do little else than share that word.
+// trackFrom is the usual work of a job from which its kind's queue is always tracked. For
+// kinds with smaller jobs it is tracked only while they exceed their share: their cores
+// would contend for that word.
 const trackFrom = 20 * time.Microsecond
 
-// Open has the queue served by that many cores, until the first tick.
+// Open sets the rate of the queue to that many cores until the first tick.
 func (a *Account) Open(cores int) { a.queue.rate.Store(float64(cores)) }
 
-// Asked returns what the kind asks for.
+// Asked returns the kind's demand.
 func (a *Account) Asked() float64 { return a.asked.Load() }
 
-// Share returns its share of the machine, which may be more than it asks for.
+// Share returns its share of the machine, which may exceed its demand.
 func (a *Account) Share() float64 { return a.share.Load() }
 
-// Limited reports whether it asks for more than its share.
+// Limited reports whether its demand exceeds its share.
 func (a *Account) Limited() bool { return a.limited.Load() }
 
 // Overtaken returns the part of the capacity that goes to kinds of much tighter budgets.
 func (a *Account) Overtaken() float64 { return a.overtaken.Load() }
 
-// Turn returns how long work that comes at time now must wait in the virtual queue.
+// Turn returns how long work that arrives at time now waits in the virtual queue.
 func (a *Account) Turn(now int64) time.Duration { return a.queue.wait(now) }
 
 // Budget returns the budget of the latest job; 0 = none.
@@ -62,7 +62,7 @@ func (a *Account) Budget() time.Duration {
 	return 0
 }
 
-// Tightest returns the shortest budget lately; Patience if there is none.
+// Tightest returns the shortest recent budget; Patience if there is none.
 func (a *Account) Tightest() time.Duration { return time.Duration(a.least.Load()) }
 
 // NoteBudget records the latency budget of the latest job; 0 = none, which counts as
@@ -86,14 +86,14 @@ func (a *Account) Owe(now, work int64) {
 	}
 }
 
-// Correct adds what admitted work took more, or less, than was thought.
+// Correct adds the difference of actual and predicted work of a job; it may be negative.
 func (a *Account) Correct(work int64) {
 	if work != 0 && a.tracked.Load() {
 		a.queue.correct(work)
 	}
 }
 
-// Place returns how often a place for one more job of that work comes free.
+// Place returns the interval at which places for jobs of that work come free.
 func (a *Account) Place(work time.Duration) time.Duration {
 	if rate := a.queue.rate.Load(); rate > 0 {
 		return time.Duration(min(float64(work)/rate, float64(mostRetry)))
@@ -102,7 +102,7 @@ func (a *Account) Place(work time.Duration) time.Duration {
 }
 
 // measure updates the moving mean of demand from the work offered so far, and returns it;
-// keep is the weight of what was before. It requires Ledger.mu.
+// keep is the weight of the old mean. It requires Ledger.mu.
 func (a *Account) measure(offered, elapsed int64, keep float64) float64 {
 	rate := float64(offered-a.offered) / float64(elapsed)
 	a.offered = offered
@@ -111,9 +111,9 @@ func (a *Account) measure(offered, elapsed int64, keep float64) float64 {
 	return asked
 }
 
-// mayWait is how much of the kind's work may wait without harm: by Little's law, what
-// comes of it during the time that each job may wait. That is all that waits, if its jobs
-// have no budgets.
+// mayWait returns how much of the kind's work may wait without harm: by Little's law, what
+// its share does in the time that each job may wait. Without budgets all of its work may
+// wait.
 func (a *Account) mayWait(waits time.Duration) time.Duration {
 	if a.least.Load() == int64(Patience) {
 		return waits
@@ -121,8 +121,8 @@ func (a *Account) mayWait(waits time.Duration) time.Duration {
 	return time.Duration(waitPart * min(a.asked.Load(), a.share.Load()) * float64(a.least.Load()))
 }
 
-// divide puts the share of a kind in force that asks for so much while so much is spare. Of
-// a share that does not cover the demand it is served only the part less. It requires
+// divide sets the share of the kind with that demand while so many cores are spare. A share
+// that does not cover the demand is served only at the fraction less. It requires
 // Ledger.mu.
 func (a *Account) divide(now int64, capacity, spare float64, of *ask, level, less float64) {
 	share := of.Weight * level
@@ -132,7 +132,7 @@ func (a *Account) divide(now int64, capacity, spare float64, of *ask, level, les
 	if !limited {
 		a.Turns.forget()
 	}
-	// What the others leave it, but at least its share.
+	// The rest that other kinds leave, but at least its share.
 	rate := spare + of.share(level)
 	switch {
 	case limited:
@@ -143,15 +143,15 @@ func (a *Account) divide(now int64, capacity, spare float64, of *ask, level, les
 	a.queue.serve(now, max(rate, leastShare*capacity))
 	a.limited.Store(limited)
 	tracked := limited || of.Typical >= trackFrom
-	if tracked && !a.tracked.Load() { // begins with what waits
+	if tracked && !a.tracked.Load() { // begins with the waiting work
 		a.queue.empty.Store(now)
 		a.queue.add(now, of.Queued*int64(of.Typical))
 	}
 	a.tracked.Store(tracked)
 }
 
-// virtualQueue is a queue of work that is served at a steady rate: when it will be empty.
-// It has no lock: every goroutine that admits a job uses it.
+// virtualQueue is a queue of work that is served at a constant rate; it stores the time when it
+// will be empty. It has no lock, because every goroutine that admits a job uses it.
 type virtualQueue struct {
 	rate  num.Float    // CPU seconds a second; written under Ledger.mu
 	empty atomic.Int64 // ns
@@ -160,12 +160,12 @@ type virtualQueue struct {
 // longestTurn bounds what one job adds to a queue: 11 days.
 const longestTurn = 1e15 // ns
 
-// wait is how long work that comes now must wait.
+// wait returns how long work that arrives now waits.
 func (q *virtualQueue) wait(now int64) time.Duration {
 	return time.Duration(max(q.empty.Load()-now, 0))
 }
 
-// add adds work that comes at time now.
+// add adds work that arrives at time now.
 func (q *virtualQueue) add(now, work int64) {
 	rate := q.rate.Load()
 	if rate <= 0 {
@@ -180,14 +180,14 @@ func (q *virtualQueue) add(now, work int64) {
 	}
 }
 
-// correct adds what admitted work took more, or less, than was thought.
+// correct adds the difference of actual and predicted work.
 func (q *virtualQueue) correct(work int64) {
 	if rate := q.rate.Load(); rate > 0 {
 		q.empty.Add(int64(max(min(float64(work)/rate, longestTurn), -longestTurn)))
 	}
 }
 
-// serve puts a new rate in force. It requires Ledger.mu.
+// serve sets a new rate. It requires Ledger.mu.
 func (q *virtualQueue) serve(now int64, rate float64) {
 	was := q.rate.Load()
 	q.rate.Store(rate)

@@ -1,49 +1,56 @@
-// Package fair divides a machine among kinds of work when they ask for more than there is.
-// It knows neither jobs nor routers, is given the time and starts nothing. All work is in
-// seconds of CPU, all rates are CPU seconds a second: cores.
+// Package fair divides a machine among kinds of work when their demand exceeds its capacity.
+// It knows neither jobs nor routers, takes the time as an argument and starts no goroutine.
+// All work is in seconds of CPU, all rates are in CPU seconds a second: cores.
 //
 // # Shares
 //
-// The machine can do C for jobs. Kind k asks for d_k and has the weight w_k. Its share is
+// The capacity of the machine for jobs is C. Kind k has the demand d_k and the weight w_k. Its
+// share is
 //
 //	s_k = min(d_k, w_k·λ),   with λ such that Σ s_k = 0.99·C
 //
 // (weighted max-min fairness: Bertsekas and Gallager, "Data Networks", 6.5.2). No share is
-// limited, λ = ∞, unless all ask for more than there is, and for more than chance explains.
-// Demand d_k is a moving mean of the work that was offered, refused work included, over
-// 100 ms to 1 s: of jobs that come at random its variance is Σ d·work / (2·memory)
-// (Campbell's theorem), so the memory is as long as it takes for a standard deviation of
-// 5 % of the machine, and an overload begins at two of them above the capacity.
+// limited, λ = ∞, unless total demand exceeds C, by more than chance explains. Demand d_k is
+// a moving mean of the offered work, refused work included, over 100 ms to 1 s. For random
+// arrivals its variance is Σ d·work / (2·memory) (Campbell's theorem), so the memory is as
+// long as a standard deviation of 5 % of the machine needs, and an overload begins two
+// standard deviations above the capacity.
 //
 // # Capacity
 //
 // C is measured, as BBR finds a connection's bottleneck (Cardwell et al., "BBR:
 // congestion-based congestion control", 2016): the work done while jobs wait all the time.
-// A part of every machine goes into what is not a job: reading requests, refusing,
-// collecting garbage, other processes. While none waits nothing can be learned, and C is
-// taken to grow, up to all cores.
+// Some CPU of every machine goes to things other than jobs: reading requests, refusing,
+// collecting garbage, other processes. While no job waits nothing can be learned, and C is
+// assumed to grow, up to all cores.
 //
 // # Virtual queues
 //
-// Each kind has a queue that is served at the rate it is guaranteed (generalised processor
-// sharing: Parekh and Gallager, 1993): its share, or what the others leave. The queue is
+// Each kind has a queue that is served at its guaranteed rate (generalised processor sharing:
+// Parekh and Gallager, 1993): its share, or the rest that other kinds leave. The queue is
 // two words, the rate and the time when it will be empty:
 //
 //	admission of work x:  empty = max(empty, now) + x/rate
 //	turn of the next:     max(0, empty − now)
 //
 // A job that waits for a slot is refused for its share only if its kind is limited and the
-// turn is longer than what is left of its budget. The queue drains with time; when a job
-// has ended, what it took more or less than was thought is put right.
+// turn is longer than the rest of its budget. The queue drains with time; when a job has
+// ended, it is corrected by actual minus predicted work.
 //
-// Of what is handed out, so much is held back that the backlog beyond what may wait is done
-// within 200 ms. By Little's law s_k·budget/4 of a kind's work may wait. Only kinds over
-// their share pay for it. Otherwise the queue that the first moments of an overload leave
-// behind would stand for seconds.
+// So much capacity is held back that the excess backlog is done within 200 ms. By Little's
+// law s_k·budget/4 of a kind's work may wait; the rest is excess. Only kinds over their share
+// are reduced for it. Otherwise the queue left by the first moments of an overload would
+// stand for seconds.
 //
 // # Hidden queue
 //
-// What waits in sockets and in Go's run queue is seen only by how long jobs have been on
-// their way when they come. While the shortest of these waits is long, a queue stands
-// (Nichols and Jacobson, "Controlling queue delay", 2012), and less is handed out.
+// Jobs in sockets and in Go's run queue are visible only by the time that they have waited on
+// arrival. While the shortest of these waits is long, a queue stands (Nichols and Jacobson,
+// "Controlling queue delay", 2012), and a smaller part of C is handed out:
+//
+//	every 10 ms:  part = 0.92·part       while the shortest wait exceeds 0.3·budget
+//	              part = 0.75·part       while it exceeds the budget
+//	              part = part + 0.02     otherwise, at most, up to 1
+//
+// where budget is the tightest one.
 package fair

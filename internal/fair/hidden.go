@@ -7,42 +7,42 @@ import (
 )
 
 const (
-	// hiddenEvery is how often the hidden queue is looked at, if hiddenLeast waits have been
-	// told since; the shortest of fewer says little.
+	// hiddenEvery is the interval of checks of the hidden queue, if hiddenLeast waits have been
+	// reported since; the shortest of fewer is not significant.
 	hiddenEvery = 10 * time.Millisecond
 	hiddenLeast = 4
 	// hiddenPart is the part of the tightest budget that jobs may wait in the hidden queue.
 	hiddenPart = 0.3
-	// By hiddenLess what is given away shrinks at each look while they wait longer, and by
-	// hiddenMuch while they wait longer than all of that budget, down to hiddenFloor; by up to
-	// hiddenMore of the whole it grows while they do not.
+	// Each check multiplies the part of the capacity that is handed out by hiddenLess while
+	// they wait longer than that, and by hiddenMuch while they wait longer than the whole
+	// budget, down to hiddenFloor. Otherwise it adds up to hiddenMore.
 	hiddenLess  = 0.92
 	hiddenMuch  = 0.75
 	hiddenMore  = 0.02
 	hiddenFloor = 0.05
-	// hiddenGone is after how long without a word the queue is taken to be gone.
+	// hiddenGone is the time without a report after which the queue counts as empty.
 	hiddenGone = 100 * time.Millisecond
-	// hiddenBusy is the part of the capacity that jobs must ask for: if it is less, it is not
-	// they that keep the queue standing.
+	// hiddenBusy is the least demand, as a part of the capacity: with less, other work keeps the
+	// queue standing.
 	hiddenBusy = 0.5
 )
 
-// HiddenQueue is what stands in front of the router: jobs that have reached the machine and
-// wait in sockets and in Go's run queue for being submitted. It is known by the shortest wait
-// of those that come out of it: while that is long a queue stands, however much the
-// others vary (Nichols and Jacobson, "Controlling queue delay", 2012). The jobs that the
-// router admits keep it from being worked off, so it admits fewer until it is.
+// HiddenQueue is the queue in front of the router: jobs that have reached the machine and wait
+// in sockets and in Go's run queue to be submitted. The shortest wait of the jobs that leave
+// it reveals it: while that is long a queue stands, however much the others vary (Nichols
+// and Jacobson, "Controlling queue delay", 2012). Admitted jobs delay its processing, so the
+// router admits fewer until it is empty.
 type HiddenQueue struct {
 	told  atomic.Int64 // waits since the last look
 	least atomic.Int64 // the shortest of them, in ns, plus one; 0 if there is none
-	stand atomic.Bool  // less than all is given away; written by look
+	stand atomic.Bool  // less than all is handed out; written by look
 
 	// Guarded by Ledger.mu.
 	looked int64
-	less   float64 // what is not given away, as a part
+	less   float64 // the part that is not handed out
 }
 
-// Note takes down that a job waited so many ns.
+// Note records that a job waited so many ns.
 func (h *HiddenQueue) Note(wait int64) {
 	h.told.Add(1)
 	for wait = max(wait, 0) + 1; ; {
@@ -53,12 +53,12 @@ func (h *HiddenQueue) Note(wait int64) {
 	}
 }
 
-// Stands reports whether the queue stands, so that less than all is given away.
+// Stands reports whether the queue stands, so that less than all is handed out.
 func (h *HiddenQueue) Stands() bool { return h.stand.Load() }
 
-// look returns the part of the capacity that is to be given away from time now on, where
-// tightest is the shortest budget of the jobs that come, which ask for the part asked of the
-// capacity. Requires Ledger.mu.
+// look returns the part of the capacity that is handed out from time now on. tightest is the
+// shortest budget of arriving jobs, asked their demand as a part of the capacity. It requires
+// Ledger.mu.
 func (h *HiddenQueue) look(now int64, tightest time.Duration, asked float64) float64 {
 	since := now - h.looked
 	told := h.told.Load()

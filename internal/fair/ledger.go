@@ -10,26 +10,25 @@ import (
 )
 
 const (
-	// tickEvery is how often demand and shares are worked out anew.
+	// tickEvery is the interval at which demand and shares are computed.
 	tickEvery = 10 * time.Millisecond
-	// usable is the largest part of the capacity that is handed out. With less,
-	// work is left undone; with more, what is admitted comes late.
+	// usable is the largest part of the capacity that is handed out. With less, capacity is wasted; with more, admitted jobs are late.
 	usable = 0.99
 	// capacityGain is the weight of the latest tick, if jobs waited all through it, in
-	// the moving mean of what the machine gives to jobs. While none wait it is taken
-	// to be more by capacityGrowth of the cores a tick, and again as much for every
-	// calmTicks that this has gone on: half of the cores in two thirds of a second.
+	// the moving mean of the CPU that jobs get. While none wait it grows by
+	// capacityGrowth of the cores a tick, and by as much again for every calmTicks
+	// of that state: half of the cores in two thirds of a second.
 	capacityGain   = 0.05
 	capacityGrowth = 0.001
 	calmTicks      = 5
 	leastCapacity  = 0.1   // of the cores
 	leastShare     = 0.001 // of the capacity
-	leastServed    = 0.1   // of its share, while what waits too long is worked off
+	leastServed    = 0.1   // of its share, while excess backlog is drained
 	leastMemory    = 100 * time.Millisecond
 	mostMemory     = time.Second
 	mostOvertaken  = 0.9
-	// A kind's work may wait for waitPart of its budgets. What waits beyond that is to
-	// be done within drainTime, if leastGiven of the capacity can be spared.
+	// A kind's work may wait for waitPart of its budgets. The excess is drained within
+	// drainTime, as long as leastGiven of the capacity is still handed out.
 	waitPart   = 0.25
 	drainTime  = 200 * time.Millisecond
 	leastGiven = 0.3
@@ -37,36 +36,35 @@ const (
 	probePart = 0.02
 )
 
-// Ledger knows the work offered, in seconds of CPU, and divides the machine
-// among the kinds when they ask for more than there is. It must be made by NewLedger. It is
-// safe for concurrent use, reads no clock and starts no goroutine: the caller that first
-// finds a tick due works it out.
+// Ledger tracks the offered work, in seconds of CPU, and divides the machine among the kinds
+// when demand exceeds capacity. It must be made by NewLedger. It is safe for concurrent use,
+// reads no clock and starts no goroutine: the first caller that finds a tick due computes it.
 type Ledger struct {
 	mu    sync.Mutex
 	last  atomic.Int64 // time of the last tick, in ns; written under mu
 	total num.Float    // demand of all kinds
 
-	// capacity is the CPU seconds a second that jobs get when they want more.
-	// Guarded by mu, like worked, the work done at the last tick, that of long runs under
-	// way included, and idle, the ticks for which more could have been done.
+	// capacity is the CPU seconds a second that jobs get while they demand more. mu guards it,
+	// worked (the work done at the last tick, including long runs under way) and idle (the
+	// number of ticks in which more could have been done).
 	capacity float64
 	idle     float64
 	memory   float64 // ns over which demand is averaged; guarded by mu
 	worked   int64
 	queueing num.Float   // weights of the kinds that have jobs in the queue
-	scarce   atomic.Bool // some kind asks for more than its share; written under mu
+	scarce   atomic.Bool // some kind demands more than its share; written under mu
 	cores    atomic.Int64
 	// nextProbe is the earliest time at which a probe of any kind may be made.
 	nextProbe atomic.Int64
 
-	// Hidden is the queue that stands in front of the router.
+	// Hidden is the queue in front of the router.
 	Hidden HiddenQueue
 }
 
 // Machine is the state of the machine at a tick.
 type Machine struct {
 	Cores     int           // slots
-	UnderWay  int64         // CPU ns that runs have taken which are not counted in Kind.Worked yet
+	UnderWay  int64         // CPU ns of runs that Kind.Worked does not have yet
 	Saturated bool          // jobs have waited all the time since the last tick
 	Waiting   time.Duration // work in the queue
 	Kinds     []Kind
@@ -76,40 +74,40 @@ type Machine struct {
 type Kind struct {
 	Account *Account
 	Weight  float64       // above 0
-	Offered int64         // CPU ns that all jobs so far have asked for, refused ones too
+	Offered int64         // CPU ns demanded by all jobs so far, including refused ones
 	Worked  int64         // CPU ns that jobs so far took
 	Typical time.Duration // work of a usual job; 0 = not known
 	Queued  int64         // jobs that wait
 }
 
-// NewLedger returns a ledger of a machine of which nothing is known.
+// NewLedger returns a ledger without any measurements.
 func NewLedger() *Ledger { return &Ledger{capacity: math.Inf(1), memory: float64(leastMemory)} }
 
-// Demand returns what all kinds together ask for.
+// Demand returns the demand of all kinds together.
 func (l *Ledger) Demand() float64 { return l.total.Load() }
 
-// Scarce reports whether some kind asks for more than its share.
+// Scarce reports whether some kind demands more than its share.
 func (l *Ledger) Scarce() bool { return l.scarce.Load() }
 
 // Queueing returns the sum of the weights of those kinds that have jobs in the queue.
 func (l *Ledger) Queueing() float64 { return l.queueing.Load() }
 
-// Capacity returns what there is to give away; +Inf before the first tick.
+// Capacity returns the capacity that is handed out; +Inf before the first tick.
 func (l *Ledger) Capacity() float64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.capacity
 }
 
-// Due reports whether a tick is due at time now. A time before the last tick's is of another
-// clock, as a testing/synctest bubble has: then it is.
+// Due reports whether a tick is due at time now. It is due if now is before the last tick: that
+// is the time of another clock, as in a testing/synctest bubble.
 func (l *Ledger) Due(now int64) bool {
 	elapsed := now - l.last.Load()
 	return elapsed >= int64(tickEvery) || elapsed < 0
 }
 
-// Tick works out demand and shares of all kinds at time now, if it is due and no other
-// goroutine does: only then look is called, with the ledger locked.
+// Tick computes demand and shares of all kinds at time now, if a tick is due and no other
+// goroutine is in Tick. Only then it calls look, with the ledger locked.
 func (l *Ledger) Tick(now int64, look func() Machine) {
 	if !l.mu.TryLock() {
 		return
@@ -154,14 +152,14 @@ func (l *Ledger) Tick(now int64, look func() Machine) {
 		level = waterFill(asks, most)
 	}
 	l.scarce.Store(!math.IsInf(level, 1))
-	served, modest := 0.0, 0.0 // to all, and to kinds that ask for no more than their share
+	served, modest := 0.0, 0.0 // to all, and to kinds within their share
 	for _, a := range asks {
 		share := a.share(level)
 		if served += share; a.demand <= a.Weight*level {
 			modest += share
 		}
 	}
-	// Kinds that ask for more than their share make up for what waits too long.
+	// Only kinds over their share are reduced to drain the excess backlog.
 	less := 1.0
 	if most > modest {
 		less = max((allocatable(given, m.Waiting-mayWait)-modest)/(most-modest), leastServed)
@@ -179,16 +177,15 @@ func (l *Ledger) Tick(now int64, look func() Machine) {
 	}
 }
 
-// measure takes in the work done in the last elapsed ns, and whether jobs waited
-// all through it, and returns the capacity: what there is to give away. It requires l.mu.
+// measure updates the capacity from the work done in the last elapsed ns, and whether jobs
+// waited all the time, and returns it. It requires l.mu.
 //
-// It is known only from what is done while more is wanted, as a connection's
-// bottleneck is (Cardwell et al., "BBR: congestion-based congestion control",
-// 2016): a part of the cores goes into what is not a job, such as refusing and
-// reading requests.
+// Capacity can be measured only while demand exceeds it, like a connection's bottleneck
+// (Cardwell et al., "BBR: congestion-based congestion control", 2016): some CPU goes to
+// things other than jobs, such as refusing and reading requests.
 func (l *Ledger) measure(cores float64, worked, elapsed int64, saturated bool) float64 {
-	// Between a job's being paid for and its having ended its time counts twice: once too
-	// often, and then once too seldom.
+	// Between the charge of a job and its end its time counts twice; afterwards the difference
+	// is too small by the same amount.
 	rate := min(max(float64(worked-l.worked)/float64(elapsed), 0), 2*cores)
 	l.worked = worked
 	ticks := float64(elapsed) / float64(tickEvery)
@@ -204,24 +201,23 @@ func (l *Ledger) measure(cores float64, worked, elapsed int64, saturated bool) f
 	return l.capacity
 }
 
-// allocatable returns the share of capacity that may be handed out as fair shares. It holds back
-// enough to drain excess, the backlog beyond what may wait, within drainTime. Otherwise that
-// would soon be late, and under earliest deadline first the longest budgets would pay.
+// allocatable returns the part of the capacity that may be handed out as fair shares. It holds
+// back enough to drain excess, the backlog beyond what may wait, within drainTime. Otherwise
+// the backlog would soon be late, first the jobs with the longest budgets.
 func allocatable(capacity float64, excess time.Duration) float64 {
 	return max(usable*capacity-max(excess, 0).Seconds()/drainTime.Seconds(), leastGiven*capacity)
 }
 
-// overloaded reports whether more is asked for than there is: by more than chance explains to
-// begin with, and then until it is not. Of jobs that come at random, a moving mean over
-// memory has the variance noise / (2 memory), where noise is the sum of demand × work of a
-// job (Campbell's theorem). So the more a job is, the longer the memory must be. It requires
-// l.mu.
+// overloaded reports whether demand exceeds capacity. An overload begins when it does by more
+// than chance explains, and ends when it no longer does. For random arrivals a moving mean
+// over memory has the variance noise / (2 memory), where noise is the sum of demand × work of
+// a job (Campbell's theorem). So larger jobs need a longer memory. It requires l.mu.
 func (l *Ledger) overloaded(total, noise, most float64) bool {
 	margin := 0.0
 	if !l.scarce.Load() {
 		margin = 2 * math.Sqrt(noise/(2*l.memory/1e9))
 	}
-	const spread = 0.05 // of the capacity, the standard deviation that is strived for
+	const spread = 0.05 // of the capacity: the target of the standard deviation
 	wanted := noise / (2 * spread * spread * most * most) * 1e9
 	l.memory = min(max(wanted, float64(leastMemory)), float64(mostMemory))
 	return total > most+margin
@@ -231,7 +227,7 @@ func (l *Ledger) overloaded(total, noise, most float64) bool {
 // 2 % of the capacity.
 func (l *Ledger) MayProbe(now int64) bool { return now >= l.nextProbe.Load() }
 
-// Probed notes that a probe takes so much work, from now on or at the end.
+// Probed records that a probe takes so much work, at its start or its end.
 func (l *Ledger) Probed(now int64, work time.Duration) {
 	next := num.Add(now, int64(float64(work)/(probePart*max(1, float64(l.cores.Load())))))
 	if next > l.nextProbe.Load() {

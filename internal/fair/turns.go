@@ -7,18 +7,17 @@ import (
 	"github.com/helixrouter/helix/internal/num"
 )
 
-// Turns gives refused jobs of a kind turns to come again, like the numbers that a bakery
-// hands out: a place for one job comes free when its kind's guaranteed rate has worked off
-// what a job adds, and each is promised to one of those refused only. Told only how long it
-// takes until some place is free, they would all come at once.
+// Turns schedules the retries of refused jobs of a kind, like the numbered tickets of a shop. A
+// place for one job comes free each time the kind's guaranteed rate has done the work of one
+// job, and each place is promised to one refused job only. If all jobs were given the time
+// of the next free place, they would all return at once.
 //
-// A job that comes when a turn is due takes it, if its kind is hardly further ahead than it
-// may be: so the rate at which places come free need not be foreseen to the last job. That
-// it is the job which was told so cannot be seen, and does not matter: it is the one that is
-// there.
+// A job that arrives when a turn is due takes it, if its kind is only slightly further ahead
+// than allowed, so the rate of places need not be predicted exactly. Whether the turn was
+// promised to this very job is not known, and does not matter.
 type Turns struct {
 	latest atomic.Int64 // the time of the latest turn given
-	// The turns that have not been taken nor missed, in the order of time: from head to tail,
+	// The turns that are neither taken nor missed, in the order of time: from head to tail,
 	// modulo turnsKept.
 	head, tail atomic.Uint32
 	due        atomic.Pointer[[turnsKept]atomic.Int64] // nil until the first
@@ -26,7 +25,7 @@ type Turns struct {
 
 const (
 	turnsKept = 512
-	// mostRetry is the longest time that a refused job is told to wait.
+	// mostRetry is the longest time that After returns.
 	mostRetry = time.Minute
 	// turnLasts is for how long a turn may be taken.
 	turnLasts = 2 * time.Millisecond
@@ -39,12 +38,12 @@ func (t *Turns) give(at int64) {
 		t.due.CompareAndSwap(nil, new([turnsKept]atomic.Int64))
 		due = t.due.Load()
 	}
-	if t.tail.Load()-t.head.Load() < turnsKept { // of more than so many nobody is sure
+	if t.tail.Load()-t.head.Load() < turnsKept { // predictions for more turns are too uncertain
 		due[(t.tail.Add(1)-1)%turnsKept].Store(at)
 	}
 }
 
-// Ready reports that a turn is due at time now, and takes it if it is to.
+// Ready reports whether a turn is due at time now; take also takes it.
 func (t *Turns) Ready(now int64, take bool) bool {
 	for {
 		head, tail := t.head.Load(), t.tail.Load()
@@ -64,8 +63,8 @@ func (t *Turns) Ready(now int64, take bool) bool {
 	}
 }
 
-// After returns in how long to come again for a job refused at time now that has excess too much
-// before it, when a place comes free every so often, of so many jobs refused at once.
+// After returns when to retry a job refused at time now, whose virtual queue is too long by
+// excess. A place comes free at each interval every, and jobs were refused at once.
 func (t *Turns) After(now int64, excess, every time.Duration, jobs int64) time.Duration {
 	first := num.Add(now, int64(max(excess, 0)))
 	for {
@@ -78,7 +77,7 @@ func (t *Turns) After(now int64, excess, every time.Duration, jobs int64) time.D
 	}
 }
 
-// forget ends that turns are kept, because places are free.
+// forget drops all turns, because places are free.
 func (t *Turns) forget() {
 	if t.latest.Load() != 0 {
 		t.latest.Store(0)

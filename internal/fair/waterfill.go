@@ -11,13 +11,13 @@ type ask struct {
 	demand float64
 }
 
-// share is what the kind gets at that level.
+// share returns the kind's share at that level.
 func (a *ask) share(level float64) float64 { return min(a.demand, a.Weight*level) }
 
-// waterFill finds the level at which the kinds' shares, each the lesser of its
+// waterFill returns the level at which the kinds' shares, each the lesser of its
 // demand and weight × level, add up to cores (weighted max-min fairness:
-// Bertsekas and Gallager, "Data Networks", 6.5.2). A kind that asks for less
-// than weight × level is not limited. It is +Inf where all demands fit.
+// Bertsekas and Gallager, "Data Networks", 6.5.2). A kind that demands less
+// than weight × level is not limited. It returns +Inf if all demands fit.
 func waterFill(asks []ask, cores float64) float64 {
 	slices.SortFunc(asks, func(a, b ask) int {
 		switch x, y := a.demand*b.Weight, b.demand*a.Weight; {

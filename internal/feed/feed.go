@@ -1,10 +1,11 @@
-// Package feed hands a sample of events to whoever watches, and costs next to nothing while
-// nothing does: an event that is not sampled costs 1 ns, a sampled one less than 1 µs. A
-// watcher that is slow loses events and delays nobody.
+// Package feed sends a sample of events to watchers. It costs next to nothing without
+// watchers: an event that is not sampled costs 1 ns, a sampled one less than 1 µs. A slow
+// watcher loses events and never delays the sender.
 //
-// Of all events the first 64 of every 100 ms are sampled, or 256 when there were none for
-// 50 ms, so that a few are all shown. Events of two classes are counted apart, so that a
-// flood of one does not hide the other.
+// The first 64 events of every 100 ms are sampled, or 256 after 50 ms without any, so that
+// rare events are all shown (the first n of each window, like the
+// sampler of go.uber.org/zap). Events of two classes are counted separately, so that a flood of
+// one does not hide the other.
 package feed
 
 import (
@@ -76,7 +77,7 @@ func (f *Feed[E]) Close() {
 	f.any.Store(false)
 }
 
-// Sample reports whether an event of that class at time now, in ns, is to be sent.
+// Sample reports whether to send an event of that class at time now, in ns.
 func (f *Feed[E]) Sample(now int64, second bool) bool { return f.any.Load() && f.sample(now, second) }
 
 //go:noinline
@@ -91,7 +92,7 @@ func (f *Feed[E]) sample(now int64, second bool) bool {
 	return room.Load() > 0 && room.Add(-1) >= 0
 }
 
-// turn goes on to another slice, and to another window if it is of one.
+// turn moves on to another slice, and to another window if the slice is in one.
 func (f *Feed[E]) turn(to int64) {
 	quiet := to-f.slice.Swap(to) > 2
 	w := to / int64(window/slice)
@@ -103,8 +104,8 @@ func (f *Feed[E]) turn(to int64) {
 	}
 }
 
-// fill makes room for so many samples in a window, or more if that is left from the first
-// after a quiet time: a few events are all shown, however long they take to come.
+// fill allows so many samples in a window, or more if more are left from the first window after
+// a quiet time: a few events are all shown, however slowly they come.
 func (f *Feed[E]) fill(w, samples int64) {
 	f.window.Store(w)
 	for i := range f.room {
@@ -114,8 +115,8 @@ func (f *Feed[E]) fill(w, samples int64) {
 	}
 }
 
-// Send numbers the event at seq, which is one of its fields, and gives it to all watchers.
-// In each channel the numbers rise.
+// Send numbers the event in its field *seq and sends it to all watchers. The numbers in each
+// channel ascend.
 func (f *Feed[E]) Send(e *E, seq *uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -124,7 +125,7 @@ func (f *Feed[E]) Send(e *E, seq *uint64) {
 	for _, feed := range f.feeds {
 		select {
 		case feed <- *e:
-		default: // it is slow, and loses this one
+		default: // the watcher is slow and loses this event
 		}
 	}
 }

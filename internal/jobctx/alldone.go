@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// AllDone returns a ctx without values that is cancelled once all callers are done, and
-// how to end it. It keeps the callers, and watches one after the other.
+// AllDone returns a ctx without values that is cancelled once all callers are done, and a
+// function that ends it. It stores the callers, and watches one after the other.
 func AllDone(callers []context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &watch{callers: callers, cancel: cancel}
@@ -14,7 +14,7 @@ func AllDone(callers []context.Context) (context.Context, func()) {
 	return ctx, w.stop
 }
 
-// watch is what AllDone keeps.
+// watch is the state of AllDone.
 type watch struct {
 	callers []context.Context
 	cancel  context.CancelFunc

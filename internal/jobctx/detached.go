@@ -1,4 +1,4 @@
-// Package jobctx has the contexts of jobs that do not run under their submitter's: of a job
+// Package jobctx has the contexts of jobs that do not run under their submitter's ctx: of a job
 // that goes on when its submitter has left ([Detached]), and of a call that several
 // submitters share ([AllDone]).
 package jobctx
@@ -9,17 +9,17 @@ import (
 	"time"
 )
 
-// Mark is the key under which the ctx of a running job has what tells that it is one. A
-// detached ctx does not have it: its job is not one that its submitter waits for.
+// Mark is the key for the slot of a running job in its ctx. A detached ctx does not have it,
+// because the submitter does not wait for the detached job.
 type Mark struct{}
 
-// Detached is a ctx that ends with its parent and when it is cancelled, with the values of
-// another but for [Mark]. What package context needs to cancel others is made on first use.
+// Detached is a ctx that ends with its parent or when it is cancelled, with the values of
+// another ctx except [Mark]. Its cancellable context is allocated on first use.
 // Init must be called before anything else; then it is safe for concurrent use.
 type Detached struct {
 	parent *context.Context // a pointer, since every job from Go has one
 	values context.Context
-	over   atomic.Pointer[error]        // why it was cancelled; nil while it was not
+	over   atomic.Pointer[error]        // the cause of its cancellation; nil before it
 	full   atomic.Pointer[cancellation] // nil until first used, unless it follows
 }
 
@@ -30,10 +30,10 @@ var noCause error
 type cancellation struct {
 	context.Context
 	cancel  context.CancelCauseFunc
-	unwatch atomic.Pointer[func() bool] // ends what OnEnd has begun
+	unwatch atomic.Pointer[func() bool] // stops the AfterFunc of OnEnd
 }
 
-// Init makes it a ctx that ends with parent and has the values of the other.
+// Init initialises c as a ctx that ends with parent and has the values of values.
 func (c *Detached) Init(parent *context.Context, values context.Context) {
 	c.parent, c.values = parent, values
 }
@@ -54,8 +54,8 @@ func (c *Detached) end(cause *error) {
 	}
 }
 
-// Follow has it end also when the ctx of its values does, by the same cause, and have its
-// deadline. It must follow Init at once.
+// Follow makes c end also with the ctx of its values, with the same cause, and have that ctx's
+// deadline. It must be called right after Init.
 //
 //go:noinline
 func (c *Detached) Follow() {
@@ -68,8 +68,8 @@ func (c *Detached) Follow() {
 	}})
 }
 
-// OnEnd has f called, on a goroutine of its own, if the ctx of its values ends before this
-// one is cancelled. It must follow.
+// OnEnd calls f on a goroutine of its own if the ctx of its values ends before c is cancelled.
+// Follow must have been called.
 //
 //go:noinline
 func (c *Detached) OnEnd(f func()) {
@@ -80,7 +80,7 @@ func (c *Detached) OnEnd(f func()) {
 	}
 }
 
-// made returns the ctx of package context, which it makes if it is not there.
+// made returns the ctx of package context, and creates it on the first call.
 func (c *Detached) made() *cancellation {
 	if full := c.full.Load(); full != nil {
 		return full
@@ -135,8 +135,8 @@ func (c joined) Value(key any) any {
 	if key == (Mark{}) {
 		return nil
 	}
-	// The parent has no values but the one by which package context finds it, which must
-	// win for children to be cancelled without a goroutine.
+	// The parent has no values except the one by which package context finds it. That one must
+	// win, so that children are cancelled without a goroutine.
 	if v := c.Context.Value(key); v != nil {
 		return v
 	}
