@@ -190,7 +190,7 @@ func TestProtobufHasClassicAndNativeBuckets(t *testing.T) {
 
 var lint = regexp.MustCompile(`(?m)^(\w+) `)
 
-// TestPromtoolFindsOnlyTheAliases: the original's names are not by convention
+// TestPromtoolFindsOnlyTheAliases: the short aliases do not follow the conventions
 // and stay as they are.
 func TestPromtoolFindsOnlyTheAliases(t *testing.T) {
 	promtool := program(t, "promtool")

@@ -30,8 +30,8 @@ func (h *Handler) patchConfig(w http.ResponseWriter, r *http.Request) {
 		fail(w, true, http.StatusUnsupportedMediaType, failure{Error: "the body must be application/json"})
 		return
 	}
-	// A body that never ends would hold the connection. Without deadlines, as in a
-	// middleware of somebody's own, the server's ReadTimeout has to do.
+	// A body that never ends would hold the connection. If a middleware hides deadlines,
+	// the server's ReadTimeout applies.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.options.bodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPatch))
 	if err != nil {
@@ -60,7 +60,7 @@ func applyPatch(r *helix.Router, body []byte) *failure {
 	}
 	var parse error
 	change := func(c *helix.RouterConfig) {
-		// c comes back as it was where this fails.
+		// On an error c is unchanged.
 		parse = setFields(c, fields)
 	}
 	if bad := checkFields(r.Config(), fields); bad != nil {
@@ -76,8 +76,8 @@ func applyPatch(r *helix.Router, body []byte) *failure {
 	return patchFailure(err, fields)
 }
 
-// parseFields reads one JSON object whose names differ and whose values are not null:
-// encoding/json would take the last of two, and leave alone what is null.
+// parseFields reads one JSON object with unique names and without null values: encoding/json
+// would take the last of two equal names, and ignore null.
 func parseFields(body []byte) (map[string]json.RawMessage, *failure) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(body, &fields); err != nil {
@@ -116,8 +116,8 @@ func setFields(c *helix.RouterConfig, fields map[string]json.RawMessage) error {
 	return json.Unmarshal(text, c)
 }
 
-// checkFields refuses names that the configuration does not have. Its own
-// decoder does too, but compares them without regard to case.
+// checkFields refuses names that the configuration does not have. The decoder of the
+// configuration does too, but ignores case.
 func checkFields(c helix.RouterConfig, fields map[string]json.RawMessage) *failure {
 	known, err := configFields(c)
 	if err != nil {
@@ -134,7 +134,7 @@ func checkFields(c helix.RouterConfig, fields map[string]json.RawMessage) *failu
 	return nil
 }
 
-// configFields is the configuration's JSON form by field.
+// configFields returns the configuration's JSON form by field.
 func configFields(c helix.RouterConfig) (map[string]json.RawMessage, error) {
 	text, err := json.Marshal(c)
 	if err != nil {
@@ -144,8 +144,8 @@ func configFields(c helix.RouterConfig) (map[string]json.RawMessage, error) {
 	return fields, json.Unmarshal(text, &fields)
 }
 
-// jsonField is the name that a field of helix.RouterConfig has in its JSON form; "" if it
-// has none. Errors name a field as in Go, or as in JSON.
+// jsonField returns the name of a field of helix.RouterConfig in its JSON form; "" if it has
+// none. Errors name a field as in Go, or as in JSON.
 func jsonField(field string) string {
 	name := strings.TrimPrefix(field, "RouterConfig.")
 	for _, f := range helix.ConfigFields() {
@@ -156,8 +156,8 @@ func jsonField(field string) string {
 	return ""
 }
 
-// patchFailure says which field of the request is at fault, and with what
-// value, as the client wrote them.
+// patchFailure returns the invalid field of the request and its value, as the client wrote
+// them.
 func patchFailure(err error, fields map[string]json.RawMessage) *failure {
 	bad := &failure{Error: err.Error()}
 	var field *helix.FieldError
@@ -181,9 +181,8 @@ func patchFailure(err error, fields map[string]json.RawMessage) *failure {
 
 const maxShown = 256 // bytes of a value that an error repeats
 
-// shown returns a JSON value for an error's body: nil if there is none; as
-// text where it is a number that nobody can read back, or long, and then only
-// its start.
+// shown returns a JSON value for an error's body: nil if there is none; text for a number that
+// JSON parsers cannot represent; only the start of a long value, as text.
 func shown(raw json.RawMessage) any {
 	if raw == nil {
 		return nil

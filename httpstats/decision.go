@@ -9,8 +9,7 @@ import (
 	"github.com/helixrouter/helix"
 )
 
-// decision is a [helix.Event] as the page gets it; what is not known, or does
-// not apply, is null.
+// decision is a [helix.Event] as the page gets it; unknown and inapplicable fields are null.
 type decision struct {
 	Seq      uint64       `json:"seq"`
 	TimeMs   int64        `json:"t_ms"`
@@ -29,11 +28,11 @@ type decision struct {
 	WaitMs  *number `json:"wait_ms"` // until it started, was refused after admission or withdrawn
 	RunMs   *number `json:"run_ms"`
 	Members int     `json:"members"`
-	Where   *string `json:"where"` // by whom, if not here; only of strategies that say so
+	Where   *string `json:"where"` // the worker that ran it, if its strategy reports one
 
-	SoonestMs *number `json:"soonest_ms"` // the soonest that a slot could come
-	TurnMs    *number `json:"turn_ms"`    // what the kind has before it, at its guaranteed rate
-	ExcessMs  *number `json:"excess_ms"`  // by how much what was before it was too much; only of a refusal
+	SoonestMs *number `json:"soonest_ms"` // predicted time until its earliest slot
+	TurnMs    *number `json:"turn_ms"`    // the kind's admitted work, divided by its guaranteed rate
+	ExcessMs  *number `json:"excess_ms"`  // how far its kind's virtual queue was too long; only of a refusal
 	RetryMs   *number `json:"retry_ms"`   // as its DropError says; only of a refusal
 
 	BudgetMs *number `json:"budget_ms"`
@@ -54,8 +53,8 @@ type decision struct {
 	Error    *string        `json:"error"`    // what the job returned, for one that failed
 }
 
-// admission is the decision that admitted a job which was refused after all. What the
-// rest says is then of the refusal.
+// admission is the decision that admitted a job that was refused later. The other fields are
+// then those of the refusal.
 type admission struct {
 	Strategy        string  `json:"strategy"`
 	Reason          string  `json:"reason"`
@@ -87,7 +86,7 @@ func newDecision(e *helix.Event) decision {
 	ran, budgeted := e.Outcome.Members > 0, e.Info.Budget > 0
 	run := e.Decision.Run
 	if run == 0 {
-		run = e.Info.Predicted // a policy of the user's need not fill it in
+		run = e.Info.Predicted // a custom policy may leave it empty
 	}
 	slack := e.Info.Slack
 	if e.Admission != nil {
@@ -161,8 +160,8 @@ func alternatives(d helix.Decision) []alternative {
 
 const maxErrorText = 200 // bytes
 
-// errorText is the start of what a job's error says, without the stack of a
-// panic. The error is the user's: its method may panic as well.
+// errorText returns the start of the text of a job's error, without the stack of a panic. The
+// error is the user's: its Error method may panic, too.
 func errorText(err error) (text string) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -181,9 +180,9 @@ func errorText(err error) (text string) {
 	return strings.ToValidUTF8(text, "\uFFFD")
 }
 
-// sample picks at most n of events, oldest first, such that no strategy hides
-// another: it takes the newest of each in turn. turn says which comes first,
-// for when there are more strategies than n; drops always do.
+// sample returns at most n of events, oldest first, so that no strategy hides another: it takes
+// the newest of each in turn. turn is the strategy to begin with, for more strategies than
+// n; drops always come first.
 func sample(events []helix.Event, n, turn int) []helix.Event {
 	if len(events) <= n {
 		return events

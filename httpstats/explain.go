@@ -22,13 +22,13 @@ type explanation struct {
 	PredictedRunMs  *number       `json:"predicted_run_ms"` // null if not known
 	PredictedMs     *number       `json:"predicted_ms"`     // wait and run
 	SlackMs         *number       `json:"slack_ms"`         // null without a budget
-	ExcessMs        *number       `json:"excess_ms"`        // by how much what is before it is too much; null unless that is why it is refused
+	ExcessMs        *number       `json:"excess_ms"`        // how far its kind's virtual queue is too long; null unless it is refused for that
 	Demand          number        `json:"demand"`
 	Share           number        `json:"share"`
 	Rejected        []alternative `json:"rejected"`
 }
 
-// serveExplain says what would happen to a job; none is run.
+// serveExplain answers with the decision that a job would get; no job is run.
 func (h *Handler) serveExplain(w http.ResponseWriter, r *http.Request) {
 	job, bad := parseExplain(r)
 	if bad != nil {

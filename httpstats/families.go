@@ -11,7 +11,7 @@ import (
 	"github.com/helixrouter/helix"
 )
 
-// family is one metric name: what it means, and how it is read.
+// family is one metric name, with its help text and the function that reads it.
 type family struct {
 	name, help string
 	kind       dto.MetricType
@@ -32,8 +32,8 @@ func gauge(name, help string, read func(*source, *series), labels ...string) fam
 	return describe(name, dto.MetricType_GAUGE, help, labels, read)
 }
 
-// untyped is for the original's three names: a counter without _total is none
-// to Prometheus' conventions, and OpenMetrics would rename it.
+// untyped is for the three short aliases: by Prometheus' conventions a counter's name ends in
+// _total, and OpenMetrics would rename one that does not.
 func untyped(name, help string, read func(*source, *series), labels ...string) family {
 	return describe(name, dto.MetricType_UNTYPED, help, labels, read)
 }
@@ -43,11 +43,11 @@ var families = append(routerFamilies, fleetFamilies...)
 
 // routerFamilies are the metrics of a router and its kinds.
 var routerFamilies = []family{
-	untyped("helix_completed", "Jobs that ran and returned no error; the original's name for helix_jobs_completed_total.",
+	untyped("helix_completed", "Jobs that ran and returned no error; alias of helix_jobs_completed_total.",
 		func(s *source, m *series) { m.addCount(s.Completed) }),
-	untyped("helix_dropped", "Jobs that were refused; the original's name for helix_jobs_dropped_total.",
+	untyped("helix_dropped", "Jobs that were refused; alias of helix_jobs_dropped_total.",
 		func(s *source, m *series) { m.addCount(s.Dropped) }),
-	untyped("helix_routed", "Jobs by the strategy they were sent to; the original's name for helix_jobs_routed_total.",
+	untyped("helix_routed", "Jobs by the strategy they were sent to; alias of helix_jobs_routed_total.",
 		readRouted, "strategy"),
 
 	counter("helix_jobs_submitted_total", "Jobs submitted: the sum of those completed, failed, dropped, withdrawn and in flight.",
@@ -89,7 +89,7 @@ var routerFamilies = []family{
 		func(s *source, m *series) { m.add(s.Pressure.WaitMs / 1e3) }),
 	gauge("helix_pressure_demand_cores", "Offered CPU load in cores (moving average), including refused work.",
 		func(s *source, m *series) { m.add(s.Pressure.Demand) }),
-	gauge("helix_pressure_capacity_cores", "CPU in cores that jobs get while they want more, as measured.",
+	gauge("helix_pressure_capacity_cores", "Measured CPU in cores that jobs get while they demand more.",
 		func(s *source, m *series) { m.add(s.Pressure.Capacity) }),
 	gauge("helix_library_build_info", "Always 1; the version of the library and of Go are in the labels.",
 		func(_ *source, m *series) {
@@ -124,7 +124,7 @@ var routerFamilies = []family{
 		func(s *source, m *series) {
 			m.perBatch(s, func(b *helix.BatchStats) float64 { return float64(b.MaxSize) })
 		}, "kind"),
-	counter("helix_kind_run_samples_total", "Runs of a kind that its predicted run time was learned from.",
+	counter("helix_kind_run_samples_total", "Runs of a kind that its run-time model was trained with.",
 		func(s *source, m *series) {
 			m.perKind(s, func(k *helix.KindStats) float64 { return float64(k.Samples) })
 		}, "kind"),
@@ -146,7 +146,7 @@ var routerFamilies = []family{
 				}
 			}
 		}, "kind"),
-	gauge("helix_kind_endangering_run_seconds", "Mean run time of another kind, named in the label by, whose long runs make the jobs of a kind late.",
+	gauge("helix_kind_endangering_run_seconds", "Mean run time of the kind in the label by; its long runs make the jobs of the kind in the label kind late.",
 		func(s *source, m *series) {
 			for _, l := range s.LongRuns {
 				m.add(l.RunMs/1e3, pair("by", l.Kind), pair("kind", l.Endangers))
@@ -154,10 +154,10 @@ var routerFamilies = []family{
 		}, "by", "kind"),
 	gauge("helix_kind_demand_cores", "Offered CPU load of a kind in cores (moving average), including refused work.",
 		func(s *source, m *series) { m.perKind(s, func(k *helix.KindStats) float64 { return k.Demand }) }, "kind"),
-	gauge("helix_kind_share_cores", "Fair share of a kind, in cores, at the moment.",
+	gauge("helix_kind_share_cores", "Current fair share of a kind in cores.",
 		func(s *source, m *series) { m.perKind(s, func(k *helix.KindStats) float64 { return k.Share }) }, "kind"),
 
-	gauge("helix_kind_downstream_calls", "Calls in flight to the downstream of a kind that waits, of all kinds that share it.",
+	gauge("helix_kind_downstream_calls", "Calls in flight to the downstream of a kind that waits, from all kinds that share it.",
 		readDownstream(func(d *helix.DownstreamStats) float64 { return float64(d.InFlight) }), "kind"),
 	gauge("helix_kind_downstream_limit_calls", "Learned limit on calls in flight to the downstream of a kind that waits; +Inf while it is not the bottleneck.",
 		readDownstream(limitOf), "kind"),
@@ -165,9 +165,9 @@ var routerFamilies = []family{
 		readDownstream(func(d *helix.DownstreamStats) float64 { return d.BaseMs / 1e3 }), "kind"),
 	gauge("helix_kind_downstream_latency_seconds", "Latency of calls to the downstream of a kind that waits (moving mean).",
 		readDownstream(func(d *helix.DownstreamStats) float64 { return d.MeanMs / 1e3 }), "kind"),
-	gauge("helix_kind_downstream_calls_per_second", "Calls to the downstream of a kind that waits that succeed, per second (moving mean).",
+	gauge("helix_kind_downstream_calls_per_second", "Successful calls per second to the downstream of a kind that waits (moving mean).",
 		readDownstream(func(d *helix.DownstreamStats) float64 { return d.Rate }), "kind"),
-	gauge("helix_kind_turn_seconds", "Admitted work of a kind that is not done, divided by its guaranteed rate: what is before its next job.",
+	gauge("helix_kind_turn_seconds", "Length of a kind's virtual queue: its admitted work that is not done, divided by its guaranteed rate.",
 		func(s *source, m *series) { m.perKind(s, func(k *helix.KindStats) float64 { return k.TurnMs / 1e3 }) }, "kind"),
 	gauge("helix_kind_limited", "1 while demand exceeds capacity and the kind demands more than its share; else 0.",
 		func(s *source, m *series) {

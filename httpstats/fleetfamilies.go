@@ -7,21 +7,21 @@ import (
 	"github.com/helixrouter/helix/remote"
 )
 
-// fleetFamilies are the metrics of strategies whose jobs are done by workers.
+// fleetFamilies are the metrics of strategies that send jobs to workers.
 var fleetFamilies = []family{
 	counter("helix_remote_attempts_total", "Jobs sent to workers, by outcome: answered (it ran there), refused, undelivered, unsent, or lost.",
 		perFleet(func(f *fleetStats, m *series, strategy *dto.LabelPair) { m.addAttempts(&f.Total, strategy) }), "outcome", "strategy"),
 	gauge("helix_remote_jobs_in_flight", "Jobs at workers, or on their way.",
 		perFleet(func(f *fleetStats, m *series, strategy *dto.LabelPair) { m.add(float64(f.Total.Flying), strategy) }), "strategy"),
-	counter("helix_remote_probes_total", "Times that workers were asked for their load.",
+	counter("helix_remote_probes_total", "Requests to workers for their load.",
 		perFleet(func(f *fleetStats, m *series, strategy *dto.LabelPair) { m.addCount(f.Total.Probed, strategy) }), "strategy"),
 	gauge("helix_remote_workers", "Workers that may be sent jobs.",
 		perFleet(func(f *fleetStats, m *series, strategy *dto.LabelPair) { m.add(float64(f.serving()), strategy) }), "strategy"),
-	histogramOf("helix_remote_round_trip_seconds", "The way to a worker and back, of jobs that ran, without their wait and run there.",
+	histogramOf("helix_remote_round_trip_seconds", "Round trip of jobs that ran at a worker: the time to the answer, without their wait and run there.",
 		func(f *fleetStats) helix.Snapshot { return f.RTT }),
 	histogramOf("helix_remote_job_duration_seconds", "Time from sending a job to a worker to its answer, of jobs that ran.",
 		func(f *fleetStats) helix.Snapshot { return f.Took }),
-	counter("helix_remote_predicted_seconds_total", "Sum of what helix_remote_job_duration_seconds was predicted to be.",
+	counter("helix_remote_predicted_seconds_total", "Sum of the predictions of helix_remote_job_duration_seconds.",
 		perFleet(func(f *fleetStats, m *series, strategy *dto.LabelPair) { m.add(f.Predicted.Seconds(), strategy) }), "strategy"),
 	counter("helix_remote_misprediction_seconds_total", "Sum of the absolute errors of those predictions.",
 		perFleet(func(f *fleetStats, m *series, strategy *dto.LabelPair) { m.add(f.Off.Seconds(), strategy) }), "strategy"),
@@ -61,7 +61,7 @@ func perWorker(read func(*remote.WorkerStats, *series, ...*dto.LabelPair)) func(
 		seen := make(map[string]bool, maxWorkers)
 		for i, w := range f.shown() {
 			worker := pair("worker", w.Worker)
-			if seen[worker.GetValue()] { // names that are the same once they fit a label
+			if seen[worker.GetValue()] { // names that became equal when they were shortened for a label
 				continue
 			}
 			seen[worker.GetValue()] = true

@@ -8,25 +8,25 @@ import (
 	"github.com/helixrouter/helix/remote"
 )
 
-// Fleet is implemented by a strategy in RouterConfig.Strategies whose jobs are done by
-// workers, as those of [remote.Client]. What it says of them is on the page, in api/stats
-// and in the metrics. Stats is called once a second and for each scrape.
+// Fleet is implemented by a strategy in RouterConfig.Strategies that sends jobs to workers, as
+// [remote.Client] does. The page, api/stats and the metrics show its statistics. Stats is
+// called once a second and for each scrape.
 type Fleet interface {
 	helix.Strategy
 	Stats() remote.Stats
 }
 
-// maxWorkers is how many workers of a fleet are shown, and have series of their own: the
-// first by name. Totals are of all.
+// maxWorkers bounds the workers of a fleet that are shown and have series of their own: the
+// first by name. Totals include all.
 const maxWorkers = 64
 
-// fleetStats is what is known of a fleet.
+// fleetStats has the statistics of a fleet.
 type fleetStats struct {
 	strategy string
 	remote.Stats
 }
 
-// readFleets asks all fleets of a router.
+// readFleets returns the statistics of all fleets of a router.
 func readFleets(r *helix.Router) (fleets []fleetStats) {
 	for _, s := range r.Config().Strategies {
 		if f, ok := s.(Fleet); ok {
@@ -36,10 +36,10 @@ func readFleets(r *helix.Router) (fleets []fleetStats) {
 	return fleets
 }
 
-// shown are the workers that are shown.
+// shown returns the workers that are shown.
 func (f *fleetStats) shown() []remote.WorkerStats { return f.Workers[:min(len(f.Workers), maxWorkers)] }
 
-// serving is how many workers may be sent jobs.
+// serving returns the number of workers that may be sent jobs.
 func (f *fleetStats) serving() (n int) {
 	for i := range f.Workers {
 		if f.Workers[i].Alive {
@@ -58,17 +58,17 @@ type fleet struct {
 	Serving int    `json:"serving"` // those of them that may be sent jobs
 
 	// Of jobs that ran, since the client was made; null as long as there are none.
-	RoundTripP50Ms *number `json:"round_trip_p50_ms"` // the way there and back, without wait and run
+	RoundTripP50Ms *number `json:"round_trip_p50_ms"` // time to the answer, without wait and run
 	RoundTripP99Ms *number `json:"round_trip_p99_ms"`
 	TookMs         *number `json:"took_ms"`      // mean, from sending to the answer
-	PredictedMs    *number `json:"predicted_ms"` // mean of what that was predicted to be
-	OffMs          *number `json:"off_ms"`       // mean of how far that was off, either way
+	PredictedMs    *number `json:"predicted_ms"` // mean of its prediction
+	OffMs          *number `json:"off_ms"`       // mean absolute error of the prediction
 
 	Workers []worker `json:"workers"` // the first 64 by name
 }
 
-// attempts counts jobs by what became of them at workers. One that was refused or lost may
-// have been sent to another, and counts there too.
+// attempts counts jobs by their outcome at workers. A job that was refused or lost may have
+// been sent to another worker, and counts there too.
 type attempts struct {
 	Sent        uint64 `json:"sent"` // the sum of all below
 	Answered    uint64 `json:"answered"`
@@ -83,13 +83,13 @@ func newAttempts(w *remote.WorkerStats) attempts {
 	return attempts{w.Sent, w.Answered, w.Refused, w.Undelivered, w.Unsent, w.Lost, w.Flying}
 }
 
-// worker is what is known of one worker. Its load is what it said last.
+// worker has the state of one worker. Its load is that of its last report.
 type worker struct {
 	Worker string `json:"worker"`
 	State  string `json:"state"` // "serving", "silent" (owes an answer), "leaving" or "gone"
 	attempts
 	RoundTripMs number `json:"round_trip_ms"` // mean lately
-	HeardMs     number `json:"heard_ms"`      // since it last said something
+	HeardMs     number `json:"heard_ms"`      // since its last message
 	Slots       int    `json:"slots"`
 	Busy        int    `json:"busy"`
 	Queued      int    `json:"queued"`
@@ -146,8 +146,8 @@ func newWorker(w *remote.WorkerStats, now time.Time) worker {
 	return out
 }
 
-// latestLoad is what a worker has said last, with regard to whatever kind, and whether it
-// is leaving.
+// latestLoad returns the load of a worker's last report for any kind, and whether it is
+// leaving.
 func latestLoad(w *remote.WorkerStats) (load remote.Load, leaves bool) {
 	latest := time.Duration(math.MaxInt64)
 	for _, k := range w.Kinds {

@@ -45,13 +45,13 @@ func (e endpoint) allow() string {
 // isAPI reports whether a path below the mount answers in JSON, errors too.
 func isAPI(name string) bool { return name == "api" || strings.HasPrefix(name, "api/") }
 
-// contentSecurityPolicy allows the page nothing but its own files and requests.
-// data: images are not needed, inline scripts and styles neither.
+// contentSecurityPolicy allows the page only its own files and requests: no data: images, no
+// inline scripts and styles.
 const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; " +
 	"img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // isPublic reports whether a path is answered under any host name. Sidecars and
-// scrapers use names of their own, and what is there is no secret: a rebound page
+// scrapers use names of their own, and these paths have no secrets: a page that rebinds DNS
 // could read figures, but neither jobs nor the configuration.
 func isPublic(name string) bool { return name == "healthz" || name == "metrics" }
 
@@ -112,8 +112,8 @@ func hostName(host string) string {
 	return strings.ToLower(strings.TrimSuffix(host, "."))
 }
 
-// sameOrigin refuses what a browser sends on behalf of another site; clients
-// that are no browsers send neither Sec-Fetch-Site nor Origin and pass.
+// sameOrigin refuses requests that a browser sends on behalf of another site. Other clients
+// send neither Sec-Fetch-Site nor Origin and pass.
 func sameOrigin(serve http.HandlerFunc) http.HandlerFunc {
 	protection := http.NewCrossOriginProtection()
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -125,11 +125,10 @@ func sameOrigin(serve http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// missingSlash returns where to send a request for the mount point itself when
-// it lacks the final slash, without which relative URLs lead elsewhere, and ""
-// for all others. The handler does not know its prefix, so the target is
-// relative too: the last segment of the path as the client wrote it, which is
-// right also when a proxy has stripped segments before that.
+// missingSlash returns the redirect target for a request for the mount point without the final
+// slash, and "" for all others: without the slash, relative URLs are wrong. The handler does
+// not know its prefix, so the target is relative too: the last segment of the path as the
+// client wrote it. This is right even if a proxy has stripped segments before it.
 func missingSlash(r *http.Request) string {
 	if r.URL.Path != "" {
 		return ""
@@ -166,8 +165,7 @@ func fail(w http.ResponseWriter, api bool, code int, f failure) {
 	http.Error(w, f.Error, code)
 }
 
-// writeJSON answers with v. An error of writing means that the client has
-// left, and nobody is there to be told.
+// writeJSON answers with v. A write error means that the client has left, so it is ignored.
 func writeJSON(w http.ResponseWriter, code int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {

@@ -13,12 +13,11 @@ import (
 // buckets have. They keep their indexes; the lowest is the zero bucket.
 const nativeSchema = 5
 
-// nativeZero is, in seconds, where native buckets begin: 2^-20, 954 ns.
+// nativeZero is the lower bound of the native buckets, in seconds: 2^-20, 954 ns.
 var nativeZero = math.Exp2(helix.UnderflowBucket / 32)
 
-// classicBounds are in seconds. The router's buckets are narrower by far but
-// have no edges there, so what a bound cuts is counted above it: the bounds
-// are exact to 2.2 %.
+// classicBounds are in seconds. The router's buckets are much narrower but have no edges
+// there, so a bucket with a bound inside counts above it: the bounds are exact to 2.2 %.
 var classicBounds = [...]float64{
 	10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6,
 	1e-3, 2.5e-3, 5e-3, 10e-3, 20e-3, 40e-3, 80e-3, 160e-3, 320e-3, 640e-3,
@@ -42,8 +41,8 @@ func readKindDurations(s *source, m *series) {
 	}
 }
 
-// histogram is a metric with all that it points to, except for its native buckets, as
-// one allocation.
+// histogram is a metric with everything that it points to except its native buckets, in one
+// allocation.
 type histogram struct {
 	dto.Histogram
 	count, zeros uint64

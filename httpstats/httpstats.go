@@ -1,4 +1,4 @@
-// Package httpstats shows, live, what a [helix.Router] decides and why: a page,
+// Package httpstats shows the decisions of a [helix.Router] and their reasons, live: a page,
 // JSON, a stream and Prometheus metrics, on any mux and below any prefix.
 //
 //	stats, err := httpstats.Mount(mux, "/helix/", router)
@@ -7,8 +7,8 @@
 //	}
 //	srv.RegisterOnShutdown(func() { stats.Close() })
 //
-// Nothing in it can change the router unless [WithConfigWrites] says so. It has
-// no authentication: what is served to whom is the mux's business.
+// It cannot change the router without [WithConfigWrites]. It has no authentication: protect the
+// path in the mux or in a middleware.
 package httpstats
 
 import (
@@ -119,16 +119,16 @@ func Mount(mux *http.ServeMux, prefix string, r *helix.Router, opts ...Option) (
 		return nil, err
 	}
 	if prefix != "" {
-		// Of itself the mux redirects to prefix/, an absolute path, which leads elsewhere if
-		// a proxy has stripped what was before the prefix; the Handler's redirect is
-		// relative. Where the path is taken already, whoever has it answers.
+		// By default the mux redirects to prefix/, an absolute path, which is wrong if a proxy
+		// has stripped segments before the prefix; the Handler's redirect is relative. If
+		// the path is already registered, its handler answers.
 		_ = register(mux, prefix, below)
 	}
 	return h, nil
 }
 
-// register turns ServeMux's panic, its only way to report a pattern that is
-// taken or malformed, into an error.
+// register turns ServeMux's panic into an error: a panic is its only way to report a malformed
+// or registered pattern.
 func register(mux *http.ServeMux, pattern string, h http.Handler) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -139,8 +139,8 @@ func register(mux *http.ServeMux, pattern string, h http.Handler) (err error) {
 	return nil
 }
 
-// Close ends the open streams and stops collecting; everything but the stream
-// is still served. [http.Server.Shutdown] waits for open streams, so a server
+// Close ends the open streams and stops collecting; everything except the stream is still
+// served. [http.Server.Shutdown] waits for open streams, so a server
 // that is to stop while pages are open needs
 //
 //	srv.RegisterOnShutdown(func() { h.Close() })
@@ -161,10 +161,10 @@ func (h *Handler) UI() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.serveTree(w, r, h.page) })
 }
 
-// Stats serves what api/stats does, whatever the path.
+// Stats serves api/stats under any path.
 func (h *Handler) Stats() http.Handler { return h.single(true, false, h.serveStats) }
 
-// Metrics serves what metrics does, whatever the path.
+// Metrics serves the metrics under any path.
 func (h *Handler) Metrics() http.Handler { return h.single(false, true, h.metrics.ServeHTTP) }
 
 func (h *Handler) single(api, public bool, serve http.HandlerFunc) http.Handler {
@@ -176,7 +176,7 @@ func (h *Handler) single(api, public bool, serve http.HandlerFunc) http.Handler 
 	})
 }
 
-// endpoints lists what is served besides the page's files.
+// endpoints returns the endpoints other than the page's files.
 func (h *Handler) endpoints() map[string]endpoint {
 	tree := map[string]endpoint{
 		"api/stats":   {http.MethodGet: h.serveStats},
@@ -249,7 +249,7 @@ func (h *Handler) postBurst(w http.ResponseWriter, r *http.Request) {
 	}{true})
 }
 
-// moduleVersion is the version of this module in the running binary.
+// moduleVersion returns the version of this module in the running binary.
 func moduleVersion() string {
 	const module = "github.com/helixrouter/helix"
 	version := ""
@@ -269,7 +269,7 @@ func moduleVersion() string {
 	return version
 }
 
-// binaryName is what WithName defaults to.
+// binaryName returns the default of WithName.
 func binaryName() string {
 	name := "helix"
 	if len(os.Args) > 0 && os.Args[0] != "" {

@@ -13,8 +13,8 @@ const kindWindow = 10 * time.Second
 // concurrent use.
 type kindLatencies map[string]*helix.Windows
 
-// observe takes in the reading that ends a step, and returns the latencies of kinds that
-// have any.
+// observe adds the reading at the end of a step, and returns the latencies of kinds that have
+// any.
 func (l kindLatencies) observe(before, now *reading, step time.Duration) map[string]pointLatency {
 	lately := make(map[string]pointLatency, len(now.kinds))
 	for name, snapshot := range now.kinds {

@@ -19,8 +19,7 @@ import (
 //
 // Two routers share a registry if their collectors differ in a label, see
 // [prometheus.WrapRegistererWith]. It is safe for concurrent use, holds no
-// goroutine and reads the router only when it is collected. A nil r has no
-// metrics, but describes the same.
+// goroutine and reads the router only when it is collected. With a nil r it has no metrics, but the same descriptions.
 func NewCollector(r *helix.Router) prometheus.Collector { return collector{r} }
 
 type collector struct{ router *helix.Router }
@@ -61,9 +60,9 @@ func (s sampled) Write(out *dto.Metric) error {
 	return nil
 }
 
-// gatherer hands a scrape to promhttp as it is. A registry would check every
-// metric of every scrape for what the table of families rules out, which costs
-// more than all the rest; a test has one check it instead.
+// gatherer passes a scrape to promhttp unchecked. A registry would check every metric of every
+// scrape for errors that the table of families rules out, at more than the cost of the
+// scrape; a test has a registry check it instead.
 type gatherer struct{ router *helix.Router }
 
 // Gather implements [prometheus.Gatherer].
@@ -103,7 +102,7 @@ func scrape(r *helix.Router, each func(*family, []*dto.Metric)) {
 	}
 }
 
-// source is what a scrape is made from.
+// source has the statistics behind a scrape.
 type source struct {
 	helix.Stats
 	router *helix.Router
@@ -111,7 +110,7 @@ type source struct {
 	fleets []fleetStats
 }
 
-// kind are the labels of what is told of one kind alone.
+// kind returns the labels of series that have only the label kind.
 func (s *source) kind(i int) []*dto.LabelPair { return s.kinds[i : i+1 : i+1] }
 
 // series are the metrics of one family.
@@ -121,7 +120,7 @@ type series struct {
 	*numbers
 }
 
-// numbers are the parts of metrics that are numbers, allocated by the hundred.
+// numbers are the numeric parts of metrics, allocated by the hundred.
 type numbers struct {
 	values   slab[float64]
 	metric   slab[dto.Metric]
@@ -187,11 +186,11 @@ func (s *series) perBatch(from *source, value func(*helix.BatchStats) float64) {
 }
 
 // maxLabel bounds label values, in bytes. Kinds and strategies are shorter;
-// reasons may come from a policy of the user's.
+// reasons may come from a custom policy.
 const maxLabel = 128
 
-// labelValue makes text fit for a label: short, and valid UTF-8, which is all
-// that Prometheus asks for.
+// labelValue returns text as a label value: short, and valid UTF-8, the only requirement of
+// Prometheus.
 func labelValue(text string) string {
 	if len(text) > maxLabel {
 		text = text[:maxLabel]

@@ -155,7 +155,7 @@ func TestBatchesLateJobsAndVersionInMetrics(t *testing.T) {
 	require.Contains(t, open.Header().Get("Content-Type"), "application/openmetrics-text; version=1.0.0")
 	require.True(t, strings.HasSuffix(open.Body.String(), "# EOF\n"))
 	require.NotContains(t, open.Body.String(), "_created")
-	require.Contains(t, open.Body.String(), "\n# TYPE helix_completed unknown\nhelix_completed 3.0\n", "the original's names stay")
+	require.Contains(t, open.Body.String(), "\n# TYPE helix_completed unknown\nhelix_completed 3.0\n", "the aliases stay")
 }
 
 // families2text leaves out what moves between two scrapes.

@@ -21,8 +21,8 @@ type options struct {
 	// Not for users: tests shorten them.
 	step         time.Duration // between points
 	flush        time.Duration // between looks at new decisions
-	frameTimeout time.Duration // for a stream to take what is written to it
-	bodyTimeout  time.Duration // for the body of a request to come
+	frameTimeout time.Duration // for a client to read a frame of its stream
+	bodyTimeout  time.Duration // to read the body of a request
 }
 
 func defaultOptions() options {
@@ -59,8 +59,8 @@ const maxStreamLimit = 1 << 16
 func WithName(name string) Option { return func(o *options) { o.name = name } }
 
 // WithConfigWrites lets PATCH api/config change the router's configuration
-// through [helix.Router.Update]. There is no authentication: use it only where
-// everybody who reaches the handler may do that. Requests that a browser sends
+// through [helix.Router.Update]. There is no authentication: use it only if
+// every client that can reach the handler may do that. Requests that a browser sends
 // from another origin are refused. Defaults to read-only.
 func WithConfigWrites() Option { return func(o *options) { o.configWrites = true } }
 
@@ -83,9 +83,9 @@ func WithBurst(send func(context.Context) error) Option {
 	return func(o *options) { o.burst = send }
 }
 
-// WithStreamLimit sets how many streams may be open at the same time, that is
-// one for every page that can be seen, and at most half of them, rounded up, from one
-// client address (a proxy counts as one client). Beyond that a new stream takes the
-// place of the one that has been open for longest, if that is ten seconds or more,
-// and else gets 503 and the page polls meanwhile. Defaults to 32.
+// WithStreamLimit sets how many streams may be open at the same time, one for every visible
+// page, and at most half of them, rounded up, from one client address (a proxy counts as one
+// client). Beyond that a new stream replaces the one that has been open for longest, if that
+// is ten seconds or more. Otherwise it gets 503, and the page polls meanwhile. Defaults to
+// 32.
 func WithStreamLimit(n int) Option { return func(o *options) { o.streamLimit = n } }

@@ -46,7 +46,7 @@ type pointLatency struct {
 	P99Ms number `json:"p99_ms"`
 }
 
-// reading is all that a point is the difference of two of.
+// reading is one reading of the router; a point is the difference of two.
 type reading struct {
 	at        time.Time
 	stats     helix.Stats
@@ -131,8 +131,7 @@ func summary(s helix.Snapshot) pointLatency {
 	}
 }
 
-// gained is now - before, and 0 rather than a huge number should a counter
-// ever go back.
+// gained returns now - before, or 0 if a counter has decreased.
 func gained(now, before uint64) uint64 {
 	if now < before {
 		return 0

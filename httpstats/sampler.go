@@ -13,29 +13,26 @@ import (
 const (
 	historyPoints = 900 // a quarter of an hour of seconds
 
-	// A look at the decisions every quarter of a second, 20 shown a second, and all
-	// while there are few: what is not used up is saved. The buffer holds all that
-	// the router samples meanwhile, for of a flood only the first ones would tell
-	// nothing of the rare.
+	// New decisions are read every quarter of a second. 20 a second are shown, and all while
+	// there are few: the unused allowance is saved. The buffer holds all samples of the
+	// router meanwhile, because the first of a flood would hide rare ones.
 	decisionBuffer  = 768
 	decisionsShown  = 5
 	decisionsSaved  = 256
-	recentDecisions = 256 // kept for pages yet to be opened
+	recentDecisions = 256 // kept for pages that are opened later
 
-	// Frames that may wait for a stream which takes none. They are shared
-	// among all streams. Decisions stop well before ticks do.
+	// Frames that may wait for a slow client. All streams share their memory. Decisions are
+	// dropped well before ticks.
 	streamBuffer          = 32
 	streamBufferDecisions = 8
 
-	// streamTurn is how long a stream keeps its place when others want it. Who reads
-	// comes back and goes on where it was; who does not, as a reader that is stalled
-	// behind full socket buffers, is gone.
+	// streamTurn is how long a stream keeps its place while others are refused. A client that
+	// reads reconnects and resumes; one that is stalled behind full socket buffers is gone.
 	streamTurn = 10 * time.Second
 )
 
-// sampler is the one goroutine of a Handler. Once a step it reads the router,
-// adds a point to the history, and gives every stream the same tick, which is
-// put into JSON once, however many streams there are.
+// sampler is the one goroutine of a Handler. Once a step it reads the router, adds a point to the history, and sends the same tick to
+// every stream. It encodes the tick once for all streams.
 type sampler struct {
 	router   *helix.Router
 	document func(time.Time, helix.Stats) document
@@ -64,9 +61,8 @@ type stream struct {
 
 func newSampler(r *helix.Router, doc func(time.Time, helix.Stats) document, o options) *sampler {
 	now := time.Now()
-	// Ids go on where those of a Handler before this one cannot have come to,
-	// at no more than one a second: a page that resumes with an id from before
-	// a restart then gets all there is.
+	// Ids start at the present time: at most one a second, those of an earlier Handler are
+	// lower. So a page that resumes with an id from before a restart gets all points.
 	first := uint64(max(1, now.Unix()))
 	s := &sampler{
 		router:   r,
@@ -80,7 +76,7 @@ func newSampler(r *helix.Router, doc func(time.Time, helix.Stats) document, o op
 		first:    first,
 		next:     first,
 	}
-	// From here on, not from when the goroutine gets to run.
+	// Watch from here on, not from the goroutine's start.
 	events, stopWatching := r.Watch(decisionBuffer)
 	go s.run(readRouter(r, now), events, stopWatching)
 	return s
@@ -113,7 +109,7 @@ func (s *sampler) run(before reading, events <-chan helix.Event, stopWatching fu
 	}
 }
 
-// drain takes what is in the channel, which is nil once it has been closed.
+// drain returns the events in the channel, and the channel, or nil if it is closed.
 func drain(events <-chan helix.Event) (seen []helix.Event, still <-chan helix.Event) {
 	for range decisionBuffer {
 		select {
@@ -137,10 +133,10 @@ func (s *sampler) tick(before, now *reading) {
 
 	p, err := json.Marshal(now.since(before, id))
 	if err != nil {
-		return // a point is of numbers that all have a JSON form
+		return // not reached: all numbers of a point have a JSON form
 	}
-	// The document is not: a policy of the user's may come up with an infinite
-	// share. Then the page still gets its points.
+	// The document may fail: a custom policy may return an infinite share. The page then
+	// still gets its points.
 	d := s.document(now.at, now.stats)
 	d.KindLatency = s.windows.observe(before, now, s.options.step)
 	doc, err := json.Marshal(d)
@@ -168,20 +164,20 @@ func (s *sampler) tick(before, now *reading) {
 	for st := range s.streams {
 		select {
 		case st.frames <- frame.Bytes():
-		default: // it has taken nothing for half a minute
+		default: // the client has read nothing for half a minute
 			s.evict(st)
 		}
 	}
 }
 
-// kindLatency is the latest of the kinds. It is not to be written to.
+// kindLatency returns the latest latencies of the kinds. The map must not be changed.
 func (s *sampler) kindLatency() map[string]pointLatency {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.lately
 }
 
-// decisions gives the streams those decisions.
+// decisions sends those decisions to the streams.
 func (s *sampler) decisions(events []helix.Event) {
 	list := make([][]byte, 0, len(events))
 	for i := range events {
@@ -204,7 +200,7 @@ func (s *sampler) decisions(events []helix.Event) {
 	}
 }
 
-// decisionsFrame is the SSE event that carries those decisions.
+// decisionsFrame returns the SSE event that carries those decisions.
 func decisionsFrame(list [][]byte) []byte {
 	frame := append([]byte("event: decisions\ndata: ["), bytes.Join(list, []byte(","))...)
 	return append(frame, "]\n\n"...)
@@ -216,7 +212,7 @@ func (s *sampler) evict(st *stream) {
 	close(st.gone)
 }
 
-// backlog is what a stream gets first.
+// backlog has the first data of a stream.
 type backlog struct {
 	points [][]byte
 	recent [][]byte // decisions; a page may have some of them
@@ -249,9 +245,9 @@ func (s *sampler) subscribe(last uint64, client string) (*stream, backlog, strin
 	return st, b, ""
 }
 
-// makeRoom ends the stream that has been open for longest, if the client, or all
-// together, have as many as there may be and that one has had its turn. It returns why
-// there is no room. It requires s.mu.
+// makeRoom ends the oldest stream if the client, or all clients together, are at their limit
+// and that stream has been open for streamTurn. It returns why there is no room. It requires
+// s.mu.
 func (s *sampler) makeRoom(now time.Time, client string) string {
 	var own, all *stream // the oldest
 	n := 0

@@ -22,7 +22,7 @@ var uiFiles embed.FS
 type asset struct {
 	contentType string
 	body        []byte
-	zipped      []byte // nil where gzip makes it no smaller
+	zipped      []byte // nil if gzip does not make it smaller
 	etag        string // without quotes
 }
 
@@ -57,8 +57,8 @@ func loadPages(files fs.FS, root string) (map[string]*asset, error) {
 	return pages, nil
 }
 
-// contentTypes does not ask the operating system, whose tables differ: with
-// nosniff a module of the wrong type does not run.
+// contentTypes replaces the operating system's tables, which differ: with nosniff a module of
+// the wrong type does not run.
 var contentTypes = map[string]string{
 	".html":  "text/html; charset=utf-8",
 	".css":   "text/css; charset=utf-8",
@@ -91,9 +91,8 @@ func newAsset(name string, body []byte) (*asset, error) {
 	return a, nil
 }
 
-// serve sends the file. Names carry no hash, so a browser asks each time
-// whether its copy is still good, and an upgraded service is never shown by an
-// old page.
+// serve sends the file. Names carry no hash, so a browser revalidates its copy each time, and
+// an old page never shows an upgraded service.
 func (a *asset) serve(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	body, etag := a.body, `"`+a.etag+`"`
@@ -142,7 +141,7 @@ func acceptsGzip(values []string) bool {
 	return wildcard
 }
 
-// matchesETag reads If-None-Match, whose comparison is weak.
+// matchesETag reads If-None-Match, with weak comparison.
 func matchesETag(values []string, etag string) bool {
 	for _, value := range values {
 		for item := range strings.SplitSeq(value, ",") {

@@ -10,8 +10,7 @@ import (
 	"github.com/helixrouter/helix"
 )
 
-// document is the answer of api/stats: [helix.Stats] under the names it has in
-// JSON, and who is speaking.
+// document is the answer of api/stats: [helix.Stats] under its JSON names, and the service.
 type document struct {
 	Name    string  `json:"name"`
 	Version string  `json:"version"`
@@ -19,14 +18,13 @@ type document struct {
 	UptimeS float64 `json:"uptime_s"`
 	NowMs   int64   `json:"now_ms"`
 	helix.Stats
-	Latency []latency `json:"latency_by_strategy"` // in the place of Stats', which has no null
-	// Of the kinds that had any in the last kindWindow.
+	Latency []latency `json:"latency_by_strategy"` // replaces that of Stats, which has no null
+	// By kind, for kinds with jobs in the last kindWindow.
 	KindLatency map[string]pointLatency `json:"kind_latency_10s"`
-	Fleets      []fleet                 `json:"fleets"` // strategies whose jobs are done by workers
+	Fleets      []fleet                 `json:"fleets"` // strategies that send jobs to workers
 }
 
-// latency is a [helix.LatencySummary] whose figures are null while there is
-// nothing to tell.
+// latency is a [helix.LatencySummary] with null figures while there are no jobs.
 type latency struct {
 	Strategy string   `json:"strategy"`
 	Count    uint64   `json:"count"`
@@ -75,8 +73,8 @@ func policyName(p helix.Policy) string {
 	return fmt.Sprintf("%T", p)
 }
 
-// number is a float in JSON with four significant digits, which is more than
-// the histograms have and half as long; not a number is null.
+// number is a float in JSON with four significant digits, more than the histograms have; NaN is
+// null.
 type number float64
 
 // MarshalJSON implements [json.Marshaler].

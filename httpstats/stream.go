@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// hello is the first event of a stream: what does not change from tick to tick.
+// hello is the first event of a stream: the data that does not change from tick to tick.
 type hello struct {
 	Name         string   `json:"name"`
 	Policy       string   `json:"policy"`
@@ -38,10 +38,9 @@ func (h *Handler) hello() hello {
 	return v
 }
 
-// serveStream sends server-sent events: hello, the history (all of it, or what
-// came after Last-Event-ID), then ticks, which also keep idle connections
-// open, and decisions, until the client leaves, takes nothing for too long, or
-// Close.
+// serveStream sends server-sent events: hello, the history (all points, or those after
+// Last-Event-ID), then ticks and decisions, until the client leaves, reads nothing for too
+// long, or Close. Ticks also keep idle connections open.
 func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request) {
 	last, bad := lastEventID(r)
 	if bad != nil {
@@ -85,8 +84,8 @@ func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// clientAddress is the address that a request came from, without its port; "" where there
-// is none to tell clients apart by, as behind a socket file.
+// clientAddress returns the address of a request's client, without its port; "" if there is
+// none, as behind a socket file.
 func clientAddress(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
@@ -98,16 +97,16 @@ func clientAddress(r *http.Request) string {
 func streamHeaders(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("Content-Type", "text/event-stream")
-	header.Set("Cache-Control", "no-store, no-transform") // a proxy that compressed would hold events back
-	header.Set("X-Accel-Buffering", "no")                 // nginx would hold events back
+	header.Set("Cache-Control", "no-store, no-transform") // a compressing proxy would delay events
+	header.Set("X-Accel-Buffering", "no")                 // nginx would delay events
 	if r.ProtoMajor == 1 {
 		// The connection's write deadline outlives the stream.
 		header.Set("Connection", "close")
 	}
 }
 
-// lastEventID reads where to resume. The header is the browser's, so what is
-// wrong with it is ignored; the parameter is for clients that cannot set one.
+// lastEventID returns where to resume. The browser sets the header, so errors in it are
+// ignored; the parameter is for clients that cannot set a header.
 func lastEventID(r *http.Request) (uint64, *failure) {
 	if id, err := strconv.ParseUint(r.Header.Get("Last-Event-ID"), 10, 64); err == nil {
 		return id, nil
@@ -123,8 +122,8 @@ func lastEventID(r *http.Request) (uint64, *failure) {
 	return id, nil
 }
 
-// sendBacklog writes the history in chunks that each have their own deadline,
-// so that a slow line gets it too, without ever putting it together.
+// sendBacklog writes the history in chunks, each with its own deadline, so that slow clients
+// get it too. It never holds the whole history in one buffer.
 func (h *Handler) sendBacklog(out *frameWriter, b backlog) error {
 	intro, err := json.Marshal(h.hello())
 	if err != nil {
@@ -159,8 +158,8 @@ func (h *Handler) sendBacklog(out *frameWriter, b backlog) error {
 	return out.send(chunk.Bytes())
 }
 
-// frameWriter writes to a client that must take each frame within timeout: the
-// write deadline then breaks the connection, which frees all that it holds.
+// frameWriter writes to a client that must read each frame within timeout. Otherwise the write
+// deadline breaks the connection, which frees its resources.
 type frameWriter struct {
 	*http.ResponseController
 	w       http.ResponseWriter

@@ -1,5 +1,5 @@
-// What both charts share: size, axes, the line under the pointer with its
-// figures, the keyboard, moments such as a restart. uPlot does the drawing.
+// The common part of both charts: size, axes, the line under the pointer with its
+// figures, the keyboard, moments such as a restart. uPlot draws.
 
 import { el } from './dom.js';
 import * as f from './format.js';

@@ -1,4 +1,4 @@
-// The two charts: what was routed where, and how long it took.
+// The two charts: jobs routed by strategy, and their latencies.
 
 import { el, attr } from './dom.js';
 import * as f from './format.js';
@@ -241,7 +241,7 @@ export function makeCharts(routedHost, latencyHost) {
     });
     const failed = cols.map((column) => failedOf(column) || null); // a line only where some did
     most = Math.max(most, ...failed);
-    // It grows at once and shrinks only when much too high, lest it flicker.
+    // It grows at once and shrinks only when much too high, to avoid flicker.
     const fitting = niceMax(most);
     if (fitting > top || fitting < top * 0.7) top = fitting;
     routed.set([...data, ...stack.reverse(), failed], range, view.marks);

@@ -3,19 +3,19 @@
 import { $, el, attr, show, text } from './dom.js';
 import * as f from './format.js';
 
-// scale: what one unit shown is in the JSON form.
+// scale: the size of one shown unit in the JSON form.
 const known = {
   policy: { name: 'policy', what: 'chooses the strategy of every job', text: true, choices: ['adaptive', 'threshold'] },
   cpu_parallelism: { name: 'CPU slots', unit: '', what: 'cpu_pool jobs and batches that run at the same time' },
-  inline_threshold: { name: 'inline threshold', unit: 'µs', scale: 1e3, what: 'the longest run that is done on the caller at once' },
-  spawn_threshold: { name: 'spawn threshold', unit: 'µs', scale: 1e3, what: 'the longest run that gets a goroutine without asking for a slot' },
-  cpu_queue_cap: { name: 'queue cap', unit: 'jobs', what: 'jobs that may wait for a slot, those in forming batches included' },
+  inline_threshold: { name: 'inline threshold', unit: 'µs', scale: 1e3, what: 'the longest run that is done on the caller’s goroutine' },
+  spawn_threshold: { name: 'spawn threshold', unit: 'µs', scale: 1e3, what: 'the longest run that gets a goroutine and no slot' },
+  cpu_queue_cap: { name: 'queue cap', unit: 'jobs', what: 'jobs that may wait for a slot, including those in forming batches' },
   spawn_limit: { name: 'spawn limit', unit: 'jobs', what: 'spawned jobs that may exist at the same time' },
   backpressure_busy_threshold: { name: 'backpressure from', unit: 'busy', what: 'busy slots at which the threshold policy starts to shed' },
-  batch_max_size: { name: 'batch size', unit: 'jobs', what: 'the most that one call of a batch function gets' },
-  batch_max_delay_ms: { name: 'batch delay', unit: 'ms', scale: 1, what: 'how long a batch may stand back for more urgent work' },
-  unit_time_ns: { name: 'unit time', unit: 'ns', scale: 1, what: 'what one unit of cost counts as until a kind has been learned' },
-  max_kinds: { name: 'kinds', unit: '', what: 'names told apart; later ones share “other”', fixed: true },
+  batch_max_size: { name: 'batch size', unit: 'jobs', what: 'most items in one call of a batch function' },
+  batch_max_delay_ms: { name: 'batch delay', unit: 'ms', scale: 1, what: 'how long a batch may wait behind more urgent work' },
+  unit_time_ns: { name: 'unit time', unit: 'ns', scale: 1, what: 'run time of one unit of cost until a kind has been learned' },
+  max_kinds: { name: 'kinds', unit: '', what: 'most names with statistics of their own; later ones share “other”', fixed: true },
 };
 
 const numbers = (x) => String(Number(x.toPrecision(12)));

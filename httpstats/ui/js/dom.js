@@ -1,5 +1,5 @@
-// Making elements. Text goes in as text, always: kind names, reasons and
-// errors are other people's words.
+// Making elements. Text is always set as text, never as HTML: kind names, reasons and
+// errors are untrusted.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -47,8 +47,8 @@ export function show(node, visible) {
   if (node.hidden === visible) node.hidden = !visible;
 }
 
-// What cannot be seen, or would move what is beside it: spaces at either end and in a
-// row, other spaces, control and format characters (those that turn the direction too).
+// Invisible characters, and those that move their neighbours: spaces at either end and in a
+// row, other spaces, control and format characters (including changes of direction).
 const unseen = /^ +| +$| {2,}|[^\S ]+|[\p{Cc}\p{Cf}\p{Co}\p{Cn}\u115f\u1160\u2800\u3164\uffa0]+/gu;
 
 const spelt = (c) => (c === ' ' ? '␣' : `U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, '0')} `);

@@ -1,19 +1,19 @@
-// The decisions as they come. The table stands still while somebody points at
-// it, moves through it by keyboard or has opened a row and scrolled to it.
+// The latest decisions. The table stands still while the user points at it, moves through
+// it by keyboard or has opened a row and scrolled to it.
 
 import { $, el, text, show, kindName } from './dom.js';
 import * as f from './format.js';
 import { strategyTag, slot, ordered, DROP } from './strategies.js';
 import { facts, late, story, rejectedList } from './words.js';
 
-// What the names of some figures stand for.
+// Explanations of some figures.
 const meanings = {
-  'soonest slot': 'when a slot could come at the soonest: what is in the slots, and what is queued and due before it, must be done first',
-  'its kind’s turn': 'how long the kind’s guaranteed rate takes for what was admitted of it',
-  'too much ahead': 'by how much the time that stands before the job is more than it may be',
-  'worth a retry in': 'when such a job could be admitted, as predicted: what DropError.RetryAfter says',
-  'left at the decision': 'what was left of its budget when it was decided on',
-  'left when refused': 'what was left of its budget when it was refused after all',
+  'soonest slot': 'predicted time until a slot is free: running jobs, and queued jobs with earlier deadlines, come first',
+  'its kind’s turn': 'admitted work of the kind that is not done, divided by its guaranteed rate',
+  'too much ahead': 'how far the wait before the job exceeds what its budget allows',
+  'worth a retry in': 'predicted time until such a job could be admitted: DropError.RetryAfter',
+  'left at the decision': 'rest of its budget at the decision',
+  'left when refused': 'rest of its budget when it was refused after its admission',
 };
 
 const ROWS = 256;
@@ -242,7 +242,7 @@ export function makeFeed() {
     if (!body.querySelector('tr[tabindex="0"]')) tabStop(body.firstChild);
     show(none, list.length === 0);
     if (list.length === 0) {
-      text(none, view.polling ? 'Decisions come by stream only, and the stream does not come through.'
+      text(none, view.polling ? 'Decisions need the live stream, which is unavailable.'
         : view.decisions.length ? 'No recent decision matches this filter.' : 'No decision yet.');
     }
     refreshHeld();

@@ -1,4 +1,4 @@
-// The workers that jobs go to, and how they fare.
+// The workers that jobs go to, with their state and statistics.
 
 import { $, el, text, attr, show, kindName } from './dom.js';
 import * as f from './format.js';
@@ -6,21 +6,21 @@ import { strategyTag, slot } from './strategies.js';
 
 const states = {
   serving: 'takes jobs',
-  silent: 'owes an answer for longer than usual: gets jobs only if no other can',
-  leaving: 'finishes what it has, and takes no more',
-  gone: 'has not been heard of for some seconds',
+  silent: 'has not answered for longer than usual: gets jobs only if no other worker can take them',
+  leaving: 'finishes its jobs, and accepts no new ones',
+  gone: 'has sent no message for some seconds',
 };
 
 const columns = [
   { id: 'worker', name: 'worker' },
   { id: 'state', name: 'state' },
-  { id: 'load', name: 'load', title: 'slots in use, and jobs that wait for one, as it said last' },
-  { id: 'way', name: 'round trip', num: true, title: 'the way there and back, without wait and run: mean lately' },
-  { id: 'flying', name: 'in flight', num: true, title: 'jobs of this router that are there, or on their way' },
+  { id: 'load', name: 'load', title: 'slots in use, and jobs that wait for one, by its last report' },
+  { id: 'way', name: 'round trip', num: true, title: 'time to the answer, without wait and run: moving mean' },
+  { id: 'flying', name: 'in flight', num: true, title: 'jobs of this router at the worker, or on their way' },
   { id: 'sent', name: 'sent', num: true, title: 'since this router knows it' },
-  { id: 'answered', name: 'answered', num: true, title: 'jobs that ran there, well or not' },
-  { id: 'refused', name: 'refused', num: true, title: 'did not run there: it had no room in time, or nobody got them' },
-  { id: 'lost', name: 'lost', num: true, title: 'what became of them is not known' },
+  { id: 'answered', name: 'answered', num: true, title: 'jobs that ran there, with or without an error' },
+  { id: 'refused', name: 'refused', num: true, title: 'did not run there: no room in time, or not delivered' },
+  { id: 'lost', name: 'lost', num: true, title: 'outcome unknown' },
 ];
 
 export function makeFleet() {

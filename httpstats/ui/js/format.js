@@ -1,4 +1,4 @@
-// Figures in words: every one with its unit, three digits where they are known.
+// Figures as text: each with its unit, and with three digits where they are known.
 
 const grouped = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 });
 

@@ -1,4 +1,4 @@
-// What the router has learned of each kind, and how each fares.
+// The learned models of each kind, and its statistics.
 
 import { $, el, text, attr, show, kindName } from './dom.js';
 import * as f from './format.js';
@@ -23,7 +23,7 @@ function derive(k, snapshots, latency) {
     strategy: r.strategy,
     count: r.count - (minute.kind.routed_by_strategy.find((o) => o.strategy === r.strategy)?.count || 0),
   }));
-  // What is asked for jumps by the moment, so the mean of several readings is shown.
+  // Demand fluctuates, so the mean of several readings is shown.
   const lately = snapshots.filter((s) => s.t > now.t - RATE_SECONDS * 1000 && s.kinds.has(k.name));
   const demand = lately.reduce((sum, s) => sum + s.kinds.get(k.name).demand, 0) / lately.length;
   const mostly = (recent && top(recent)) || top(k.routed_by_strategy);
@@ -45,13 +45,13 @@ const columns = [
   { id: 'rate', name: 'per second', num: true, by: (r) => r.rate ?? r.k.submitted / 1e9, title: 'submitted, mean of the last 10 s' },
   { id: 'run', name: 'run time', num: true, by: (r) => (r.k.samples ? r.k.run_ms : -1), title: 'as learned: mean ± mean deviation' },
   { id: 'samples', name: 'samples', num: true, by: (r) => r.k.samples, title: 'finished runs that it was learned from' },
-  { id: 'latency', name: 'p50, p99', num: true, by: (r) => r.latency?.p99_ms ?? -1, title: 'from arrival to completion, of those that ended in the last 10 s; sorted by p99' },
-  { id: 'mostly', name: 'mostly', by: (r) => r.mostly || '', up: true, title: 'where most of them went in the last minute' },
+  { id: 'latency', name: 'p50, p99', num: true, by: (r) => r.latency?.p99_ms ?? -1, title: 'from arrival to completion, of jobs that ended in the last 10 s; sorted by p99' },
+  { id: 'mostly', name: 'mostly', by: (r) => r.mostly || '', up: true, title: 'the strategy of most jobs in the last minute' },
   { id: 'budget', name: 'in budget', num: true, by: (r) => r.budget ?? 2, title: 'of the jobs admitted with a budget, since start' },
   { id: 'failed', name: 'failed', num: true, by: (r) => r.k.failed, title: 'ran and returned an error or panicked, since start; and per second, mean of the last 10 s' },
   { id: 'drops', name: 'drops', num: true, by: (r) => r.k.dropped, title: 'since start; and per second, mean of the last 10 s' },
-  { id: 'ahead', name: 'ahead', num: true, by: (r) => r.k.turn_ms, title: 'what stands before the next job of the kind: how long its guaranteed rate takes for what was admitted of it' },
-  { id: 'share', name: 'CPU asked for', by: (r) => r.demand, title: 'CPU seconds a second asked for, refused work included, mean of the last 10 s; the line is its fair share under overload' },
+  { id: 'ahead', name: 'ahead', num: true, by: (r) => r.k.turn_ms, title: 'admitted work of the kind that is not done, divided by its guaranteed rate' },
+  { id: 'share', name: 'CPU demand', by: (r) => r.demand, title: 'CPU seconds demanded per second, including refused work, mean of the last 10 s; the line is its fair share under overload' },
 ];
 
 export function makeKinds() {
@@ -124,15 +124,15 @@ export function makeKinds() {
     }
     text(e.cells.ahead, f.duration(k.turn_ms));
     e.cells.ahead.classList.toggle('dim', !k.limited);
-    e.cells.ahead.title = k.limited ? 'over its share: as much may be ahead of a job as its budget has time for'
-      : 'within its share: what is ahead of a job is no reason to refuse it';
+    e.cells.ahead.title = k.limited ? 'over its share: a job is refused if this exceeds the rest of its budget'
+      : 'within its share: jobs are not refused for this';
     const part = slots > 0 ? r.demand / slots : 0;
     e.fill.style.width = `${Math.min(1, part) * 100}%`;
     const limited = k.share > 0 && k.share < slots * 0.995;
     e.limit.hidden = !limited;
     if (limited) e.limit.style.left = `${Math.min(1, k.share / slots) * 100}%`;
     text(e.words, `${f.cores(r.demand)} cores`);
-    e.cells.share.title = limited ? `asks for ${f.cores(r.demand)} cores; its fair share now is ${f.cores(k.share)}` : 'not limited: all demands fit';
+    e.cells.share.title = limited ? `demands ${f.cores(r.demand)} cores; its fair share now is ${f.cores(k.share)}` : 'not limited: all demands fit';
     attr(e.row, 'data-s', slot(r.mostly || DROP));
   }
 
@@ -170,7 +170,7 @@ export function makeKinds() {
     for (const th of heads) {
       attr(th, 'aria-sort', th.dataset.id === sort.id ? (sort.up ? 'ascending' : 'descending') : null);
     }
-    // Beyond the most there may be, all others are one more, "other".
+    // All kinds beyond the limit are one more, "other".
     text($('kinds-count'), !maxKinds ? f.plural(list.length, 'kind')
       : list.length > maxKinds ? `${f.exact(maxKinds)} of ${f.exact(maxKinds)}, and all others as “other”`
       : `${list.length} of ${f.exact(maxKinds)}`);

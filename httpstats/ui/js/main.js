@@ -1,4 +1,4 @@
-// The page: puts the parts together and decides when what is drawn.
+// The page: connects the parts and decides when each is drawn.
 
 import { $, el, text, show, press, attr, readable } from './dom.js';
 import * as f from './format.js';
@@ -120,8 +120,8 @@ function drawBadge() {
   }[shown];
   text(badge.querySelector('span'), words);
   badge.title = {
-    live: 'a figure a second', polling: 'the stream does not come through: asking every 2 s, without decisions and latencies',
-    paused: 'collecting goes on', reconnecting: 'what is shown is old',
+    live: 'a figure a second', polling: 'stream unavailable: polling every 2 s, without decisions and latencies',
+    paused: 'data is still collected', reconnecting: 'the figures shown are old',
   }[shown];
 }
 

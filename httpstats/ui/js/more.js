@@ -1,4 +1,4 @@
-// Why jobs were dropped, how batches do, and the account of all jobs.
+// Drops by reason, batches, downstreams, and the account of all jobs.
 
 import { $, el, text, show, kindName } from './dom.js';
 import * as f from './format.js';
@@ -65,8 +65,8 @@ export function makeMore() {
       name: d.name, part: d.limit > 0 ? d.in_flight / d.limit : 0,
       value: d.limit > 0 ? `${f.exact(d.in_flight)} of ${f.exact(d.limit)} in flight` : `${f.exact(d.in_flight)} in flight, no limit`,
       note: `${f.duration(d.mean_ms)} · ${f.rate(d.rate)} /s`,
-      title: `${d.limit > 0 ? 'The limit is learned: more calls at a time would only wait longer.' : 'It is not the bottleneck, so there is no limit.'} `
-        + `A call that finds little else in flight takes ${f.duration(d.base_ms)}; lately they take ${f.duration(d.mean_ms)}, and ${f.rate(d.rate)} a second end well.`,
+      title: `${d.limit > 0 ? 'The limit is learned: more calls in flight would only wait longer.' : 'It is not the bottleneck, so there is no limit.'} `
+        + `A call with few others in flight takes ${f.duration(d.base_ms)}; recent calls take ${f.duration(d.mean_ms)}, and ${f.rate(d.rate)} a second succeed.`,
     })));
     const parts = [['completed', s.completed], ['failed', s.failed], ['dropped', s.dropped], ['withdrawn', s.withdrawn], ['in flight', s.in_flight]];
     text($('account'), `${f.exact(s.submitted)} submitted = ${parts.map(([name, n]) => `${f.exact(n)} ${name}`).join(' + ')}`);

@@ -33,11 +33,11 @@ export function makeNow(host) {
       words: p.batch_fill ? `${p.batch_fill} of ${p.batch_max}` : 'none',
       named: p.batch_fill ? `Batch forming: ${readable(p.batch_kind)}` : '',
       now: p.batch_fill, max: p.batch_max || 1, slot: 'batch',
-      note: p.batch_fill ? `the fullest of the batches that are forming: ${readable(p.batch_kind)}` : 'no batch is forming at this moment',
+      note: p.batch_fill ? `the fullest forming batch: ${readable(p.batch_kind)}` : 'no batch is forming at this moment',
     });
     demand.set({
       words: `${f.cores(p.demand)} of ${f.cores(p.capacity)} cores`, now: p.demand, max: p.capacity, slot: 'inline',
-      note: 'CPU seconds a second that were asked for lately, refused work included, of those that jobs get when they want more, as measured',
+      note: 'recent demand in CPU seconds per second, including refused work, of the measured capacity',
     });
     spawned.set({
       words: `${f.exact(p.spawned)} of ${f.count(p.spawn_limit)}`, now: p.spawned, max: p.spawn_limit, slot: 'spawn',

@@ -1,4 +1,4 @@
-// All that the page knows: points, decisions, the latest statistics. Only this
+// The data of the page: points, decisions, the latest statistics. Only this
 // file changes it; views get a snapshot, and a paused page keeps its old one.
 
 const MAX_POINTS = 1800; // twice what a server keeps, so that a restart loses nothing
@@ -17,7 +17,7 @@ export class Store {
   /** setHello begins a connection. It returns true if the service is another process than before. */
   setHello(hello) {
     const before = this.hello;
-    // Not to the millisecond: when polling, it is worked out from the uptime.
+    // Not exact: when polling, it is derived from the uptime.
     const restarted = before !== null && Math.abs(hello.started_ms - before.started_ms) > 2500;
     if (restarted) {
       this.lastId = 0;
@@ -38,8 +38,8 @@ export class Store {
   addHistory(points) {
     if (!points.length) return;
     const from = points[0].t_ms;
-    // What was put together by polling meanwhile is known better now, and
-    // after a step of the server's clock its new times win.
+    // The server's points replace those from polling, and after a step of the
+    // server's clock the new times win.
     this.points = this.points.filter((p) => !p.polled || p.t_ms < from);
     if (this.lastId === 0) this.points = this.points.filter((p) => p.t_ms < from);
     for (const p of points) this.addPoint(p, false);

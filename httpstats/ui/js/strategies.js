@@ -1,6 +1,6 @@
-// One colour a strategy, everywhere. The five have their own; those that a
-// service adds get one of eight more, by name, so that it is the same one
-// tomorrow. Style sheets know colours by slot: the data-s attribute.
+// One colour for each strategy, everywhere. The five built-in ones have their own; a
+// custom one gets one of eight more, by name, so that it keeps its colour. Style sheets
+// know colours by slot: the data-s attribute.
 
 import { el } from './dom.js';
 
@@ -51,7 +51,7 @@ export function ordered(names) {
   return [...first, ...own, DROP];
 }
 
-export const describe = (name) => about[name] || 'a strategy of this service';
+export const describe = (name) => about[name] || 'a custom strategy';
 
 /** strategyTag is the coloured name of a strategy. */
 export function strategyTag(name) {

@@ -1,13 +1,12 @@
-// The connection: one EventSource, and polling where streams do not come
-// through. It is closed while the page cannot be seen, or has been left, also
-// into the back/forward cache: over HTTP/1.1 a browser has six connections to
-// an origin, and each open stream takes one. When the page comes back it goes
-// on where it was.
+// The connection: one EventSource, or polling if streams are blocked. It is closed while the
+// page is hidden or left, also in the back/forward cache: over HTTP/1.1 a browser has six
+// connections to an origin, and each open stream takes one. A page that is shown again
+// resumes where it was.
 
 const RETRY_LEAST = 1000; // ms
 const RETRY_MOST = 8000;
 const SILENCE = 5000; // ms without an event until the figures count as old
-const DEAD = 12_000; // ms without an event until the connection is given up
+const DEAD = 12_000; // ms without an event until the connection is closed
 const POLL_EVERY = 2000; // ms
 const FAILURES_TO_POLL = 3;
 
@@ -48,7 +47,7 @@ export function connect(store, on) {
       try {
         data = JSON.parse(event.data);
       } catch {
-        return; // half an event, as from a proxy that gave up
+        return; // half an event, as from a proxy that has closed the connection
       }
       take(data);
     });

@@ -1,5 +1,5 @@
-// The charts again, as tables for those who listen to the page. They change at
-// most every five seconds, so that a reader is not pulled away mid-row.
+// The charts as tables for screen readers. They change at most every five seconds, so that
+// a reader is not interrupted mid-row.
 
 import { el } from './dom.js';
 import * as f from './format.js';
@@ -25,7 +25,7 @@ export function makeTables(routedHost, latencyHost) {
   let drawn = 0;
   return (view, names) => {
     if (Date.now() - drawn < EVERY) return;
-    if (view.window.length > 0) drawn = Date.now(); // nothing to tell yet: again with the next frame
+    if (view.window.length > 0) drawn = Date.now(); // no data yet: again with the next frame
     const points = spread(view.window, ROWS);
     routedHost.replaceChildren(table(
       `Jobs routed per second, by strategy, at ${points.length} moments of the last ${view.minutes} minutes`,

@@ -1,5 +1,5 @@
-// Before the first paint: the colours chosen last time. No module, because
-// modules run after it.
+// Sets the saved colour theme before the first paint. It is no module, because
+// modules run later.
 (function () {
   'use strict';
   var choice = null;

@@ -1,4 +1,4 @@
-// The figures on top, each with the course of the chosen minutes.
+// The figures on top, each with its history over the chosen minutes.
 
 import { el, svg, text, attr } from './dom.js';
 import * as f from './format.js';
@@ -122,7 +122,7 @@ const figures = [
   {
     id: 'kept', name: 'Promises kept', slot: 'spawn', worst: 'min',
     value: (p) => (p.promised > 0 ? (p.kept / p.promised) * 100 : null),
-    high: () => 100, // and from 0: a part of that would make little look like much
+    high: () => 100, // and from 0: a cut-off axis would exaggerate small changes
     words: (v) => [f.share(sumOf(v.window, 'kept'), sumOf(v.window, 'promised')), `% in ${v.minutes} min`],
     below: (v) => {
       const promised = sumOf(v.window, 'promised');

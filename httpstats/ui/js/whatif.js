@@ -1,4 +1,4 @@
-// What would happen to a job now: api/explain in plain words. It runs nothing.
+// The decision that a job would get now: api/explain in plain words. It runs nothing.
 
 import { $, el, show } from './dom.js';
 import * as f from './format.js';
@@ -8,7 +8,7 @@ import { forecast, rejectedList } from './words.js';
 export function makeWhatIf() {
   const form = $('whatif');
   const answer = $('whatif-answer');
-  let asked = false; // from the first question on, changes are answered by themselves
+  let asked = false; // after the first question, changes are answered without a click
   let timer = 0;
   let latest = 0;
 
@@ -51,7 +51,7 @@ export function makeWhatIf() {
     answer.replaceChildren(
       el('p', {}, strategyTag(data.strategy), ' ', forecast(data)),
       rejectedList(data.rejected),
-      data.share > 0 && data.demand > data.share && data.strategy === DROP ? el('p', { class: 'dim' }, `All kinds together ask for ${f.cores(data.demand)} cores, the fair share of this kind ${f.cores(data.share)} cores.`) : '');
+      data.share > 0 && data.demand > data.share && data.strategy === DROP ? el('p', { class: 'dim' }, `All kinds together demand ${f.cores(data.demand)} cores; the fair share of this kind is ${f.cores(data.share)} cores.`) : '');
   }
 
   function refuse(data) {

@@ -69,7 +69,7 @@ export function story(d) {
 
 /** rejectedList names the other strategies and why not. */
 export function rejectedList(rejected) {
-  if (!rejected || !rejected.length) return el('p', { class: 'dim' }, 'No other strategy was weighed.');
+  if (!rejected || !rejected.length) return el('p', { class: 'dim' }, 'No other strategy was considered.');
   return el('ul', { class: 'rejected' }, rejected.map((r) => el('li', {},
     'not ', strategyTag(r.strategy), el('span', { class: 'dim' }, ` ${r.reason}`))));
 }
