@@ -17,8 +17,8 @@ type Admission struct {
 
 type admissionKey struct{}
 
-// AdmissionFrom returns how the request was admitted of whose ctx it is given the one. It
-// reports false outside of requests that a [Middleware] runs.
+// AdmissionFrom returns how the request with this ctx was admitted. It returns false outside of
+// requests that a [Middleware] runs.
 func AdmissionFrom(ctx context.Context) (Admission, bool) {
 	a, ok := ctx.Value(admissionKey{}).(*Admission)
 	if !ok {

@@ -14,14 +14,13 @@
 //	server := &http.Server{Addr: ":8080", Handler: admit.Wrap(mux)}
 //	return helixhttp.ListenAndServe(ctx, server, 10*time.Second, router)
 //
-// [ListenAndServe] serves until ctx ends, then finishes what has arrived, and shuts the
-// router down. It listens
-// through a [Listener], which knows when a request reached the machine: on Linux when the
-// kernel received it. Under load a request waits in sockets and in Go's run queue before
+// [ListenAndServe] serves until ctx ends, then finishes the requests that have arrived, and
+// shuts the router down. It listens through a [Listener], which knows when a request reached
+// the machine: on Linux when the kernel received it. Under load a request waits in sockets and in Go's run queue before
 // any handler sees it; its budget runs from its arrival, so that this wait counts.
 //
-// Where most requests are refused, refusing takes the time of those that could be answered.
-// [Middleware.RefuseEarly] makes it cheaper on plain HTTP/1.1: before the request is parsed.
+// If most requests are refused, refusals take CPU from requests that could be answered.
+// [Middleware.RefuseEarly] makes them cheaper on plain HTTP/1.1: before the request is parsed.
 //
 // The package works with every router that speaks net/http, on HTTP/1.1 and HTTP/2, with
 // TLS and without.

@@ -16,24 +16,24 @@ import (
 	"github.com/helixrouter/helix"
 )
 
-// RefuseEarly has the connections of l refuse requests of some patterns before net/http has
-// parsed them, if the router would refuse them. That takes about a quarter less of a processor
-// than a refusal by the handler; most of the rest is the kernel's. What is not refused is passed on untouched, and decided on by the handler as ever. An early
-// refusal is counted and answered like any other. Call it before l is served; [Serve] does the
-// rest. With a server of your own, set http.Server.ConnState to [ConnState], or nothing is
-// refused early.
+// RefuseEarly makes the connections of l refuse requests of some patterns before net/http has
+// parsed them, if the router would refuse them. That takes about a quarter less CPU than a
+// refusal by the handler; most of the rest is the kernel's. Other requests are passed on
+// unchanged, and the handler decides on them as usual. An early refusal is counted and
+// answered like any other. Call it before l is served; [Serve] does the rest. With a server of
+// your own, set http.Server.ConnState to [ConnState], or nothing is refused early.
 //
-// It is done for whole heads of HTTP/1.1 that come in one piece (4 KiB), on connections
-// without TLS, from the second request of a connection on. A connection is left alone from
-// the first request on that is unusual: a chunked body, Expect, Upgrade, a line that does not
-// end in CRLF, HTTP/1.0, Connection: close. Middleware around the handler does not see what
-// is refused early: access logs neither, nor whatever counts requests.
+// It works for complete heads of HTTP/1.1 that arrive in one piece (4 KiB), on connections
+// without TLS, from the second request of a connection on. After an unusual request the rest
+// of the connection is passed on unchanged: a chunked body, Expect, Upgrade, a line that does
+// not end in CRLF, HTTP/1.0, Connection: close. Middleware around the handler, such as access
+// logs and request counters, does not see requests that are refused early.
 //
-// The patterns are some of Config.Routes, without a host. A request is taken to be of that
-// pattern of Config.Routes that an http.ServeMux would choose, so put all patterns there that
-// are more special than those. Config.Skip and Config.Pattern are not asked. It fails, with a
-// *helix.FieldError, if a pattern is not in Config.Routes, and with Config.Job, Config.Trust or
-// Config.Refused, since what they do depends on the rest of the request.
+// The patterns are some of Config.Routes, without a host. The pattern of a request is the one
+// of Config.Routes that an http.ServeMux would choose, so put all more specific patterns
+// there. Config.Skip and Config.Pattern are not called. It fails, with a *helix.FieldError, if
+// a pattern is not in Config.Routes, and with Config.Job, Config.Trust or Config.Refused,
+// since their results depend on the rest of the request.
 func (m *Middleware) RefuseEarly(l *Listener, patterns ...string) error {
 	for field, is := range map[string]bool{"Job": m.cfg.Job != nil, "Trust": m.cfg.Trust != nil, "Refused": m.cfg.Refused != nil} {
 		if is {
@@ -71,7 +71,7 @@ func (m *Middleware) RefuseEarly(l *Listener, patterns ...string) error {
 	return nil
 }
 
-// register has mux know a pattern, or returns what is wrong with it.
+// register registers a pattern on mux, or returns why it is invalid.
 func register(mux *http.ServeMux, pattern string) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -82,7 +82,7 @@ func register(mux *http.ServeMux, pattern string) (err error) {
 	return nil
 }
 
-// early refuses requests of which no more than the head is known.
+// early refuses requests by their heads alone.
 type early struct {
 	m         *Middleware
 	literal   map[string]*helix.Job // by method and path, of patterns that match nothing else
@@ -92,13 +92,13 @@ type early struct {
 	warned    sync.Once
 }
 
-// gate returns what looks at the reads from a connection.
+// gate returns the gate that inspects the reads from a connection.
 func (e *early) gate(conn net.Conn, came *arrival, receive func([]byte) (int, error)) *gate {
 	return &gate{conn: conn, receive: receive, warn: e.warn,
 		refuse: func(h *head, send func([]byte) error) (bool, error) { return e.refuse(h, came, send) }}
 }
 
-// refuse sends the answer to a request that came then, if it is refused.
+// refuse sends the answer to a request that arrived at came, if it is refused.
 func (e *early) refuse(h *head, came *arrival, send func([]byte) error) (bool, error) {
 	job := e.job(h)
 	if job == nil {
@@ -122,7 +122,7 @@ func (e *early) refuse(h *head, came *arrival, send func([]byte) error) (bool, e
 	return true, err
 }
 
-// job is the job that a request would be, or nil if it is not to be refused here.
+// job returns the job of a request, or nil if it must not be refused here.
 func (e *early) job(h *head) *helix.Job {
 	if job := e.literal[string(h.route)]; job != nil {
 		return job
@@ -135,7 +135,7 @@ func (e *early) job(h *head) *helix.Job {
 	return e.byPattern[pattern]
 }
 
-// appendRefusal appends what net/http would send for a job refused at time now.
+// appendRefusal appends the answer that net/http would send for a job refused at time now.
 func appendRefusal(b []byte, now time.Time, age, budget time.Duration, drop *helix.DropError, hideTiming bool) []byte {
 	status := http.StatusServiceUnavailable
 	var retry []string
@@ -163,7 +163,7 @@ func appendRefusal(b []byte, now time.Time, age, budget time.Duration, drop *hel
 	return append(b, '\n')
 }
 
-// warn says, once, that no connection can be known to be between two requests.
+// warn logs, once, that the gate cannot know when connections are between two requests.
 func (e *early) warn() {
 	e.warned.Do(func() {
 		e.m.router.Config().Logger.LogAttrs(context.Background(), slog.LevelWarn, "helixhttp: RefuseEarly has no effect: http.Server.ConnState is not helixhttp.ConnState")

@@ -7,33 +7,33 @@ import (
 	"time"
 )
 
-// gate is in front of net/http's reads from a connection. Between two requests, and only
-// there, it looks at what was read: heads that are whole may be refused, and the rest is
-// passed on as it is. It reads nothing that net/http did not ask for.
+// gate is in front of net/http's reads from a connection. Only between two requests it inspects
+// the data: requests with complete heads may be refused, and the rest is passed on unchanged.
+// It reads only when net/http reads.
 //
-// That a connection is between two requests is known for sure from both sides: net/http says
-// that it has answered all that it was given ([ConnState]), and the gate has counted that this
-// ended where a request ends.
+// A connection is between two requests if two conditions hold: net/http has reported that it
+// has answered all its data ([ConnState]), and by the gate's count that data ended at the end
+// of a request.
 type gate struct {
 	conn    net.Conn // to write to, and to set deadlines of
 	receive func([]byte) (int, error)
-	// refuse sends the answer to a request that is to be refused, or reports false.
+	// refuse sends the answer to a request if it is refused, or returns false.
 	refuse func(*head, func(answer []byte) error) (bool, error)
-	warn   func() // says that ConnState is not called
+	warn   func() // logs that ConnState is not called
 
-	idle    atomic.Bool  // net/http waits for a request. Set by ConnState, cleared by who reads
+	idle    atomic.Bool  // net/http waits for a request. Set by ConnState, cleared by the reader
 	wired   atomic.Bool  // ConnState has been called
 	readFor atomic.Int64 // ns that net/http last gave a read; 0 for ever
 
-	// Of the goroutine that reads; there is one at a time.
+	// Used by the reading goroutine only; there is one at a time.
 	passed followed
 	skip   int64 // bytes of the body of a refused request that are to come
 }
 
 const (
-	// mostDrained is the longest body that is thrown away after a refusal, as net/http does.
+	// mostDrained is the longest body that is discarded after a refusal, as in net/http.
 	mostDrained = 256 << 10
-	// answerWithin is how long a client may take to take a refusal.
+	// answerWithin is the write timeout of a refusal.
 	answerWithin = 10 * time.Second
 )
 
@@ -61,8 +61,8 @@ func (g *gate) Read(b []byte) (int, error) {
 	}
 }
 
-// look refuses the requests at the beginning of data that are to be refused, and returns what
-// follows them.
+// look refuses the requests at the beginning of data if the router refuses them, and returns
+// the rest.
 func (g *gate) look(data []byte) ([]byte, error) {
 	if !g.passed.ended() {
 		return data, nil
@@ -92,7 +92,7 @@ func (g *gate) look(data []byte) ([]byte, error) {
 	return data, nil
 }
 
-// answer sends a refusal. The wait for the next request starts anew then.
+// answer sends a refusal, and restarts the timeout of the wait for the next request.
 func (g *gate) answer(text []byte) error {
 	_ = g.conn.SetWriteDeadline(time.Now().Add(answerWithin))
 	_, err := g.conn.Write(text)
@@ -103,7 +103,7 @@ func (g *gate) answer(text []byte) error {
 	return err
 }
 
-// deadline notes that reads are to end then.
+// deadline records the read deadline.
 func (g *gate) deadline(at time.Time) {
 	d := time.Duration(0)
 	if !at.IsZero() {
@@ -112,14 +112,14 @@ func (g *gate) deadline(at time.Time) {
 	g.readFor.Store(int64(d))
 }
 
-// state notes what net/http says of the connection.
+// state records the connection's state in net/http.
 func (g *gate) state(s http.ConnState) {
 	g.wired.Store(true)
 	g.idle.Store(s == http.StateIdle)
 }
 
-// ConnState is for http.Server.ConnState, where [Middleware.RefuseEarly] is used without
-// [Serve]: it tells connections of a [Listener] when they are between two requests.
+// ConnState is for http.Server.ConnState, if [Middleware.RefuseEarly] is used without [Serve]:
+// it informs connections of a [Listener] when they are between two requests.
 func ConnState(c net.Conn, s http.ConnState) {
 	for {
 		switch conn := c.(type) {
@@ -136,10 +136,10 @@ func ConnState(c net.Conn, s http.ConnState) {
 	}
 }
 
-// followed is the data that net/http has been given of a connection: how far it goes.
+// followed tracks the data of a connection that was passed to net/http.
 type followed struct {
 	some   bool   // a whole request
-	opaque bool   // it can no longer be told where requests end
+	opaque bool   // the end of requests is no longer known
 	head   []byte // of the request that has come in part
 	body   int64  // bytes of it that are to come
 }
@@ -147,10 +147,10 @@ type followed struct {
 // mostHead is the longest head that is followed.
 const mostHead = 8 << 10
 
-// ended reports that all of it is whole requests.
+// ended reports whether the data ends at the end of a request.
 func (f *followed) ended() bool { return !f.opaque && f.body == 0 && len(f.head) == 0 }
 
-// follow notes that net/http is given data.
+// follow records data that is passed to net/http.
 func (f *followed) follow(data []byte) {
 	for len(data) > 0 && !f.opaque {
 		if f.body > 0 {

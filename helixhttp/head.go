@@ -2,33 +2,33 @@ package helixhttp
 
 import "bytes"
 
-// head is what is known of a request of which all of the head is there.
+// head describes a request with a complete head.
 type head struct {
 	route     []byte // method, a space and the path: the beginning of the request line
 	method    int    // bytes of route that are the method
 	host      []byte
 	size      int   // bytes of the head, the empty line included
 	body      int64 // bytes that follow it
-	refusable bool  // nothing but its kind matters to an answer that refuses it
+	refusable bool  // a refusal of it depends on its kind only
 }
 
 func (h *head) path() []byte { return h.route[h.method+1:] }
 
-// reading is how far the data of a connection can be understood.
+// reading is the result of parsing the data of a connection.
 type reading uint8
 
 const (
-	partial reading = iota // the head has not all come
+	partial reading = iota // the head is incomplete
 	whole
-	opaque // to be left to net/http, with all that follows
+	opaque // left to net/http, with all that follows
 )
 
 var emptyLine = []byte("\r\n\r\n")
 
-// readHead reads the head at the beginning of data, which is not empty. It knows less of HTTP
-// than net/http does, on purpose: what both could understand differently, as where a line or
-// the body ends, is opaque. So are requests whose connection does not simply go on after
-// them, and bodies whose length is not told.
+// readHead reads the head at the beginning of data, which is not empty. It understands less
+// of HTTP than net/http does, on purpose: anything that both could parse differently, such as
+// the end of a line or of the body, is opaque. So are requests after which the connection
+// does not continue as usual, and bodies without a length.
 func readHead(data []byte) (h head, r reading) {
 	if c := data[0]; c < 'A' || c > 'Z' {
 		return h, opaque // TLS, or an empty line, which net/http sometimes skips
@@ -74,7 +74,7 @@ func readHead(data []byte) (h head, r reading) {
 	return h, whole
 }
 
-// readRequestLine reads "GET /path?query HTTP/1.1", and reports false if it is another.
+// readRequestLine reads "GET /path?query HTTP/1.1", and returns false for any other form.
 func (h *head) readRequestLine(line []byte) bool {
 	target, ok := bytes.CutSuffix(line, []byte(" HTTP/1.1"))
 	h.method = bytes.IndexByte(target, ' ')
@@ -90,7 +90,7 @@ func (h *head) readRequestLine(line []byte) bool {
 		h.route = target[:query]
 	}
 	path := h.path()
-	// The answer to HEAD has no body; of paths that a mux cleans first the pattern is another.
+	// The answer to HEAD has no body; paths that a mux cleans first have another pattern.
 	h.refusable = method != "HEAD" && len(path) > 0 && path[0] == '/' && isAll(path, inPath) &&
 		!bytes.Contains(path, []byte("//")) && !bytes.Contains(path, []byte("/."))
 	return true
@@ -106,7 +106,7 @@ func cutLine(data []byte) (line, rest []byte) {
 	return data[:cr], data[cr+2:]
 }
 
-// named reports that name is of, which is in lower case, by letters of ASCII.
+// named reports whether name equals of, which is in lower case, under ASCII case folding.
 func named(name []byte, of string) bool {
 	if len(name) != len(of) {
 		return false
@@ -122,7 +122,7 @@ func named(name []byte, of string) bool {
 	return true
 }
 
-// digits is the number that v is, or -1 if it is none, or one that is too large to matter.
+// digits returns the number in v, or -1 if it is none or too large.
 func digits(v []byte) int64 {
 	if len(v) == 0 || len(v) > 15 {
 		return -1
@@ -167,7 +167,7 @@ var classOf = func() (of [256]uint8) {
 	return of
 }()
 
-// isAll reports that all bytes of v are in the class.
+// isAll reports whether all bytes of v are in the class.
 func isAll(v []byte, class uint8) bool {
 	for _, c := range v {
 		if classOf[c]&class == 0 {

@@ -11,7 +11,7 @@ import (
 	"github.com/helixrouter/helix"
 )
 
-// heed takes the wishes of a client that is trusted into its job.
+// heed applies the headers of a trusted client to its job.
 func (h *handler) heed(r *http.Request, job *helix.Job) {
 	if v := r.Header["Grpc-Timeout"]; len(v) > 0 {
 		if d, ok := grpcTimeout(v[0]); ok {
@@ -32,8 +32,8 @@ func (h *handler) heed(r *http.Request, job *helix.Job) {
 	}
 }
 
-// shorten makes the budget at most d. Time that is up already is a budget too, while 0
-// would be none.
+// shorten makes the budget at most d. If d is not positive the budget is the least one, since 0
+// would mean none.
 func shorten(job *helix.Job, d time.Duration) {
 	if d = max(d, 1); job.Budget == 0 || d < job.Budget {
 		job.Budget = d
@@ -81,10 +81,10 @@ func number(v string) (uint64, bool) {
 	return n, err == nil
 }
 
-// longest is the longest budget that a header can ask for.
+// longest is the longest budget that a header can set.
 const longest = 1000 * time.Hour
 
-// times is n units, at most longest.
+// times returns n units, at most longest.
 func times(unit time.Duration, n uint64) time.Duration {
 	if n >= uint64(longest/unit) {
 		return longest
@@ -111,7 +111,7 @@ func urgency(v string) (u int, ok bool) {
 	return u, ok
 }
 
-// cutMember splits at the first comma that is in no quoted string.
+// cutMember splits at the first comma outside of quoted strings.
 func cutMember(v string) (member, rest string) {
 	quoted := false
 	for i := 0; i < len(v); i++ {
@@ -127,7 +127,7 @@ func cutMember(v string) (member, rest string) {
 	return v, ""
 }
 
-// priorityOf is the priority for an urgency; 3 is what a request has that names none.
+// priorityOf returns the priority for an urgency; 3 is the default of a request.
 func priorityOf(urgency int) helix.Priority {
 	switch {
 	case urgency < 3:
@@ -141,9 +141,9 @@ func priorityOf(urgency int) helix.Priority {
 // closeConnection is a header's value: the client's next request goes to another server.
 var closeConnection = []string{"close"}
 
-// retryAfter is the Retry-After header for a client that is to wait for at least d, or nil
-// if waiting does not help. It adds up to as much again, at random, so that those
-// refused together do not come back together.
+// retryAfter returns the Retry-After header for a wait of at least d, or nil if waiting does not
+// help. It adds up to as much again, at random, so that clients that were refused together do
+// not return together.
 func retryAfter(d time.Duration) []string {
 	if d <= 0 {
 		return nil
@@ -192,7 +192,7 @@ func appendQuotable(b []byte, s string) []byte {
 func writeRefusal(w http.ResponseWriter, status int, err error) {
 	text := err.Error()
 	if status == http.StatusInternalServerError {
-		text = http.StatusText(status) // what is wrong is for the log
+		text = http.StatusText(status) // details go to the log
 	}
 	h := w.Header()
 	h["Content-Type"] = plainText

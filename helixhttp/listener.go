@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// Listener accepts connections that know when their latest data reached the machine. On
-// Linux, for TCP, that is when the kernel received it (SO_TIMESTAMPNS); elsewhere when it
-// was read. TLS belongs outside: tls.NewListener(listener, config), as http.Server.ServeTLS
+// Listener accepts connections that know when their latest data reached the machine: on Linux,
+// for TCP, the time when the kernel received it (SO_TIMESTAMPNS); elsewhere the time of the
+// read. TLS belongs outside: tls.NewListener(listener, config), as http.Server.ServeTLS
 // does it.
 type Listener struct {
 	net.Listener
@@ -21,7 +21,7 @@ type Listener struct {
 // Server.ConnContext to [ConnContext].
 func NewListener(l net.Listener) *Listener {
 	if c, ok := l.(*net.TCPListener); ok {
-		askForStamps(c) // connections inherit it, so what comes before Accept has its stamp too
+		askForStamps(c) // connections inherit it, so data before Accept has its stamp, too
 	}
 	return &Listener{Listener: l}
 }
@@ -56,11 +56,11 @@ func ConnContext(ctx context.Context, c net.Conn) context.Context {
 
 type arrivalKey struct{}
 
-// Arrived returns when a request reached the machine: when the last data came that its
-// connection had read by now. So ask before the body is read; a slow client's time
-// to send the head does not count. Never too early, it may be too late where data of another
-// request has come since: on HTTP/2, and with pipelining. Zero if the server does not use a
-// [Listener] and [ConnContext].
+// Arrived returns when a request reached the machine: the arrival of the latest data that its
+// connection has read by now. So call it before the body is read; the time that a slow client
+// takes to send the head does not count. It is never too early, and too late if data of
+// another request has arrived since: on HTTP/2, and with pipelining. It is zero if the server
+// does not use a [Listener] and [ConnContext].
 func Arrived(r *http.Request) time.Time {
 	a, ok := r.Context().Value(arrivalKey{}).(*arrival)
 	if !ok {
@@ -73,7 +73,7 @@ func Arrived(r *http.Request) time.Time {
 var epoch = time.Now()
 
 // arrival is when the latest data of a connection reached the machine, as nanoseconds
-// since epoch; 0 if none has. Written by whoever reads the connection.
+// since epoch; 0 if none has. Written by the reader of the connection.
 type arrival struct{ at atomic.Int64 }
 
 func (a *arrival) time() time.Time {
@@ -84,14 +84,13 @@ func (a *arrival) time() time.Time {
 	return epoch.Add(time.Duration(at))
 }
 
-// longestAge is the most that data is taken to have waited in the kernel: a longer time is
-// that of a clock that was set.
+// longestAge bounds the wait of data in the kernel: a longer time shows that the clock was set.
 const longestAge = time.Minute
 
-// note takes down that n bytes of at most room were read now, and how long ago they came.
+// note records that n bytes of at most room were read now, and how long ago they arrived.
 //
-// A read of one byte is net/http's in the background, while a handler runs: it belongs to
-// the next request, of which more is to come.
+// A read of one byte is net/http's background read while a handler runs: it belongs to the
+// next request, and more of that follows.
 func (a *arrival) note(n, room int, age time.Duration) {
 	if n == 0 || room == 1 {
 		return
@@ -102,7 +101,7 @@ func (a *arrival) note(n, room int, age time.Duration) {
 	a.at.Store(int64(max(time.Since(epoch)-age, 1)))
 }
 
-// otherConn is a connection whose kernel does not say when data came.
+// otherConn is a connection without arrival times from the kernel.
 type otherConn struct {
 	net.Conn
 	came arrival
@@ -161,7 +160,7 @@ func (c *otherConn) CloseWrite() error {
 // NetConn returns the connection that was accepted.
 func (c *otherConn) NetConn() net.Conn { return c.Conn }
 
-// gateTCP puts a gate in front of reads, if requests are to be refused early.
+// gateTCP puts a gate in front of reads, if requests may be refused early.
 func (c *tcpConn) gateTCP(by *early) {
 	if by != nil {
 		c.gate = by.gate(c.TCPConn, &c.came, c.receive)
@@ -175,7 +174,7 @@ func (c *tcpConn) gated() *gate { return c.gate }
 // NetConn returns the connection that was accepted.
 func (c *tcpConn) NetConn() net.Conn { return c.TCPConn }
 
-// Read does what that of net.TCPConn does, and notes when the data came.
+// Read reads like net.TCPConn, and records when the data arrived.
 func (c *tcpConn) Read(b []byte) (int, error) {
 	if c.gate != nil {
 		return c.gate.Read(b)

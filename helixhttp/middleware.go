@@ -17,46 +17,45 @@ type Config struct {
 	// Started are ignored. Defaults to a job without a budget.
 	Default helix.Job
 	// Routes are the jobs by pattern, spelled as for http.ServeMux: "POST /thumbnails".
-	// A Kind that is empty means the pattern. A pattern that none of the muxes has that are
-	// wrapped is logged at the first request. Defaults to nil.
+	// An empty Kind means the pattern. A pattern that no wrapped mux has is logged at the first
+	// request. Defaults to nil.
 	Routes map[string]helix.Job
-	// Pattern tells the pattern of a request. Defaults to what the handler that is wrapped
-	// would match if it is an http.ServeMux, else to what one around it has matched. Requests without a pattern
-	// share the kind "http".
+	// Pattern returns the pattern of a request. Defaults to the match of the wrapped handler if
+	// it is an http.ServeMux, else to that of a mux around the middleware. Requests without
+	// a pattern share the kind "http".
 	Pattern func(*http.Request) string
 	// Job edits the job of one request: its cost from the content length, its priority
-	// from who asks. It must be fast. Defaults to nil.
+	// from the client. It must be fast. Defaults to nil.
 	Job func(*http.Request, *helix.Job)
-	// Skip reports that a request goes past the router. Defaults to requests that ask to
-	// leave HTTP: CONNECT, and an upgrade such as to WebSocket. Where no route upgrades,
-	// return false always, because any client can ask for an upgrade.
+	// Skip reports whether a request bypasses the router. Defaults to requests that leave HTTP:
+	// CONNECT, and an upgrade such as to WebSocket. If no route upgrades, return false
+	// always, because any client can send an upgrade request.
 	Skip func(*http.Request) bool
-	// Trust reports that the client's wishes count: grpc-timeout and BudgetHeader may make
-	// the budget less, and Priority (RFC 9218) sets the priority. Defaults to never.
+	// Trust reports whether the client's headers count: grpc-timeout and BudgetHeader may
+	// shorten the budget, and Priority (RFC 9218) sets the priority. Defaults to never.
 	Trust func(*http.Request) bool
-	// BudgetHeader is the name of a header with the time that the client gives, from
-	// the arrival on: milliseconds ("250"), or a duration as Go writes it ("250ms").
+	// BudgetHeader is the name of a header with the client's budget, from the arrival on: milliseconds ("250"), or a duration as Go writes it ("250ms").
 	// Defaults to none.
 	BudgetHeader string
 	// Refused writes the body of a request that was not run; header and status are set
 	// then, but not sent: it may change the header and must call WriteHeader(status).
 	// Defaults to one line of text with the reason.
 	Refused func(w http.ResponseWriter, r *http.Request, status int, err error)
-	// HideTiming leaves out the Server-Timing header, by which clients see how long a
-	// request waited and which strategy ran it. Defaults to false.
+	// HideTiming omits the Server-Timing header, which shows clients how long a request waited
+	// and which strategy ran it. Defaults to false.
 	HideTiming bool
 }
 
-// Middleware makes requests jobs of a router. It is safe for concurrent use.
+// Middleware turns requests into jobs of a router. It is safe for concurrent use.
 type Middleware struct {
 	router *helix.Router
 	cfg    Config
 	around wrapping
 }
 
-// New makes a middleware. It fails, with a *helix.FieldError, if a job in cfg has a value
-// that cannot be used, or, unless there is a Config.Pattern, if a pattern in Config.Routes is
-// none of an http.ServeMux.
+// New makes a middleware. It fails, with a *helix.FieldError, if a job in cfg has an invalid
+// value or, without Config.Pattern, if a pattern in Config.Routes is not valid for an
+// http.ServeMux.
 func New(router *helix.Router, cfg Config) (*Middleware, error) {
 	if router == nil {
 		return nil, &helix.FieldError{Field: "router", Value: "nil", Allowed: "a router"}
@@ -86,7 +85,7 @@ func New(router *helix.Router, cfg Config) (*Middleware, error) {
 	return &Middleware{router: router, cfg: cfg}, nil
 }
 
-// validIn is job.Validate, told as of a field of Config.
+// validIn calls job.Validate and names a field of Config in its error.
 func validIn(field string, job *helix.Job) error {
 	err := job.Validate()
 	if bad := (*helix.FieldError)(nil); errors.As(err, &bad) {
@@ -98,15 +97,16 @@ func validIn(field string, job *helix.Job) error {
 // Wrap returns a handler that runs next as a job. Around an http.ServeMux, one call
 // serves all its routes.
 //
-// next gets the ResponseWriter as it is, so flushing, hijacking and trailers work, and
-// Yield and nested jobs work by the request's ctx. It may run on another goroutine than
-// ServeHTTP's, which waits for it. If it panics, ServeHTTP panics: with http.ErrAbortHandler
-// where that was the value, with a *helix.PanicError otherwise.
+// next gets the original ResponseWriter, so flushing, hijacking and trailers work, and Yield
+// and nested jobs work with the request's ctx. It may run on another goroutine than
+// ServeHTTP, which waits for it. If it panics, ServeHTTP panics: with http.ErrAbortHandler if
+// that was the value, with a *helix.PanicError otherwise.
 //
 // A request that is not run gets 503, with Retry-After unless waiting cannot help; 503 and
-// Connection: close while the router drains; 504 if its budget has passed already. If its client has gone, ServeHTTP
-// panics with http.ErrAbortHandler, by which net/http answers nothing. If Config.Job makes
-// a job that cannot be used, the request gets 500 and the router's Logger an error.
+// Connection: close while the router drains; 504 if its budget has
+// already passed. If its client has gone, ServeHTTP panics with http.ErrAbortHandler, so that
+// net/http sends no answer. If Config.Job makes an invalid job, the request gets 500 and the
+// router's Logger an error.
 func (m *Middleware) Wrap(next http.Handler) http.Handler {
 	pattern := m.cfg.Pattern
 	if pattern == nil {
@@ -116,11 +116,11 @@ func (m *Middleware) Wrap(next http.Handler) http.Handler {
 	return &handler{m, next, pattern}
 }
 
-// patternOf returns a function that tells the pattern of requests for h.
+// patternOf returns a function that returns the pattern of requests for h.
 func patternOf(h http.Handler) func(*http.Request) string {
 	mux, ok := h.(matcher)
 	return func(r *http.Request) string {
-		if ok { // what r.Pattern says is that of a mux around it
+		if ok { // r.Pattern is that of a mux around it
 			if _, pattern := mux.Handler(r); pattern != "" {
 				return pattern
 			}
@@ -129,7 +129,7 @@ func patternOf(h http.Handler) func(*http.Request) string {
 	}
 }
 
-// leavesHTTP reports that a request asks for a connection that is no longer HTTP.
+// leavesHTTP reports whether a request switches its connection to another protocol.
 func leavesHTTP(r *http.Request) bool {
 	if r.Method == http.MethodConnect {
 		return true
@@ -161,7 +161,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	h.around.once.Do(h.checkRoutes)
 	job := h.describe(r)
-	if r.ProtoMajor == 1 { // where the arrival is exact
+	if r.ProtoMajor == 1 { // only there the arrival is exact
 		if at := Arrived(r); !at.IsZero() {
 			h.router.Waited(time.Since(at))
 		}

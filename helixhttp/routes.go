@@ -12,12 +12,12 @@ import (
 	"github.com/helixrouter/helix"
 )
 
-// matcher is what of an http.ServeMux tells the pattern of a request.
+// matcher is the method of an http.ServeMux that returns the pattern of a request.
 type matcher interface {
 	Handler(*http.Request) (http.Handler, string)
 }
 
-// validPatterns returns what is wrong with the patterns of Routes, as those of an http.ServeMux.
+// validPatterns returns an error if a pattern of Routes is not valid for an http.ServeMux.
 func validPatterns(routes map[string]helix.Job) error {
 	for pattern := range routes {
 		var mux http.ServeMux // one for each: those of many muxes may conflict
@@ -28,15 +28,15 @@ func validPatterns(routes map[string]helix.Job) error {
 	return nil
 }
 
-// wrapping is what a Middleware has been wrapped around.
+// wrapping has the handlers that a Middleware wraps.
 type wrapping struct {
 	mu    sync.Mutex
 	muxes []matcher
-	other bool // a handler that does not tell its patterns
+	other bool // a handler without accessible patterns
 	once  sync.Once
 }
 
-// wraps notes that the middleware is around h.
+// wraps records that the middleware wraps h.
 func (m *Middleware) wraps(h http.Handler) {
 	m.around.mu.Lock()
 	defer m.around.mu.Unlock()
@@ -47,9 +47,9 @@ func (m *Middleware) wraps(h http.Handler) {
 	}
 }
 
-// checkRoutes logs, at the first request, which of Routes are of no handler: their requests
-// would be jobs of Default, and nobody would know. When Wrap is called patterns may not be
-// registered yet.
+// checkRoutes logs, at the first request, patterns in Routes that no handler has: their requests
+// would become jobs of Default unnoticed. It does not check in Wrap, because patterns may be
+// registered later.
 func (m *Middleware) checkRoutes() {
 	if m.cfg.Pattern != nil {
 		return
@@ -68,7 +68,8 @@ func (m *Middleware) checkRoutes() {
 	}
 }
 
-// lookUp reports that one of the muxes has the pattern, or returns what its requests match.
+// lookUp reports whether one of the muxes has the pattern, or returns the pattern that its
+// requests match.
 func lookUp(muxes []matcher, pattern string) (found string, ok bool) {
 	r := sample(pattern)
 	for _, mux := range muxes {
@@ -83,8 +84,7 @@ func lookUp(muxes []matcher, pattern string) (found string, ok bool) {
 	return found, false
 }
 
-// sample is a request of a pattern, and of no other that is more special, as far as one can be
-// made up.
+// sample returns a request that matches a pattern and no more specific one, as far as possible.
 func sample(pattern string) *http.Request {
 	method, rest, ok := strings.Cut(pattern, " ")
 	if !ok {

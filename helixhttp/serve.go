@@ -27,11 +27,11 @@ func ListenAndServe(ctx context.Context, srv *http.Server, grace time.Duration, 
 	return Serve(ctx, srv, l, grace, routers...)
 }
 
-// Serve serves requests from l, with TLS if srv.TLSConfig is set, until ctx ends. It takes
-// no new connections then and waits up to grace for the requests that have arrived. Then,
-// within the same grace, it shuts down the routers, one after the other
-// ([helix.Router.Shutdown]): jobs that handlers started with Go end too. Until then they are
-// open, so that requests on their way are run and not refused.
+// Serve serves requests from l, with TLS if srv.TLSConfig is set, until ctx ends. Then it
+// accepts no new connections and waits up to grace for the requests that have arrived. After
+// that, within the same grace, it shuts down the routers, one after the other
+// ([helix.Router.Shutdown]): jobs that handlers started with Go end, too. Until then the
+// routers are open, so that requests on their way are run and not refused.
 //
 // Serve returns nil if all requests have been answered and all jobs have ended. Requests
 // still running after grace lose their connections, jobs still waiting are withdrawn, and the
@@ -39,8 +39,8 @@ func ListenAndServe(ctx context.Context, srv *http.Server, grace time.Duration, 
 // leaves the routers open.
 //
 // l is wrapped in a [Listener], unless it is one, and srv.ConnContext and srv.ConnState, which
-// may be set, are extended by [ConnContext] and [ConnState]. With TLS nothing can be refused
-// early, so that a listener which is to is an error.
+// may be set, are extended by [ConnContext] and [ConnState]. With TLS nothing can be
+// refused early, so a listener with early refusals is an error.
 func Serve(ctx context.Context, srv *http.Server, l net.Listener, grace time.Duration, routers ...*helix.Router) error {
 	listener, ok := l.(*Listener)
 	if !ok {

@@ -10,18 +10,18 @@ import (
 	"unsafe"
 )
 
-// askForStamps has the kernel tell, with data, when it received it.
+// askForStamps makes the kernel report with each read when it received the data.
 func askForStamps(c syscall.Conn) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return
 	}
-	_ = raw.Control(func(fd uintptr) { // where it cannot, the time of the read counts
+	_ = raw.Control(func(fd uintptr) { // if that fails, the time of the read counts
 		_ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_TIMESTAMPNS, 1)
 	})
 }
 
-// tcpConn is a TCP connection that reads by recvmsg, which also says when the data came.
+// tcpConn is a TCP connection that reads with recvmsg, which also returns the arrival time.
 type tcpConn struct {
 	*net.TCPConn
 	came arrival
@@ -29,7 +29,7 @@ type tcpConn struct {
 	raw  syscall.RawConn
 
 	mu     sync.Mutex         // guards what follows: one Read at a time
-	buffer []byte             // of the Read that is on
+	buffer []byte             // of the current Read
 	n      int                // what recvmsg returned
 	err    error              // likewise
 	stamp  stamp              // likewise
@@ -55,7 +55,7 @@ func newTCPConn(c *net.TCPConn, by *early) net.Conn {
 	return t
 }
 
-// receive is Read, whatever is to be refused.
+// receive is Read without early refusals.
 func (c *tcpConn) receive(b []byte) (int, error) {
 	if len(b) == 0 {
 		return c.TCPConn.Read(b)
@@ -68,7 +68,7 @@ func (c *tcpConn) receive(b []byte) (int, error) {
 	switch {
 	case err != nil:
 		if op, ok := err.(*net.OpError); ok {
-			op.Op = "read" // says "raw-read", which net/http does not take for a read's
+			op.Op = "read" // it was "raw-read", which net/http does not recognise
 		}
 		return 0, err
 	case c.err != nil:
@@ -81,8 +81,8 @@ func (c *tcpConn) receive(b []byte) (int, error) {
 	return c.n, nil
 }
 
-// recvmsg reads what there is, and reports false if there is nothing yet.
-// Requires c.mu, and the descriptor's lock for reading.
+// recvmsg reads the available data, and returns false if there is none yet.
+// It requires c.mu, and the descriptor's lock for reading.
 func (c *tcpConn) recvmsg(fd uintptr) bool {
 	for {
 		c.stamp.header = syscall.Cmsghdr{}
@@ -99,7 +99,8 @@ func (c *tcpConn) recvmsg(fd uintptr) bool {
 	}
 }
 
-// age is how long ago the data just read came; 0 if the kernel did not say. Requires c.mu.
+// age returns how long ago the data just read arrived; 0 if the kernel did not report it. It
+// requires c.mu.
 func (c *tcpConn) age() time.Duration {
 	if h := &c.stamp.header; h.Level != syscall.SOL_SOCKET || h.Type != syscall.SCM_TIMESTAMPNS ||
 		uintptr(h.Len) < unsafe.Sizeof(c.stamp.header)+unsafe.Sizeof(c.stamp.time) {

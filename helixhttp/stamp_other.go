@@ -23,7 +23,7 @@ func newTCPConn(c *net.TCPConn, by *early) net.Conn {
 	return t
 }
 
-// receive is Read, whatever is to be refused.
+// receive is Read without early refusals.
 func (c *tcpConn) receive(b []byte) (int, error) {
 	n, err := c.TCPConn.Read(b)
 	c.came.note(n, len(b), 0)

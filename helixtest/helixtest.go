@@ -1,6 +1,6 @@
-// Package helixtest has a router for unit tests of code that submits to one: lanes and
-// refusals are forced, the machine is busy when the test says so, and time is virtual in a
-// bubble of testing/synctest.
+// Package helixtest has a router for unit tests of code that submits jobs: the test forces
+// strategies and refusals and occupies slots, and time is virtual in a bubble of
+// testing/synctest.
 //
 //	func TestThumbnailOnABusyDay(t *testing.T) {
 //		router := helixtest.New(t, helix.RouterConfig{})
@@ -23,7 +23,7 @@ import (
 	"github.com/helixrouter/helix"
 )
 
-// TB is what the package needs of a testing.TB.
+// TB has the methods of a testing.TB that the package needs.
 type TB interface {
 	Helper()
 	Cleanup(func())
@@ -39,12 +39,12 @@ type Router struct {
 	policy *policy
 }
 
-// Reason is that of decisions that Force has made.
+// Reason is the reason of decisions forced by Force.
 const Reason = "forced by the test"
 
-// New makes a router that decides as one made by helix.New does until told otherwise. Slots
-// default to one, not to GOMAXPROCS, so that a test does the same on every machine. At the
-// end of the test it is closed, which waits for what still runs, and the test fails if a
+// New makes a router that decides like one made by helix.New, except for forced decisions. Slots
+// default to one, not to GOMAXPROCS, so that a test behaves the same on every machine. At the
+// end of the test the router is closed, which waits for running jobs, and the test fails if a
 // job is not accounted for.
 func New(t TB, cfg helix.RouterConfig) *Router {
 	t.Helper()
@@ -74,9 +74,9 @@ func New(t TB, cfg helix.RouterConfig) *Router {
 	return &Router{Router: router, t: t, policy: p}
 }
 
-// Force has jobs of a kind take that strategy from now on, whatever they cost; "" means all
-// kinds that nothing was said about. What cannot be is put right as ever: a kind without a
-// batch function does not batch.
+// Force routes jobs of a kind to that strategy from now on, whatever they cost; "" means all
+// kinds without a decision of their own. Impossible choices are corrected as usual: a kind
+// without a batch function does not batch.
 func (r *Router) Force(kind, strategy string) {
 	r.t.Helper()
 	switch strategy {
@@ -97,18 +97,18 @@ func (r *Router) Force(kind, strategy string) {
 	r.policy.set(kind, helix.Decision{Strategy: strategy, Reason: Reason})
 }
 
-// Refuse has jobs of a kind dropped from now on, with that reason; "" means all kinds that
-// nothing was said about. DropError.RetryAfter is at least retryAfter, as it is spread over
-// those refused, and 0 if that is 0.
+// Refuse drops jobs of a kind from now on, with that reason; "" means all kinds without a
+// decision of their own. DropError.RetryAfter is at least retryAfter, because it is spread
+// over the refused jobs, and 0 if retryAfter is 0.
 func (r *Router) Refuse(kind, reason string, retryAfter time.Duration) {
 	r.policy.set(kind, helix.Decision{Strategy: helix.Drop, Reason: reason, Excess: retryAfter})
 }
 
-// Free takes back what Force or Refuse said about a kind.
+// Free undoes Force and Refuse for a kind.
 func (r *Router) Free(kind string) { r.policy.unset(kind) }
 
-// Occupy takes n slots, as long jobs would, and returns what gives them back. Jobs that need
-// a slot queue meanwhile if none is left. The test fails if n slots are not free.
+// Occupy takes n slots, as long jobs would, and returns a function that releases them. Jobs that
+// need a slot queue meanwhile if none is left. The test fails if n slots are not free.
 func (r *Router) Occupy(n int) (release func()) {
 	r.t.Helper()
 	end := make(chan struct{})
@@ -139,7 +139,7 @@ func (r *Router) Occupy(n int) (release func()) {
 // occupant is the kind of the jobs of Occupy.
 const occupant = "helixtest occupant"
 
-// policy decides as base does, but for the kinds that are forced.
+// policy decides like base, except for forced kinds.
 type policy struct {
 	base   helix.Policy
 	mu     sync.Mutex // guards replacing forced

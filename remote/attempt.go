@@ -10,11 +10,11 @@ import (
 	"github.com/helixrouter/helix"
 )
 
-// askAgain is after how long without an answer a worker is asked whether it still has a
-// job. Twice no is an answer.
+// askAgain is the time without an answer after which a worker is asked whether it still has a
+// job. Two negative replies count as an answer.
 const askAgain = 250 * time.Millisecond
 
-// frames are buffers for what is sent.
+// frames are buffers for outgoing frames.
 var frames = sync.Pool{New: func() any { return new([]byte) }}
 
 func (j *Job) request(attempt uint64, now time.Time) Request {
@@ -22,7 +22,7 @@ func (j *Job) request(attempt uint64, now time.Time) Request {
 		Priority: j.Priority, Trace: j.Trace, Input: j.Input}
 }
 
-// errUnsent is matched by the error for a job that this side could not send to anybody.
+// errUnsent is matched by the error for a job that this side could not send.
 var errUnsent = errors.New("remote: not sent")
 
 type unsentError struct {
@@ -33,8 +33,8 @@ type unsentError struct {
 func (e *unsentError) Error() string   { return e.NotRunError.Error() + ": " + e.cause.Error() }
 func (e *unsentError) Unwrap() []error { return []error{&e.NotRunError, errUnsent, e.cause} }
 
-// attempt sends the job to one worker and returns its reply if the job ran. The error
-// says that it did not, or is lost.
+// attempt sends the job to one worker and returns its reply if the job ran. It returns an error
+// if the job did not run or is lost.
 func (c *Client) attempt(ctx context.Context, job *Job, s *server) (Reply, error) {
 	now := time.Now()
 	predicted := c.fleet.sent(s, now, job.Cost)
@@ -64,7 +64,7 @@ func (c *Client) attempt(ctx context.Context, job *Job, s *server) (Reply, error
 		return Reply{}, &NotRunError{Reason: reasonNoWorker}
 	case a.err != nil:
 		c.fleet.landed(s, countLost)
-		c.cancel(s.worker.id, id) // should it run there all the same
+		c.cancel(s.worker.id, id) // in case it runs there anyway
 		return Reply{}, a.err
 	case a.reply.Status == StatusRefused:
 		c.fleet.landed(s, countRefused)
@@ -78,7 +78,7 @@ func (c *Client) attempt(ctx context.Context, job *Job, s *server) (Reply, error
 	return a.reply, nil
 }
 
-// wait returns what came to a job that was sent. An error other than errNobody is a [*LostError].
+// wait returns the answer to a job that was sent. An error other than errNobody is a [*LostError].
 func (c *Client) wait(ctx context.Context, job *Job, id uint64, this *call) answer {
 	worker := this.server.worker
 	lost := func(cause string) answer { return answer{err: &LostError{worker.id, cause}} }
@@ -131,13 +131,13 @@ func (c *Client) wait(ctx context.Context, job *Job, id uint64, this *call) answ
 	}
 }
 
-// cancel tells a worker that an attempt is not wanted any more.
+// cancel sends the worker a cancellation of an attempt.
 func (c *Client) cancel(worker string, attempt uint64) {
 	var buf [16]byte
 	_ = c.transport.Send(Address{Worker: worker}, 0, AppendCancel(buf[:0], attempt)) // best effort
 }
 
-// outcome is what a job that ran gives its submitter.
+// outcome returns the output or error of a job that ran.
 func outcome(worker string, r *Reply) ([]byte, error) {
 	switch r.Status {
 	case StatusDone:

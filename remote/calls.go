@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// call is a frame that was sent and that an answer may come to.
+// call is a sent frame that expects an answer.
 type call struct {
 	server *server
 	kind   string
 	probe  bool
-	late   bool // a probe of a worker that has been silent: how long it takes says nothing of the way
+	late   bool // a probe of a silent worker: its time is not a round trip
 	sent   time.Time
-	got    chan answer // has room for all that can come
+	got    chan answer // has room for all possible answers
 }
 
-// answer is what came to a call: a reply, or why there will be none.
+// answer is the result of a call: a reply, or why there will be none.
 type answer struct {
 	call  *call
 	reply Reply
@@ -42,7 +42,7 @@ func (c *Client) release(id uint64) {
 	delete(c.calls, id)
 }
 
-// take returns the call of that number, to which nothing else will come.
+// take removes and returns the call of that number.
 func (c *Client) take(id uint64) *call {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -51,7 +51,7 @@ func (c *Client) take(id uint64) *call {
 	return call
 }
 
-// give passes on what has come to a call. There is room, unless nobody waits any more.
+// give passes an answer to the waiter of a call. There is room, unless the waiter has left.
 func (c *call) give(a answer) {
 	a.call = c
 	select {
@@ -86,7 +86,7 @@ func (c *Client) Nobody(id uint64) {
 	if to == nil {
 		return
 	}
-	if to.probe { // the whole worker is gone, and with it what it had
+	if to.probe { // the whole worker is gone, with its jobs
 		worker := to.server.worker
 		c.fleet.forget(worker.id, "")
 		c.failAll(func(other *call) bool { return other.server.worker == worker }, errGone)
@@ -104,7 +104,7 @@ func (c *Client) Present(frame []byte) {
 // Disconnected implements [Receiver].
 func (c *Client) Disconnected() { c.failAll(func(*call) bool { return true }, errDisconnected) }
 
-// failAll ends calls that no answer can be expected to.
+// failAll ends calls that can get no answer.
 func (c *Client) failAll(which func(*call) bool, err error) {
 	c.mu.Lock()
 	var failed []*call

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// chooseTries is how many pairs of workers are asked for one attempt.
+// chooseTries bounds the pairs of workers that are probed for one attempt.
 const chooseTries = 2
 
-// choose returns the worker that is to have the job; nil if none should.
+// choose returns the worker for the job; nil if there is none.
 func (c *Client) choose(ctx context.Context, job *Job, k *kind, tried []string) *server {
 	for range chooseTries {
 		now := time.Now()
@@ -35,7 +35,7 @@ func (c *Client) choose(ctx context.Context, job *Job, k *kind, tried []string) 
 	return c.fleet.doubtful(k, now, job.left(now), job.Cost, tried)
 }
 
-// ask probes both, and returns when both have answered or that time is over.
+// ask probes both, and returns when both have answered or wait has passed.
 func (c *Client) ask(ctx context.Context, job *Job, wait time.Duration, servers ...*server) {
 	got := make(chan answer, len(servers))
 	now := time.Now()
@@ -70,8 +70,8 @@ func (c *Client) ask(ctx context.Context, job *Job, wait time.Duration, servers 
 	}
 }
 
-// probe asks a worker what would become of the job, and whether it has that attempt
-// (0: that is not the question). The answer comes to got, however late.
+// probe asks a worker for its load for such a job, and whether it has that attempt (0: do not
+// ask). The answer comes to got, however late.
 func (c *Client) probe(job *Job, s *server, attempt uint64, now time.Time, got chan answer) error {
 	q := job.request(attempt, now)
 	buf := frames.Get().(*[]byte)
@@ -87,7 +87,7 @@ func (c *Client) probe(job *Job, s *server, attempt uint64, now time.Time, got c
 	return err
 }
 
-// sweep forgets probes that are not going to be answered.
+// sweep removes probes that will not be answered.
 func (c *Client) sweep() {
 	now := time.Now()
 	c.mu.Lock()

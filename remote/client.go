@@ -16,14 +16,14 @@ type Config struct {
 	// Name is the strategy's, by which policies, statistics and pages know it.
 	// Defaults to "remote".
 	Name string
-	// Attempts is to how many workers one job is sent at most. A second one is sent if
-	// the first refused it, or lost it and its kind is Idempotent. Defaults to 3.
+	// Attempts is the most workers that one job is sent to. It is sent to a second one if the
+	// first refused it, or lost it and its kind is Idempotent. Defaults to 3.
 	Attempts int
-	// MaxInFlight is how many jobs may be elsewhere at the same time. Defaults to 1024.
+	// MaxInFlight is the most jobs that may be at workers at the same time. Defaults to 1024.
 	MaxInFlight int
-	// LostAfter is how long a worker that has a job may be silent, although asked, until
-	// the job counts as lost. One that has left is noticed sooner: see [Client].
-	// Defaults to 3 s.
+	// LostAfter is how long a worker with a job may leave probes unanswered until the job
+	// counts as lost. A worker that has left is detected sooner: see [Client]. Defaults to
+	// 3 s.
 	LostAfter time.Duration
 	// Trace returns the W3C traceparent that a job with that ctx carries to its worker.
 	// Defaults to none.
@@ -49,27 +49,27 @@ func (c Config) withDefaults() Config {
 // Client sends jobs to workers. It is safe for concurrent use and has no goroutine of
 // its own.
 //
-// How a worker is chosen: two are drawn at random of those that could serve the job in
-// time; unless what both last said of themselves is fresh, or the job has no time for
-// it, they are asked; the one that is predicted to be done first gets the job. (The
-// power of two choices: Mitzenmacher, 2001. That many clients choose the best of all
-// by what they last heard would send them all to the same one.) A worker that has not
-// answered in time is taken to be as far away as it has been silent, and is drawn only if
-// all others are silent too: a busy machine is slow, not gone.
+// Choice of a worker: the client draws two at random of those that could serve the job in time.
+// It probes both, unless their last reports are fresh or the job has no time for it. The one
+// with the earliest predicted completion gets the job. (The power of two choices:
+// Mitzenmacher, 2001. If many clients chose the best of all workers by old reports, they would
+// all choose the same one.) If a worker has not answered in time, its round trip is taken to
+// be as long as its silence, and it is drawn only if all others are silent too: a busy machine
+// is slow, not gone.
 //
-// What fails: a job that was not delivered, or that a worker refused, goes to another
-// one as long as there is time, and then back: it did not run. A worker that does not
-// answer within 250 ms is asked whether it still has the job. If nobody listens there any
-// more, if twice it does not have it, or if it is silent for LostAfter, or if the
-// connection breaks, the job is lost: it may have run. An idempotent one is sent again,
-// to another worker. Each attempt is delivered at most once.
+// Failures: a job that was not delivered, or that a worker refused, goes to another worker as
+// long as there is time, and then back: it did not run. A worker that does not answer within
+// 250 ms is asked whether it still has the job. The job is lost, and may have run, if no
+// process receives on the worker's subject any more, if the worker twice does not have it, if
+// the worker is silent for LostAfter, or if the connection breaks. An idempotent job is sent
+// again, to another worker. Each attempt is delivered at most once.
 type Client struct {
 	cfg       Config
 	transport Transport
 	fleet     *fleet
 
 	mu     sync.Mutex
-	calls  map[uint64]*call // that an answer may come to; guarded by mu
+	calls  map[uint64]*call // that expect an answer; guarded by mu
 	closed bool             // guarded by mu
 	inUse  sync.WaitGroup   // those in Do; added to under mu while not closed
 
@@ -87,18 +87,18 @@ func NewClient(t Transport, cfg Config) (*Client, error) {
 	return c, t.Listen(c)
 }
 
-// Job is what a client sends.
+// Job is a job that a client sends.
 type Job struct {
 	Kind       string
 	Input      []byte
 	Cost       float64
 	Priority   helix.Priority
 	Deadline   time.Time // zero = none
-	Idempotent bool      // may be done twice
+	Idempotent bool      // may run twice
 	Trace      string    // W3C traceparent; "" = none
 }
 
-// left is how long until the deadline; 0 = no end, negative = over.
+// left returns the time until the deadline; 0 = no deadline, negative = passed.
 func (j *Job) left(now time.Time) time.Duration {
 	if j.Deadline.IsZero() {
 		return 0
@@ -109,7 +109,7 @@ func (j *Job) left(now time.Time) time.Duration {
 	return -1
 }
 
-// Result is what came back.
+// Result is the result of a job.
 type Result struct {
 	Output    []byte
 	Worker    string        // the last one that the job was sent to; "" if it was sent to none
@@ -117,10 +117,10 @@ type Result struct {
 	Attempts  int           // how often the job was sent
 }
 
-// Do has a worker run a job and returns its output. The error matches helix.ErrNotRun if
-// none did, helix.ErrLost if nobody knows; it is a [*JobError] if the job returned an
-// error, a [*helix.PanicError] if it panicked, or helix.ErrGoexit. If ctx ends the worker
-// is told; Do returns when it has answered.
+// Do runs a job at a worker and returns its output. The error matches helix.ErrNotRun if the job
+// did not run, helix.ErrLost if that is not known; it is a [*JobError] if the job returned an
+// error, a [*helix.PanicError] if it panicked, or helix.ErrGoexit. If ctx ends, Do sends the
+// worker a cancellation and returns when the worker has answered.
 func (c *Client) Do(ctx context.Context, job Job) (Result, error) {
 	if err := c.enter(); err != nil {
 		return Result{}, err
@@ -129,7 +129,7 @@ func (c *Client) Do(ctx context.Context, job Job) (Result, error) {
 	return c.do(ctx, job)
 }
 
-// do is Do for those who have entered.
+// do is Do after the check for Close.
 func (c *Client) do(ctx context.Context, job Job) (Result, error) {
 	k := c.fleet.kind(job.Kind, false)
 	if k == nil {
@@ -183,8 +183,9 @@ func (c *Client) leave() {
 	c.inUse.Done()
 }
 
-// Close refuses new jobs, waits for those that are elsewhere, or for ctx, whose cause it
-// then returns, and closes the transport: what is elsewhere then is lost.
+// Close refuses new jobs, waits until all jobs at workers have been answered or ctx is done, and
+// closes the transport: jobs still at workers are then lost. It returns the cause of ctx if
+// that is done.
 func (c *Client) Close(ctx context.Context) error {
 	c.mu.Lock()
 	c.closed = true

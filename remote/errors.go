@@ -9,17 +9,17 @@ import (
 	"github.com/helixrouter/helix"
 )
 
-// The errors of a [Transport] for a frame that was not sent. All else that it returns
-// means that too.
+// The errors of a [Transport] for a frame that was not sent. Any other error that it
+// returns means the same.
 var (
 	ErrNotConnected = errors.New("remote: not connected")
 	ErrTooLarge     = errors.New("remote: larger than what can be sent")
 )
 
-// NotRunError says why no worker ran a job. It matches helix.ErrNotRun.
+// NotRunError reports why no worker ran a job. It matches helix.ErrNotRun.
 type NotRunError struct {
 	Reason     string
-	RetryAfter time.Duration // when the worker that was last asked could have run it; 0 = not known
+	RetryAfter time.Duration // when the last worker could have run it; 0 = not known
 }
 
 func (e *NotRunError) Error() string { return helix.ErrNotRun.Error() + ": " + e.Reason }
@@ -27,7 +27,7 @@ func (e *NotRunError) Error() string { return helix.ErrNotRun.Error() + ": " + e
 // Is matches helix.ErrNotRun.
 func (e *NotRunError) Is(target error) bool { return target == helix.ErrNotRun }
 
-// Why no worker ran a job, where the worker itself has not said so.
+// Reasons that no worker ran a job, other than those that workers send.
 const (
 	reasonNoWorker  = "no worker for this kind"
 	reasonNoRoom    = "no worker has room in time"
@@ -39,8 +39,8 @@ const (
 	reasonMalformed = "worker could not read it"
 )
 
-// LostError says that nobody knows what became of a job: its worker died or fell
-// silent, or the connection broke. It matches helix.ErrLost.
+// LostError reports that the outcome of a job is unknown: its worker died or fell silent, or the
+// connection broke. It matches helix.ErrLost.
 type LostError struct {
 	Worker string
 	Cause  string
@@ -62,7 +62,7 @@ const (
 	causeMalformed    = "its answer cannot be read"
 )
 
-// JobError is the error that a job returned at a worker, of which only the text travels.
+// JobError is the error that a job returned at a worker; only its text is transferred.
 // It matches context.Canceled if the job ended early because its submitter had left.
 type JobError struct {
 	Worker   string

@@ -8,47 +8,48 @@ import (
 	"time"
 )
 
-// What a fleet believes, and for how long.
+// The constants of a fleet.
 const (
-	// goneAfter is how long a worker may be silent until it counts as gone. It tells of
-	// itself once a second.
+	// goneAfter is how long a worker may be silent until it counts as gone. It sends its load
+	// once a second.
 	goneAfter = 3500 * time.Millisecond
 	// A report is fresh for an eighth of a run: within it, the other clients have changed
 	// little (decision 11). Within these bounds:
 	freshLeast = 500 * time.Microsecond
 	freshMost  = 5 * time.Millisecond
-	// A worker that refused is asked again after its RetryAfter, within these bounds.
+	// A worker that refused is avoided for its RetryAfter, within these bounds.
 	avoidLeast = time.Millisecond
 	avoidMost  = time.Second
 	// rttGain is the weight of the newest round trip in the mean, which never falls below
 	// leastRTT.
 	rttGain  = 0.1
 	leastRTT = time.Microsecond
-	// firstRTT is what a round trip to a worker is taken for that has made none.
+	// firstRTT is the assumed round trip to a worker before the first measurement.
 	firstRTT = 500 * time.Microsecond
-	// tryEvery is how often a server is tried whose predicted run is too long.
+	// tryEvery is the interval at which a server with too long a predicted run is tried.
 	tryEvery = time.Second
-	// drawTries is how often two workers are drawn at random until all are looked through.
+	// drawTries is how often workers are drawn at random before all are searched.
 	drawTries = 8
 )
 
-// fleet is what a client knows of the workers. It is given the time and reads no clock.
+// fleet has the state of the workers of a client. It takes the time as an argument and reads no
+// clock.
 type fleet struct {
 	mu      sync.Mutex
 	workers map[string]*worker // guarded by mu
 	rng     *rand.Rand         // guarded by mu
-	total   WorkerStats        // counters of all workers, those that are gone too; guarded by mu
+	total   WorkerStats        // counters of all workers, including former ones; guarded by mu
 
 	kindsMu sync.Mutex // guards replacing kinds
 	kinds   atomic.Pointer[map[string]*kind]
 }
 
-// kind is those that serve one kind of job.
+// kind has the servers of one kind of job.
 type kind struct {
 	servers []*server // guarded by fleet.mu
 
-	// What forecast says, for those who decide about jobs: they are many and in a hurry.
-	refreshAt atomic.Int64 // Unix ns from which it is worked out anew
+	// The result of forecast, cached for decisions, which are frequent.
+	refreshAt atomic.Int64 // Unix ns from which it is computed anew
 	wait, run atomic.Int64
 	room      atomic.Int64 // workers that would take a job
 }
@@ -57,20 +58,20 @@ type kind struct {
 type worker struct {
 	id      string
 	servers map[string]*server
-	heard   time.Time // when it last said something
-	owes    time.Time // since when it owes an answer that should have come; zero: it does not
+	heard   time.Time // time of its last message
+	owes    time.Time // since when an answer of it is overdue; zero: none is
 	rtt     time.Duration
 	stats   WorkerStats // its counters
 }
 
-// server is a worker as far as one kind is concerned. Its fields are guarded by fleet.mu.
+// server is a worker's state for one kind. Its fields are guarded by fleet.mu.
 type server struct {
 	worker *worker
 	load   Load
 	at     time.Time // of load
 	sent   int       // jobs sent to it since then
-	avoid  time.Time // until when it is not to be asked again, because it refused
-	tried  time.Time // when it was last sent a job, or made known
+	avoid  time.Time // until when it is avoided, because it refused
+	tried  time.Time // when it was last sent a job, or added
 }
 
 func newFleet(seed1, seed2 uint64) *fleet {
@@ -79,15 +80,15 @@ func newFleet(seed1, seed2 uint64) *fleet {
 	return f
 }
 
-// report takes in what a worker says of itself with regard to a kind. A worker that is
-// not known is made known by its presence, not by late answers of one that has left.
+// report records a worker's load for a kind. An unknown worker is added for a presence message,
+// but not for a late answer, which may be from one that has left.
 func (f *fleet) report(id, kindName string, load Load, now time.Time, present bool) {
 	k := f.kind(kindName, present)
 	if k == nil {
 		return
 	}
 	f.take(id, kindName, k, load, now, present)
-	if k.refreshAt.Store(0); k.room.Load() == 0 { // or those who decide at the same time would hear of no room
+	if k.refreshAt.Store(0); k.room.Load() == 0 { // or concurrent decisions would still see no room
 		f.refresh(k, now)
 	}
 }
@@ -121,8 +122,8 @@ func (f *fleet) take(id, kindName string, k *kind, load Load, now time.Time, pre
 	}
 }
 
-// sweep forgets workers that have been silent for long and have no job, whatever they serve:
-// a kind that nobody asks for would otherwise keep all that have ever served it. It requires
+// sweep removes workers that have been silent for long and have no job, for all kinds: a kind
+// without jobs would otherwise keep all its former workers. It requires
 // fleet.mu.
 func (f *fleet) sweep(now time.Time) {
 	for id, w := range f.workers {
@@ -132,10 +133,10 @@ func (f *fleet) sweep(now time.Time) {
 	}
 }
 
-// hear notes that the worker has said something. It requires fleet.mu.
+// hear records a message of the worker. It requires fleet.mu.
 func (w *worker) hear(now time.Time) { w.heard, w.owes = now, time.Time{} }
 
-// silent is for how long the worker has owed an answer; 0: it does not. It requires fleet.mu.
+// silent returns for how long an answer of the worker has been overdue; 0: none is. It requires fleet.mu.
 func (w *worker) silent(now time.Time) time.Duration {
 	if w.owes.IsZero() {
 		return 0
@@ -143,12 +144,12 @@ func (w *worker) silent(now time.Time) time.Duration {
 	return now.Sub(w.owes)
 }
 
-// way predicts the way there and back: no shorter than the worker has been silent. So one
-// that is slow to answer, as on a busy machine, is no use to jobs in a hurry, and the last
-// resort of those that have time. It requires fleet.mu.
+// way predicts the round trip: at least the worker's silence. So jobs with short budgets avoid a
+// worker that answers slowly, as on a busy machine, and jobs with long ones use it last. It
+// requires fleet.mu.
 func (w *worker) way(now time.Time) time.Duration { return max(w.rtt, w.silent(now)) }
 
-// kind returns those who serve a kind; nil if there are none and it is not to be added.
+// kind returns the servers of a kind; nil if there are none, unless add is set.
 func (f *fleet) kind(name string, add bool) *kind {
 	if k := (*f.kinds.Load())[name]; k != nil || !add {
 		return k
@@ -167,7 +168,7 @@ func (f *fleet) kind(name string, add bool) *kind {
 	return kinds[name]
 }
 
-// usable reports that the worker may be chosen for a job with that much time left (0:
+// usable reports whether the worker may be chosen for a job with that much time left (0:
 // no end). It requires fleet.mu.
 func (s *server) usable(now time.Time, slack time.Duration, cost float64) bool {
 	w := s.worker
@@ -183,7 +184,7 @@ func (s *server) run(cost float64) time.Duration {
 	return s.load.Run
 }
 
-// completion predicts how long a job takes that is sent now, from here and back. It
+// completion predicts the time from sending a job now to its answer. It
 // requires fleet.mu.
 func (s *server) completion(now time.Time, cost float64) time.Duration {
 	wait, run := s.predict(now, cost)
@@ -194,20 +195,20 @@ func (s *server) completion(now time.Time, cost float64) time.Duration {
 // included, and its run. It requires fleet.mu.
 func (s *server) predict(now time.Time, cost float64) (wait, run time.Duration) {
 	run = s.run(cost)
-	mine := scale(s.load.Run, float64(s.sent)/float64(max(s.load.Slots, 1))) // of which it had not heard
+	mine := scale(s.load.Run, float64(s.sent)/float64(max(s.load.Slots, 1))) // which its report does not include
 	if free := s.load.Slots - s.load.Busy; s.sent < free {
 		mine = 0
 	}
 	return s.load.Wait + mine + s.worker.way(now), run
 }
 
-// fresh reports that what is known of the server can be relied on. It requires fleet.mu.
+// fresh reports whether the last report of the server is still fresh. It requires fleet.mu.
 func (s *server) fresh(now time.Time) bool {
 	return now.Sub(s.at) <= min(max(s.load.Run/8, freshLeast), freshMost)
 }
 
-// draw takes two different servers at random that may be chosen, or as many as there
-// are. Those that have been tried are not drawn, silent ones only if there are no others.
+// draw returns two different usable servers at random, or as many as there are. It does not draw
+// tried ones, and silent ones only if there are no others.
 func (f *fleet) draw(k *kind, now time.Time, slack time.Duration, cost float64, tried []string) (a, b *server) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -225,8 +226,8 @@ func (f *fleet) draw(k *kind, now time.Time, slack time.Duration, cost float64, 
 	return a, b
 }
 
-// drawFrom takes two different servers at random that may be taken, or as many as there
-// are. It requires f.mu.
+// drawFrom returns two different servers at random for which may returns true, or as many as
+// there are. It requires f.mu.
 func (f *fleet) drawFrom(k *kind, may func(*server) bool) (a, b *server) {
 	n := len(k.servers)
 	for range drawTries {
@@ -249,9 +250,9 @@ func (f *fleet) drawFrom(k *kind, may func(*server) bool) (a, b *server) {
 	return a, nil
 }
 
-// doubtful takes a server at random that is refused jobs with that much time left only
-// because its runs are predicted to take longer, and that has not been sent any for a
-// while: a prediction that is never tried never heals. nil if there is none.
+// doubtful returns a random server that gets no jobs with that much time left only because of
+// its predicted run time, and that has been sent none for a while: a prediction that is never
+// tried is never corrected. It returns nil if there is none.
 func (f *fleet) doubtful(k *kind, now time.Time, slack time.Duration, cost float64, tried []string) *server {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -266,8 +267,8 @@ func (f *fleet) doubtful(k *kind, now time.Time, slack time.Duration, cost float
 	return s
 }
 
-// better is the one of two, the second of which may be nil, that is predicted to be
-// done first; nil if neither may be chosen, or what is fresh says that it would be late.
+// better returns the server with the earlier predicted completion; b may be nil. It returns nil
+// if neither may be chosen, or if by fresh reports the job would be late.
 func (f *fleet) better(a, b *server, now time.Time, slack time.Duration, cost float64) (best *server) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -283,8 +284,8 @@ func (f *fleet) better(a, b *server, now time.Time, slack time.Duration, cost fl
 	return best
 }
 
-// known reports that nothing is gained by asking a and b first: there is only one, what
-// is known of both is fresh, or a job with that slack has no time for it. ask is how long answers may take.
+// known reports whether probing a and b first is useless: there is only one, both reports are
+// fresh, or a job with that slack has no time for it. ask is how long answers may take.
 func (f *fleet) known(a, b *server, now time.Time, slack time.Duration, cost float64) (known bool, ask time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -307,7 +308,7 @@ func (f *fleet) asked(s *server) {
 	f.total.Probed++
 }
 
-// unanswered notes that a worker has not answered in time what it was asked then.
+// unanswered records that a worker has not answered a probe of that time in time.
 func (f *fleet) unanswered(s *server, then time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -316,14 +317,14 @@ func (f *fleet) unanswered(s *server, then time.Time) {
 	}
 }
 
-// heardAt is when the worker last said something.
+// heardAt returns the time of the worker's last message.
 func (f *fleet) heardAt(w *worker) time.Time {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return w.heard
 }
 
-// sent notes that a job is on its way, and returns how long that is predicted to take.
+// sent records that a job is on its way, and returns its predicted time.
 func (f *fleet) sent(s *server, now time.Time, cost float64) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -337,7 +338,7 @@ func (f *fleet) sent(s *server, now time.Time, cost float64) time.Duration {
 	return predicted
 }
 
-// landed notes that a job is under way no more, and counts why.
+// landed records the end of an attempt, and counts its outcome.
 func (f *fleet) landed(s *server, as landing) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -347,15 +348,15 @@ func (f *fleet) landed(s *server, as landing) {
 	}
 }
 
-// refused notes that a worker took no job, and for how long it is to be left alone.
+// refused records that a worker refused a job, and for how long to avoid it.
 func (f *fleet) refused(s *server, now time.Time, retry time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s.avoid = now.Add(min(max(retry, avoidLeast), avoidMost))
 }
 
-// tripped takes in how long a round trip took, less the wait and the run. One that was
-// very long, as the worker stood still meanwhile, counts as four times the mean.
+// tripped updates the mean round trip, which excludes wait and run. A very long one, as of a
+// worker that was stopped meanwhile, counts as four times the mean.
 func (f *fleet) tripped(s *server, rtt time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -370,7 +371,7 @@ func (f *fleet) forget(id, kindName string) {
 	f.remove(id, kindName)
 }
 
-// remove is forget for who has fleet.mu.
+// remove is forget with fleet.mu held.
 func (f *fleet) remove(id, kindName string) {
 	w := f.workers[id]
 	if w == nil {
@@ -389,7 +390,7 @@ func (f *fleet) remove(id, kindName string) {
 	}
 }
 
-// scale is d × f, at most the longest duration.
+// scale returns d × f, at most the longest duration.
 func scale(d time.Duration, f float64) time.Duration {
 	if v := float64(d) * f; v < 1<<62 {
 		return time.Duration(v)

@@ -15,9 +15,9 @@ const (
 	medianOfTwo = 0.293
 )
 
-// forecast is what a job of the kind may expect, without a lock and without allocating
-// unless a millisecond has passed: the median of what the better of two workers drawn at
-// random promises. ok is false if no worker would take it.
+// forecast returns the expected wait and run of a job of the kind: the median of the better of
+// two workers drawn at random. It takes no lock and does not allocate unless a millisecond
+// has passed. ok is false if no worker would accept the job.
 func (f *fleet) forecast(name string, now time.Time) (wait, run time.Duration, ok bool) {
 	k := (*f.kinds.Load())[name]
 	if k == nil {
@@ -29,7 +29,7 @@ func (f *fleet) forecast(name string, now time.Time) (wait, run time.Duration, o
 	return time.Duration(k.wait.Load()), time.Duration(k.run.Load()), k.room.Load() > 0
 }
 
-// refresh works a forecast out anew, and forgets workers that have been silent for long.
+// refresh computes a new forecast, and removes workers that have been silent for long.
 func (f *fleet) refresh(k *kind, now time.Time) {
 	var buf [forecastMost]promise
 	var gone []string
@@ -64,7 +64,7 @@ func (f *fleet) refresh(k *kind, now time.Time) {
 	k.room.Store(int64(len(promises)))
 }
 
-// promise is what a server says a job may expect.
+// promise is the predicted wait and run of a job at a server.
 type promise struct{ wait, run time.Duration }
 
 // promise adds the server's, if it may be chosen and there is room for it. It requires fleet.mu.

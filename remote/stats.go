@@ -11,41 +11,41 @@ import (
 
 // Stats is a snapshot of a [Client].
 type Stats struct {
-	Total   WorkerStats   // of all workers, those that are gone too; only the counters are filled in
+	Total   WorkerStats   // of all workers, including former ones; only the counters are set
 	Workers []WorkerStats // those that are known, by name
 
-	RTT       helix.Snapshot // of jobs that ran: the way there and back, without wait and run
+	RTT       helix.Snapshot // of jobs that ran: time to the answer, without wait and run
 	Took      helix.Snapshot // of jobs that ran: from sending to the answer
-	Predicted time.Duration  // the sum of what they were predicted to take
-	Off       time.Duration  // the sum of how far that was off, either way
+	Predicted time.Duration  // the sum of the predictions of Took
+	Off       time.Duration  // the sum of their absolute errors
 }
 
-// WorkerStats is what a client knows of one worker. In every snapshot
+// WorkerStats has the state and the counters of one worker. In every snapshot
 //
 //	Sent = Answered + Refused + Undelivered + Unsent + Lost + Flying
 type WorkerStats struct {
 	Worker string
-	Alive  bool          // may be sent jobs: heard of lately and not leaving
-	Silent time.Duration // for how long it has owed an answer; 0: it owes none
+	Alive  bool          // may be sent jobs: has sent a message recently and is not leaving
+	Silent time.Duration // for how long an answer has been overdue; 0: none is
 	RTT    time.Duration // a moving mean
-	Heard  time.Time     // when it last said something
+	Heard  time.Time     // time of its last message
 	Kinds  []KindLoad    // by name
 
 	Sent        uint64 // attempts
 	Answered    uint64 // it ran the job, which may have failed
 	Refused     uint64 // it did not take the job
-	Undelivered uint64 // nobody listened there
+	Undelivered uint64 // the message had no receiver
 	Unsent      uint64 // this side could not send it
 	Lost        uint64 // the outcome is unknown
 	Flying      int    // jobs under way
 	Probed      uint64 // how often it was asked
 }
 
-// KindLoad is what a worker last said with regard to one kind.
+// KindLoad is a worker's last report for one kind.
 type KindLoad struct {
 	Kind string
 	Load Load
-	Age  time.Duration // of what it said
+	Age  time.Duration // of the report
 }
 
 // landing is how an attempt ended.

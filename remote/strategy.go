@@ -27,8 +27,8 @@ func (c *Client) Load() helix.Load {
 	return helix.Load{Running: int(c.flying.Load()), Limit: c.cfg.MaxInFlight}
 }
 
-// Forecast implements [helix.Forecaster]: what the better of two workers drawn at random
-// promises, at the median. It costs about 70 ns.
+// Forecast implements [helix.Forecaster]: the median prediction of the better of two workers
+// drawn at random. It costs about 70 ns.
 func (c *Client) Forecast(j helix.JobInfo) helix.Forecast {
 	if !j.Portable || c.flying.Load() >= int64(c.cfg.MaxInFlight) {
 		return helix.Forecast{}
@@ -60,8 +60,8 @@ func (c *Client) Offer(t *helix.Ticket) error {
 	return nil
 }
 
-// send has the job of the ticket done, or returns helix.ErrDecline: the ticket, which is
-// claimed, is to be given back.
+// send runs the job of the claimed ticket at a worker. It returns helix.ErrDecline if the ticket
+// must be given back.
 func (c *Client) send(t *helix.Ticket, info *helix.JobInfo) error {
 	if !t.Claim() {
 		return nil

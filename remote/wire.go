@@ -11,7 +11,7 @@ import (
 )
 
 // Version is the first byte of every frame. A frame of another version is refused, so
-// that clients and workers of different versions tell each other instead of guessing.
+// that clients and workers of different versions never misread each other.
 const Version = 1
 
 // The most that a field of a frame may hold, in bytes. Longer texts are cut when they
@@ -22,7 +22,7 @@ const (
 	maxStack = 16 << 10
 )
 
-// maxSlots is the most slots, jobs in them or queued jobs that a worker may tell of.
+// maxSlots bounds the slots, busy slots and queued jobs in a report.
 const maxSlots = 1 << 20
 
 // frameType is the second byte of a frame.
@@ -41,8 +41,8 @@ var errFrame = errors.New("remote: malformed frame")
 
 func frameError(what string) error { return fmt.Errorf("%w: %s", errFrame, what) }
 
-// Request is a job on its way to a worker, or the question what would become of it
-// there (a probe, which has no Input).
+// Request is a job on its way to a worker, or a probe, which asks for the worker's load for such
+// a job and has no Input.
 type Request struct {
 	Attempt  uint64 // tells attempts apart: another one at the same job has another; in a probe, the one asked about, or 0
 	Kind     string // at most 128 bytes
@@ -53,7 +53,7 @@ type Request struct {
 	Input    []byte // as Kind.Codec wrote it
 }
 
-// Load is what a worker says of itself with regard to one kind of job.
+// Load is a worker's report for one kind of job.
 type Load struct {
 	Slots   int           // jobs that it runs at the same time
 	Busy    int           // slots in use
@@ -65,7 +65,7 @@ type Load struct {
 	Leaves  bool          // it takes no more jobs: it is being drained
 }
 
-// Status says what became of a request at a worker.
+// Status is the outcome of a request at a worker.
 type Status uint8
 
 // The answers to a request.
@@ -74,7 +74,7 @@ const (
 	StatusFailed                     // ran and returned an error; Body is its text
 	StatusPanicked                   // ran and panicked; Body is the panic's value, Stack where
 	StatusExited                     // ran and called runtime.Goexit
-	StatusCanceled                   // ran, was told that its ctx is over and returned ctx's error; Body is its text
+	StatusCanceled                   // ran, its ctx was cancelled and it returned ctx's error; Body is its text
 	StatusRefused                    // did not run; Reason says why
 	StatusProbed                     // a probe: Load is what was asked for
 	StatusMissing                    // a probe about an attempt that the worker does not have; Load as well
@@ -86,13 +86,13 @@ type Reply struct {
 	Reason     string        // why it did not run; "" if it did
 	RetryAfter time.Duration // when it could have been run, as predicted; 0 = not known
 	Wait, Run  time.Duration // how long it waited there and how long it ran
-	Load       Load          // for a job alike, now
+	Load       Load          // for such a job, now
 	Body       []byte
 	Stack      []byte
 }
 
-// Presence is what a worker tells everybody once a second for each kind that it serves,
-// and when it begins to leave.
+// Presence is the message that a worker sends to all clients, once a second for each kind that
+// it serves, and when it begins to leave.
 type Presence struct {
 	Worker string
 	Kind   string
@@ -102,7 +102,7 @@ type Presence struct {
 // AppendJob appends r as the frame that asks a worker to run it.
 func (r *Request) AppendJob(b []byte) []byte { return r.append(b, frameJob) }
 
-// AppendProbe appends r, without its Input, as the frame that asks what would become of it.
+// AppendProbe appends r, without its Input, as a probe.
 func (r *Request) AppendProbe(b []byte) []byte { return r.append(b, frameProbe) }
 
 func (r *Request) append(b []byte, as frameType) []byte {
@@ -119,7 +119,7 @@ func (r *Request) append(b []byte, as frameType) []byte {
 	return b
 }
 
-// ParseRequest reads a job or a probe, and says which it is. The request refers to frame.
+// ParseRequest reads a job or a probe, and reports which it is. The request refers to frame.
 func ParseRequest(frame []byte) (r Request, probe bool, err error) {
 	d := decoder{left: frame}
 	as := d.header()
@@ -138,12 +138,12 @@ func ParseRequest(frame []byte) (r Request, probe bool, err error) {
 	return r, as == frameProbe, d.end()
 }
 
-// AppendCancel appends the frame that tells a worker that an attempt is not wanted any more.
+// AppendCancel appends the frame that cancels an attempt at a worker.
 func AppendCancel(b []byte, attempt uint64) []byte {
 	return binary.AppendUvarint(append(b, Version, byte(frameCancel)), attempt)
 }
 
-// ParseCancel reads which attempt is not wanted any more.
+// ParseCancel returns the attempt that a cancel frame names.
 func ParseCancel(frame []byte) (attempt uint64, err error) {
 	d := decoder{left: frame}
 	d.want(frameCancel)
@@ -194,7 +194,7 @@ func (p *Presence) Append(b []byte) []byte {
 	return p.Load.append(b)
 }
 
-// ParsePresence reads what a worker tells of itself.
+// ParsePresence reads a presence message.
 func ParsePresence(frame []byte) (p Presence, err error) {
 	d := decoder{left: frame}
 	d.want(framePresence)
@@ -243,8 +243,8 @@ func appendFloat(b []byte, f float64) []byte {
 	return binary.BigEndian.AppendUint64(b, math.Float64bits(f))
 }
 
-// decoder reads a frame's fields one after the other. After the first that cannot be
-// read all others are zero; end tells which it was. It never reads beyond the frame and
+// decoder reads a frame's fields one after the other. After the first invalid field all others
+// are zero; end returns which it was. It never reads beyond the frame and
 // allocates at most what the frame holds.
 type decoder struct {
 	left []byte
@@ -258,7 +258,7 @@ func (d *decoder) fail(what string) {
 	d.left = nil
 }
 
-// end reports what was wrong with the frame, which must have been read to its end.
+// end returns the error of the frame, which must have been read to its end.
 func (d *decoder) end() error {
 	if len(d.left) > 0 {
 		d.fail("bytes after the end")
@@ -360,7 +360,7 @@ func (d *decoder) load() (l Load) {
 	return l
 }
 
-// rest is what no field has read.
+// rest returns the bytes that no field has read.
 func (d *decoder) rest() []byte {
 	rest := d.left
 	d.left = nil

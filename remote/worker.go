@@ -10,18 +10,18 @@ import (
 	"github.com/helixrouter/helix"
 )
 
-// Handler does the jobs of a [Worker]. Its methods must be safe for concurrent use.
+// Handler runs the jobs of a [Worker]. Its methods must be safe for concurrent use.
 type Handler interface {
-	// Kinds are the names of the kinds that it serves.
+	// Kinds returns the names of the kinds that it serves.
 	Kinds() []string
-	// Do does one job, or refuses it with an error that matches helix.ErrNotRun. The
+	// Do runs one job, or refuses it with an error that matches helix.ErrNotRun. The
 	// budget runs from arrived.
 	Do(ctx context.Context, r *Request, arrived time.Time) (Output, error)
-	// Load tells what would become of such a job now. It must be quick.
+	// Load returns the load for such a job now. It must be fast.
 	Load(r *Request) Load
 }
 
-// Output is what a job at a worker comes to.
+// Output is the result of a job at a worker.
 type Output struct {
 	Body      []byte
 	Wait, Run time.Duration
@@ -30,16 +30,16 @@ type Output struct {
 
 // WorkerConfig configures a [Worker]. The zero value is ready for use.
 type WorkerConfig struct {
-	// MaxInFlight is how many requests may be in the worker at the same time; what
-	// comes beyond it is refused without asking the handler. Defaults to 1024.
+	// MaxInFlight is the most requests that may be in the worker at the same time; more are
+	// refused without calling the handler. Defaults to 1024.
 	MaxInFlight int
-	// Context makes the ctx of a job, for instance one that carries on with the trace
-	// that the request names. Defaults to passing ctx on.
+	// Context returns the ctx of a job, for instance one that continues the trace of the
+	// request. Defaults to ctx itself.
 	Context func(ctx context.Context, r *Request) context.Context
 }
 
-// Worker answers requests: the end of the wire at which jobs run. It is given frames and
-// where to send the answers, and knows nothing of how they travel.
+// Worker answers requests: it is the end at which jobs run. It gets frames and a function for
+// the answers, and does not know the transport.
 type Worker struct {
 	handler Handler
 	cfg     WorkerConfig
@@ -49,7 +49,7 @@ type Worker struct {
 	jobs    map[uint64]context.CancelFunc // by attempt, until it has been answered; guarded by mu
 	busy    int                           // those of them that have not ended; guarded by mu
 	leaving bool                          // guarded by mu
-	running sync.WaitGroup                // those in jobs; added to under mu
+	running sync.WaitGroup                // counts jobs; added to under mu
 }
 
 // NewWorker makes a worker.
@@ -64,7 +64,7 @@ func NewWorker(h Handler, cfg WorkerConfig) *Worker {
 	return w
 }
 
-// Why a worker refuses a request without asking its handler.
+// Reasons that a worker refuses a request without calling its handler.
 const (
 	reasonLeaving   = "worker is leaving"
 	reasonCrowded   = "worker has as many requests as may be"
@@ -74,8 +74,8 @@ const (
 
 // Receive takes a frame that was sent to the worker. It does not block, so that it may be
 // called from the goroutine that reads the connection; a job runs on a goroutine of its
-// own. answer is called exactly once for a job or a probe, however broken it is, on any
-// goroutine, and never for a cancel.
+// own. answer is called exactly once for a job or a probe, even a malformed one, on any goroutine, and
+// never for a cancel.
 func (w *Worker) Receive(frame []byte, answer func([]byte)) {
 	now := time.Now()
 	if attempt, err := ParseCancel(frame); err == nil {
@@ -116,7 +116,7 @@ func (w *Worker) probed(r *Request) []byte {
 	return reply.Append(nil)
 }
 
-// load is the handler's, and whether the worker is leaving.
+// load returns the handler's load, and whether the worker is leaving.
 func (w *Worker) load(r *Request) Load {
 	load := w.handler.Load(r)
 	w.mu.Lock()
@@ -126,7 +126,7 @@ func (w *Worker) load(r *Request) Load {
 	return load
 }
 
-// begin notes that an attempt is in the worker, or returns why it must not be.
+// begin records an attempt, or returns why it is refused.
 func (w *Worker) begin(attempt uint64) (context.Context, string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -145,8 +145,8 @@ func (w *Worker) begin(attempt uint64) (context.Context, string) {
 	return ctx, ""
 }
 
-// end is called once the answer has been sent: until then a probe must not be told that
-// the worker does not have the job.
+// end removes an attempt. It is called after the answer has been sent: until then the answer to
+// a probe must not say that the worker does not have the job.
 func (w *Worker) end(attempt uint64) {
 	w.mu.Lock()
 	w.jobs[attempt]()
@@ -163,7 +163,7 @@ func (w *Worker) cancel(attempt uint64) {
 	}
 }
 
-// do runs a job and answers, whatever the job does.
+// do runs a job and answers, even if the job panics or exits.
 func (w *Worker) do(ctx context.Context, r *Request, arrived time.Time, answer func([]byte)) {
 	reply := Reply{Status: StatusExited} // unless it turns out otherwise
 	defer func() {                       // also after runtime.Goexit
@@ -188,7 +188,7 @@ func (w *Worker) do(ctx context.Context, r *Request, arrived time.Time, answer f
 	reply.concluded(ctx, &out, err)
 }
 
-// concluded fills in how the job ended.
+// concluded sets the status of a job that has ended.
 func (r *Reply) concluded(ctx context.Context, out *Output, err error) {
 	drop := (*helix.DropError)(nil)
 	switch {
@@ -205,7 +205,7 @@ func (r *Reply) concluded(ctx context.Context, out *Output, err error) {
 	}
 }
 
-// panicked fills in a panic.
+// panicked sets the status of a panic.
 func (r *Reply) panicked(v any) {
 	r.Status = StatusPanicked
 	if p, ok := v.(*helix.PanicError); ok {
@@ -214,7 +214,7 @@ func (r *Reply) panicked(v any) {
 	r.Body = fmt.Appendf(nil, "%v", v)
 }
 
-// Announce tells of the worker, once for each kind.
+// Announce calls tell with the worker's presence, once for each kind.
 func (w *Worker) Announce(id string, tell func(kind string, frame []byte)) {
 	for _, kind := range w.handler.Kinds() {
 		p := Presence{Worker: id, Kind: kind, Load: w.load(&Request{Kind: kind})}
@@ -222,15 +222,15 @@ func (w *Worker) Announce(id string, tell func(kind string, frame []byte)) {
 	}
 }
 
-// Leave refuses what comes from now on. Announce then says so.
+// Leave refuses all jobs from now on. Announce then reports it.
 func (w *Worker) Leave() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.leaving = true
 }
 
-// Wait waits until all jobs have been answered, which is for good only after Leave, or
-// for ctx, whose cause it then returns.
+// Wait waits until all jobs have been answered, or until ctx is done and then returns its cause.
+// New jobs may still arrive unless Leave was called.
 func (w *Worker) Wait(ctx context.Context) error {
 	idle := make(chan struct{})
 	go func() {

@@ -15,8 +15,8 @@ type ClientConfig struct {
 	remote.Config
 	// Namespace is what all subjects begin with. Defaults to "helix".
 	Namespace string
-	// ID is the client's part of the subject that it gets answers on: different in every
-	// process. Defaults to a random one.
+	// ID is the client's token in the subject of its answers: different in every process.
+	// Defaults to a random one.
 	ID string
 }
 
@@ -48,7 +48,7 @@ type transport struct {
 	closed   sync.Once
 }
 
-// noResponders is the status of the message by which a server says that nobody listens.
+// noResponders is the status of a server's message that a subject has no subscriber.
 const noResponders = "503"
 
 // Listen implements [remote.Transport].
@@ -66,7 +66,7 @@ func (t *transport) Listen(r remote.Receiver) error {
 	for subject, f := range map[string]nats.MsgHandler{
 		t.answers + "*": answer,
 		t.subjects.ns + ".load.*.*": func(m *nats.Msg) {
-			// A worker is permitted to tell of itself, by the subject, and not of others.
+			// By its subject a worker is permitted to report on itself only.
 			if p, err := remote.ParsePresence(m.Data); err == nil && m.Subject == t.subjects.load(p.Kind, p.Worker) {
 				r.Present(m.Data)
 			}
@@ -88,7 +88,7 @@ func (t *transport) Listen(r remote.Receiver) error {
 				case !ok:
 					return
 				case s == nats.CONNECTED:
-					_ = t.nc.Publish(t.subjects.hello(), nil) // workers tell of themselves anyway
+					_ = t.nc.Publish(t.subjects.hello(), nil) // workers publish their load anyway
 				default:
 					r.Disconnected()
 				}

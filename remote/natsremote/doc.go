@@ -1,5 +1,5 @@
-// Package natsremote carries the jobs of package remote over NATS. Discovery, addressing,
-// permissions, encryption and reconnecting are NATS's.
+// Package natsremote carries the jobs of package remote over NATS. NATS provides
+// discovery, addressing, permissions, encryption and reconnects.
 //
 // A submitting process adds the client to its router:
 //
@@ -17,13 +17,13 @@
 //
 //	ns.w.w.k     jobs
 //	ns.p.w       probes and cancellations
-//	ns.load.k.w  what a worker tells of itself, once a second
-//	ns.hello     a client has come: tell of yourselves
+//	ns.load.k.w  a worker's load, once a second
+//	ns.hello     a new client asks the workers for their loads
 //	ns.c.c.*     answers
 //
 // So a client may be permitted to publish ns.w.>, ns.p.* and ns.hello and to subscribe to
 // ns.load.> and ns.c.<its id>.*; a worker to subscribe to ns.w.<its id>.*, ns.p.<its id> and
-// ns.hello and to publish ns.load.*.<its id> and ns.c.>. No one else can read inputs or
-// outputs then. A worker answers nowhere but below ns.c, and a client believes what a worker
-// says of itself only on the worker's own subject.
+// ns.hello and to publish ns.load.*.<its id> and ns.c.>. Then no other client of the
+// server can read inputs or outputs. A worker answers only below ns.c, and a client accepts
+// a worker's load only on that worker's subject.
 package natsremote

@@ -7,8 +7,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Options are the options that a connection must have: with a reconnect buffer, jobs sent
-// while it is broken would arrive when nobody waits for them any more.
+// Options returns the options that a connection must have: with a reconnect buffer, jobs sent
+// while it is broken would arrive after their submitters have left.
 func Options() []nats.Option {
 	return []nats.Option{nats.ReconnectBufSize(-1), nats.MaxReconnects(-1)}
 }
@@ -46,7 +46,7 @@ func (s subjects) load(kind, worker string) string {
 func (s subjects) hello() string   { return s.ns + ".hello" }
 func (s subjects) answers() string { return s.ns + ".c." }
 
-// token makes a name fit for one part of a subject: what is not a letter, a digit, - or _
+// token returns a name as one token of a subject: a byte other than a letter, a digit, - or _
 // becomes = and two hexadecimal digits. Different names stay different.
 func token(name string) string {
 	if strings.IndexFunc(name, special) < 0 {

@@ -21,21 +21,21 @@ type WorkerConfig struct {
 	// ID is the worker's name, different in every process and for every start of it.
 	// Defaults to a random one.
 	ID string
-	// Drain is how long the jobs that the worker has may go on when it leaves; then their
-	// ctx is cancelled, and they have as long again. Defaults to 30 s.
+	// Drain is how long jobs may go on when the worker leaves; then their ctx is cancelled, and
+	// they have as long again. Defaults to 30 s.
 	Drain time.Duration
 }
 
-// tellEvery is how often a worker tells of itself, and tellAgain how soon after one another
-// because clients have come.
+// tellEvery is the interval at which a worker publishes its load, and tellAgain the least
+// interval if new clients ask for it.
 const (
 	tellEvery = time.Second
 	tellAgain = 10 * time.Millisecond
 )
 
-// Serve does the jobs that clients send, by the rules of that router, until ctx is done.
-// Then it leaves: it refuses what comes, which clients send elsewhere, and returns nil when
-// all that it had has been answered. The connection must have [Options].
+// Serve runs the jobs that clients send in that router, until ctx is done. Then it leaves: it
+// refuses new jobs, which clients send to other workers, and returns nil when all its jobs
+// have been answered. The connection must have [Options].
 func Serve(ctx context.Context, nc *nats.Conn, r *helix.Router, cfg WorkerConfig) error {
 	if err := checkConn(nc); err != nil {
 		return err
@@ -107,7 +107,7 @@ func (w *worker) subscribe(kinds []string) error {
 	if err != nil {
 		return err
 	}
-	return w.nc.Flush() // before anybody is told where to send
+	return w.nc.Flush() // before clients learn of the worker
 }
 
 func (w *worker) unsubscribe(subs *[]*nats.Subscription) {
@@ -119,7 +119,7 @@ func (w *worker) unsubscribe(subs *[]*nats.Subscription) {
 // receive takes a message. It does not block.
 func (w *worker) receive(m *nats.Msg) {
 	if m.Reply != "" && !strings.HasPrefix(m.Reply, w.subjects.answers()) {
-		return // not a client's: nobody is to make a worker write to other subjects
+		return // not from a client: the worker must not be made to write to other subjects
 	}
 	w.Receive(m.Data, func(frame []byte) {
 		if m.Reply == "" {
@@ -133,7 +133,7 @@ func (w *worker) receive(m *nats.Msg) {
 	})
 }
 
-// tellUntil tells clients of the worker, until it is done.
+// tellUntil publishes the worker's load until done is closed.
 func (w *worker) tellUntil(done <-chan struct{}) {
 	tick := time.NewTicker(tellEvery)
 	defer tick.Stop()
@@ -143,7 +143,7 @@ func (w *worker) tellUntil(done <-chan struct{}) {
 		case <-tick.C:
 		case <-w.came:
 			select {
-			case <-time.After(tellAgain): // others may come at the same time
+			case <-time.After(tellAgain): // other clients may start at the same time
 			case <-done:
 				return
 			}
@@ -160,8 +160,8 @@ func (w *worker) tell() {
 	})
 }
 
-// drain ends the subscriptions to jobs, and waits until what the server had sent has been
-// refused: a request that were thrown away would be lost to its client.
+// drain ends the subscriptions to jobs, and waits until all messages that the server had sent
+// have been refused: a discarded request would count as lost at its client.
 func (w *worker) drain(most time.Duration) {
 	var closed []<-chan nats.SubStatus
 	for _, sub := range w.jobs {
