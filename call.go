@@ -333,8 +333,8 @@ func (f *batch) part(t *Ticket) int64 {
 // sooner. The leader does it instead if a hook or watcher must run first, or if no submitter
 // waits.
 func (t *Ticket) settleMember() {
-	t.pay(t.batch.part(t))
-	t.settle()
+	t.pay(t.batch.part(t), false)
+	t.settle(false)
 }
 
 // callContext returns the ctx of the call. A lone member's is its own. Otherwise it

@@ -257,8 +257,7 @@ func (t *Ticket) conclude(output []byte, err error) {
 		t.fate = fateExited
 	}
 	t.ended = t.router().now()
-	t.kind.learn(t)
-	t.settle()
+	t.settle(t.kind.learn(t))
 }
 
 // Decline gives a claimed ticket back after Offer has accepted it: the router decides

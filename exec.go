@@ -24,8 +24,7 @@ func (k *kind) exec(t *Ticket, started int64) {
 			t.slot.finish()
 		}
 		t.ended = t.router().now()
-		k.learn(t)
-		t.settle()
+		t.settle(k.learn(t))
 	}()
 	if t.cfg.Hooks.Start != nil {
 		ctx = t.startHook(ctx)

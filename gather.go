@@ -261,8 +261,7 @@ func (g *gathering) finish(b *batcher, down *limit.Limit, call limit.Call, how f
 	down.End(call, ended, 2*well > len(g.members))
 	b.running.Add(-int64(len(g.members)))
 	for _, t := range g.members {
-		k.learn(t)
-		t.settle()
+		t.settle(k.learn(t))
 		t.deliver()
 	}
 }

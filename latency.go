@@ -93,14 +93,18 @@ func (h *Histogram) Record(d time.Duration) { h.recordAt(shard.Hint(), d) }
 // recordAt is Record for callers with a hint for the shard that is cheaper than
 // a random number, and better if it stays with the processor. Any hint will do.
 func (h *Histogram) recordAt(hint uint32, d time.Duration) {
+	h.countAt(hint, d).add(uint64(max(d, 0)))
+}
+
+// countAt is recordAt but for the sum, to which the caller adds, or which it keeps itself.
+func (h *Histogram) countAt(hint uint32, d time.Duration) *histogramShard {
 	shards := h.shards.Load()
 	if shards == nil {
 		shards = h.build()
 	}
 	s := &(*shards)[hint&uint32(len(*shards)-1)]
-	d = max(d, 0)
-	s.count(placeOf(d), 1)
-	s.add(uint64(d))
+	s.count(placeOf(max(d, 0)), 1)
+	return s
 }
 
 // stretch is how many buckets share a bit of histogramShard.used: half an octave, two cache lines.

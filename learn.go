@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/helixrouter/helix/internal/estimate"
+	"github.com/helixrouter/helix/internal/tally"
 )
 
 // predict fills in how long the job will run, as far as is known.
@@ -75,8 +76,8 @@ func (t *Ticket) succeeded() bool {
 }
 
 // learn updates the run-time model from a finished job and replaces its predicted charge
-// with its actual CPU time.
-func (k *kind) learn(t *Ticket) {
+// with its actual CPU time. It reports that this was all the time since the job arrived.
+func (k *kind) learn(t *Ticket) (all bool) {
 	run, trial := t.worked(), t.trial
 	if t.choice.probe && !t.job.waits {
 		k.router.ledger.Probed(t.ended, run)
@@ -86,7 +87,7 @@ func (k *kind) learn(t *Ticket) {
 	}
 	if t.job.elsewhere {
 		k.learnElsewhere(t)
-		return
+		return false
 	}
 	switch {
 	case !t.sampled:
@@ -98,12 +99,14 @@ func (k *kind) learn(t *Ticket) {
 		k.runs.Observe(t.job.cost, run, t.choice.probe)
 	}
 	if t.job.waits {
-		return
+		return false
 	}
 	if (t.slot == nil || !t.slot.bounded) && run >= preemptedFrom && t.job.predicted > 0 && !trial {
 		run = min(run, estimate.StepMost*t.job.predicted)
 	}
-	t.pay(int64(run))
+	all = int64(run) == t.ended-t.arrived && t.choice.lane < tally.AtOnce
+	t.pay(int64(run), all)
+	return all
 }
 
 // preemptedFrom is the run time from which a job without a slot may have been

@@ -113,7 +113,9 @@ func (r *Router) pressure(p *Pressure, now int64, cfg *RouterConfig, k *kind, pr
 	}
 	p.InlineThreshold, p.SpawnThreshold = cfg.InlineThreshold, cfg.SpawnThreshold
 	p.BusyThreshold, p.UnitTime = cfg.BackpressureBusyThreshold, cfg.UnitTime
-	p.Wait = k.waits.Predict(r.pool.ahead())
+	if p.CPUBusy >= p.Slots {
+		p.Wait = k.waits.Predict(p.Work / time.Duration(p.Slots))
+	}
 	p.Turn = k.account.Turn(now)
 	if p.Room = p.QueueCap - p.Queued; p.Room <= 0 && r.pool.mayDisplace(k, priority, p.QueueCap) {
 		p.Room = 1

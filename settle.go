@@ -6,14 +6,18 @@ import (
 )
 
 // settle does all the accounting of a job that ran: ended, fate and err are
-// set. The caller owns the ticket.
-func (t *Ticket) settle() {
+// set. The caller owns the ticket. worked says that the job worked from its arrival to its end,
+// and that this was counted: see kind.learn.
+func (t *Ticket) settle(worked bool) {
 	status := Completed
 	if t.err != nil {
 		status = Failed
 	}
 	latency := time.Duration(t.ended - t.arrived)
-	t.kind.latencies[t.choice.lane].recordAt(uint32(t.shard), latency)
+	counted := t.kind.latencies[t.choice.lane].countAt(uint32(t.shard), latency)
+	if !worked {
+		counted.add(uint64(max(latency, 0)))
+	}
 	t.kind.counters.Shard(t.shard).End(status == Failed, t.job.budget, latency) // last: Close may return now
 	t.router().nudge()
 	if t.fate != fateReturned {
@@ -151,11 +155,16 @@ func (t *Ticket) tell(status Status) {
 	}
 }
 
-// pay replaces the predicted work that the ticket was charged by what it took.
-func (t *Ticket) pay(work int64) {
+// pay replaces the predicted work that the ticket was charged by what it took, which may be
+// all its latency.
+func (t *Ticket) pay(work int64, all bool) {
 	t.kind.correct(t, work-t.charge())
 	c := t.kind.counters.Shard(t.shard)
-	c.Served.Add(work)
+	if all {
+		c.AllWork[t.choice.lane].Add(work)
+	} else {
+		c.Served.Add(work)
+	}
 	if t.charge() != 0 {
 		c.Admitted.Add(-t.charge())
 	}

@@ -117,7 +117,7 @@ func (j *simJob) end() {
 	j.class.predicted += w * j.decision.Completion().Seconds()
 	j.class.took += w * float64(s.now-j.arrived) / 1e9
 	k.runs.Observe(j.info.Cost, time.Duration(j.run), false)
-	j.ticket().pay(j.run)
+	j.ticket().pay(j.run, false)
 	if s.now <= int64(j.info.Deadline) {
 		j.class.inBudget++
 	} else {

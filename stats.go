@@ -194,7 +194,7 @@ func (r *Router) Latency(strategy string) Snapshot {
 	var all placeCounts
 	var sum uint64
 	for _, k := range *r.kinds.Load() {
-		sum = addSums(sum, all.count(&k.latencies[l.index]))
+		sum = addSums(sum, k.countLatencies(&all, l.index))
 	}
 	return all.snapshot(sum)
 }
@@ -214,9 +214,15 @@ func (k *kind) latency() Snapshot {
 	var all placeCounts
 	var sum uint64
 	for i := range k.latencies {
-		sum = addSums(sum, all.count(&k.latencies[i]))
+		sum = addSums(sum, k.countLatencies(&all, i))
 	}
 	return all.snapshot(sum)
+}
+
+// countLatencies adds those of the jobs that a strategy ran, and returns their sum. That of
+// jobs that worked all the time is kept with their work.
+func (k *kind) countLatencies(all *placeCounts, lane int) (sum uint64) {
+	return addSums(all.count(&k.latencies[lane]), k.counters.AllWork(lane))
 }
 
 // summarise describes latencies.

@@ -278,9 +278,11 @@ func (t *Task[In, Out]) start(ctx context.Context, in In, h *Hints, then func(*T
 
 // describe fills in the request for an item, except its ctx. h may be nil.
 func (t *Task[In, Out]) describe(q *request, in In, h *Hints) error {
-	q.info = t.info // by itself, or it is copied twice
 	q.kind, q.arrived = t.kind, num.Never
-	info := &q.info
+	info, of := &q.info, &t.info
+	// Not all of it is copied: most is zero, and is zero in q.
+	info.Kind, info.Scaling, info.Budget, info.Priority = of.Kind, of.Scaling, of.Budget, of.Priority
+	info.Batchable, info.Waits, info.Portable, info.Idempotent = of.Batchable, of.Waits, of.Portable, of.Idempotent
 	if h != nil {
 		if err := h.validate(); err != nil {
 			return err

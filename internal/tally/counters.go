@@ -51,6 +51,9 @@ type Shard struct {
 	Shed     atomic.Int64 // predicted, of jobs that were admitted and never ran
 	Admitted atomic.Int64 // predicted, of jobs that have not ended
 	Served   atomic.Int64 // of jobs that ran; a batched one's part of a full batch
+	// AllWork is as Served, of jobs that worked from their arrival to their end: what they took is
+	// their latency, too, and one addition counts both.
+	AllWork  [AtOnce]atomic.Int64
 	Unfilled atomic.Int64 // what calls took beyond that, as their batches were not full
 
 	Goroutines atomic.Int64 // of the router's own, that are alive
@@ -115,6 +118,9 @@ func (c *Counters) Work() (offered, worked int64) {
 	for i := range c.shards {
 		s := &c.shards[i]
 		served := s.Served.Load()
+		for l := range s.AllWork {
+			served += s.AllWork[l].Load()
+		}
 		offered += s.Shed.Load() + s.Admitted.Load() + served
 		worked += served + s.Unfilled.Load()
 	}
@@ -122,6 +128,16 @@ func (c *Counters) Work() (offered, worked int64) {
 		offered += c.refusals[i].Shed.Load()
 	}
 	return offered, worked
+}
+
+// AllWork returns the sum of the latencies of jobs that worked all the time, in one lane.
+func (c *Counters) AllWork(lane int) (ns uint64) {
+	if lane < AtOnce {
+		for i := range c.shards {
+			ns += uint64(c.shards[i].AllWork[lane].Load())
+		}
+	}
+	return ns
 }
 
 // Charged returns the predicted CPU ns of jobs that have been admitted and have not ended.
