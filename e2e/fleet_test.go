@@ -14,7 +14,7 @@ import (
 	"github.com/helixrouter/helix/remote"
 )
 
-// farm is a strategy whose jobs are done by workers, of which it makes up what it knows.
+// farm is a strategy that sends jobs to workers, with made-up statistics.
 type farm struct {
 	workers atomic.Pointer[[]remote.WorkerStats]
 }

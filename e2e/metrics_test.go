@@ -28,8 +28,8 @@ const (
 	asProtobuf = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
 )
 
-// startMeasured serves a router that has done 200 jobs, as many as the original
-// demonstration, and refused none.
+// startMeasured serves a router that has done 200 jobs, as many as the demo
+// does, and refused none.
 func startMeasured(t *testing.T) (*helix.Router, string) {
 	t.Helper()
 	r := newRouter(t, helix.RouterConfig{Policy: byKind{}, CPUParallelism: 2})

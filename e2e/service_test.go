@@ -234,7 +234,7 @@ func TestLeavingClosesTheStream(t *testing.T) {
 	}
 }
 
-// TestPollingWhereStreamsDoNotComeThrough has the only stream taken by somebody else.
+// TestPollingWhereStreamsDoNotComeThrough has another client take the only stream.
 func TestPollingWhereStreamsDoNotComeThrough(t *testing.T) {
 	p := newPage(t, 1280, 1000)
 	r := newRouter(t, helix.RouterConfig{})

@@ -60,7 +60,7 @@ func TestHostGuard(t *testing.T) {
 	require.Equal(t, 200, code(plain.Metrics(), loopbacks[0], "pod-7.cluster.local:8080"))
 	require.Equal(t, 403, code(plain.Stats(), loopbacks[0], "pod-7.cluster.local:8080"))
 	at = "/api/stats"
-	// Where everybody may come in anyway, and behind a socket file, there is
+	// Where every client is admitted anyway, and behind a socket file, there is
 	// nothing to check.
 	for _, local := range []net.Addr{nil, &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1)}, &net.UnixAddr{Name: "/run/x"}} {
 		require.Equal(t, 200, code(plain, local, "service.example"))

@@ -92,7 +92,7 @@ func TestStream(t *testing.T) {
 		require.Equal(t, tick.Point.ID+4, next.Point.ID, "no gap, none twice")
 		page.close()
 
-		// An id from another life, or from nobody, gets everything.
+		// An id from before a restart, or an unknown one, gets all points.
 		for _, id := range []string{"1", "99999999999", "none"} {
 			page = server.open(t, id)
 			require.Len(t, decode[historyData](t, page.until("history").data).Points, 8, id)
@@ -333,7 +333,7 @@ func TestReadersThatReadNothing(t *testing.T) {
 		require.NoError(t, res.Body.Close())
 		return res.StatusCode
 	}
-	require.Equal(t, http.StatusOK, ask("192.0.2.7:1234"), "somebody else is locked out")
+	require.Equal(t, http.StatusOK, ask("192.0.2.7:1234"), "another client is refused")
 	require.Equal(t, http.StatusServiceUnavailable, ask(""))
 }
 
@@ -403,7 +403,7 @@ func TestDecisionRefusedAfterAdmission(t *testing.T) {
 	})
 }
 
-// TestStalledReaderIsEvicted opens a stream that nobody reads: net.Pipe has no
+// TestStalledReaderIsEvicted opens a stream that is never read: net.Pipe has no
 // buffers, so the first write stalls, and its deadline must end it.
 func TestStalledReaderIsEvicted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

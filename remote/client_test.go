@@ -97,7 +97,7 @@ func TestWhatAWorkerRefusesGoesToAnother(t *testing.T) {
 		begun := time.Now()
 		_, err := c.Do(context.Background(), Job{Kind: "k", Deadline: begun.Add(50 * time.Millisecond)})
 		require.ErrorIs(t, err, helix.ErrNotRun)
-		require.Less(t, time.Since(begun), 2*time.Millisecond, "nobody has room: told after having asked")
+		require.Less(t, time.Since(begun), 2*time.Millisecond, "no worker has room: refused after probing")
 	})
 }
 
@@ -160,13 +160,13 @@ func TestAStoppedWorkerLosesItsJobsAndComesBack(t *testing.T) {
 
 		n.add("other", other)
 		time.Sleep(time.Second)
-		for range 20 { // whoever is silent is left out
+		for range 20 { // silent workers are left out
 			r, err := c.Do(context.Background(), Job{Kind: "k", Deadline: time.Now().Add(50 * time.Millisecond)})
 			require.NoError(t, err)
 			require.Equal(t, "other", r.Worker)
 		}
 
-		h.resume() // and does what it was sent, which nobody wants any more
+		h.resume() // and runs the job that it was sent, which was cancelled meanwhile
 		time.Sleep(1100 * time.Millisecond)
 		ended := stopped.ended()
 		var done sync.WaitGroup

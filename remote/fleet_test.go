@@ -12,7 +12,7 @@ func TestForecastIsTheMedianOfTheBetterOfTwo(t *testing.T) {
 	f := newFleet(1, 2)
 	now := time.Unix(1000, 0)
 	_, _, ok := f.forecast("k", now)
-	require.False(t, ok, "nobody is known")
+	require.False(t, ok, "no worker is known")
 	for i := range 10 {
 		f.report(fmt.Sprint("w", i), "k", Load{Slots: 1, Busy: 1, Wait: time.Duration(i) * 10 * time.Millisecond, Run: time.Millisecond}, now, true)
 	}

@@ -35,7 +35,7 @@ type host struct {
 	gone   chan struct{} // closed once it no longer tells of itself
 
 	mu     sync.Mutex
-	killed bool     // nobody listens there any more
+	killed bool     // it receives nothing any more
 	paused bool     // frames to it and from it stand
 	deaf   bool     // frames to it get lost, although it lives
 	held   []func() // what goes on once it is resumed
@@ -329,7 +329,7 @@ func newTestClient(t *testing.T, n *network, cfg Config) (*Client, *link) {
 // end closes the clients, whose accounts must be even, and kills the hosts that live.
 func (n *network) end(t *testing.T) {
 	for _, c := range n.made {
-		if t.Failed() { // it has said why; what still goes on hinders nobody
+		if t.Failed() { // the reason is logged; running jobs do no harm
 			_ = c.Close(cancelled())
 			continue
 		}

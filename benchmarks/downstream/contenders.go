@@ -14,7 +14,7 @@ import (
 
 // contender decides which calls may be made.
 type contender interface {
-	// do makes the call, which was to come then, on this goroutine or another, or does not.
+	// do makes the call scheduled for that time, on this goroutine or another, or refuses it.
 	do(ctx context.Context, came time.Time, call func()) (ran bool)
 	close()
 }
@@ -30,7 +30,7 @@ var contenders = map[string]func(*scene) (contender, error){
 	"failsafe": func(*scene) (contender, error) {
 		return &failsafe{limit: adaptivelimiter.NewWithDefaults[any]()}, nil
 	},
-	// Of some settings that were tried the best; it is told how many servers there are.
+	// The best of six settings; it is configured with the number of servers.
 	"failsafe-tuned": func(*scene) (contender, error) {
 		return &failsafe{limit: adaptivelimiter.NewBuilder[any]().
 			WithLimits(servers, 1000, 2*servers).
@@ -53,8 +53,8 @@ func (nothing) do(_ context.Context, _ time.Time, call func()) bool {
 
 func (nothing) close() {}
 
-// permits makes as many calls at a time as there are servers, which is more than the others
-// are told. Calls wait for a permit until their budget ends.
+// permits makes as many calls at a time as there are servers, a number that the others do not
+// know. Calls wait for a permit until their budget ends.
 type permits struct {
 	sem    *semaphore.Weighted
 	budget time.Duration
@@ -93,7 +93,7 @@ func (f *failsafe) do(_ context.Context, _ time.Time, call func()) bool {
 
 func (*failsafe) close() {}
 
-// router is helix with nothing set but that the work waits, and its budget.
+// router is helix with only Waits and the budget set.
 type router struct {
 	router *helix.Router
 	task   *helix.Task[func(), struct{}]

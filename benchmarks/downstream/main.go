@@ -1,6 +1,6 @@
-// Downstream measures what limits calls to a downstream that can do no more: which calls end
-// within their budgets, counted from when each was to come. The downstream is simulated, on the
-// real clock; the calls are those of real goroutines.
+// Downstream measures ways to limit calls to a downstream at its capacity: which calls end
+// within their budgets, counted from their scheduled times. The downstream is simulated on the
+// real clock; real goroutines make the calls.
 //
 //	go run ./downstream -quick
 package main
@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// together is how many calls a second contenders that are measured at the same time may get,
-// all in all: more would have them disturb one another.
+// together bounds the total calls a second of contenders that are measured at the same time:
+// with more they would disturb one another.
 const together = 80_000
 
 // disturbed is a lag beyond which something else must have used the machine.
@@ -97,7 +97,7 @@ func row(s *scene, names []string, retries int) error {
 	return nil
 }
 
-// quickScenes are some that tell much.
+// quickScenes are a representative few.
 func quickScenes(seed uint64) []*scene {
 	const lasts = 1500 * time.Millisecond
 	fixed, random, shared, bimodal := downstreams[0], downstreams[1], downstreams[2], downstreams[3]
@@ -114,7 +114,7 @@ func quickScenes(seed uint64) []*scene {
 	}
 }
 
-// allScenes are the combinations that were asked for.
+// allScenes are all combinations of the flags.
 func allScenes(which, budgets, loads, what string, lasts time.Duration, seed uint64) ([]*scene, error) {
 	var names, kinds []string
 	for _, d := range downstreams {

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// published makes as many calls at a time as one of the published laws says: those that
-// Netflix's concurrency-limits and its ports to Go have, written anew from their descriptions,
-// with the defaults of platinummonkey/go-concurrency-limits.
+// published limits calls by one of the published laws: those of Netflix's concurrency-limits and
+// its ports to Go, reimplemented from their descriptions, with the defaults of
+// platinummonkey/go-concurrency-limits.
 type published struct {
 	mu       sync.Mutex // guards the rest
 	law      law
@@ -18,7 +18,7 @@ type published struct {
 	window   window
 }
 
-// law says how many calls may be in flight.
+// law computes how many calls may be in flight.
 type law interface {
 	limit() float64
 	// sample takes in a window: its mean and shortest latency in ns, and the most calls that

@@ -50,12 +50,11 @@ func newClient(addr string, classes []class, load float64) *client {
 	return &client{addr: addr, classes: classes, load: load, open: make(chan struct{}, connections)}
 }
 
-// connections is how many there are at the most, as from a proxy: a request for which none is
-// free waits in the client. Were there no bound, an overloaded server would do little else
-// than accept.
+// connections bounds the open connections, as a proxy does: a request waits in the client until
+// one is free. Without the bound, an overloaded server would do little but accept.
 const connections = 512
 
-// patience is after how long a client gives up.
+// patience is the timeout of a request.
 const patience = 2 * time.Second
 
 // run sends for so long. What was to be sent in the first quarter does not count.
@@ -145,9 +144,8 @@ func (c *client) exchange(path string) (status int, err error) {
 
 var errAnswer = errors.New("not an answer of a length that is told")
 
-// readAnswer reads an answer, and returns its status. It knows no more than the answers of the
-// contenders need: were it http.ReadResponse, at ten times the load the client would be the
-// slower of the two.
+// readAnswer reads an answer, and returns its status. It parses only what the contenders send:
+// with http.ReadResponse the client would be slower than the server at ten times the load.
 func readAnswer(in *bufio.Reader) (status int, err error) {
 	length := -1
 	for {

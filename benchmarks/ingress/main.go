@@ -1,8 +1,7 @@
 // Ingress measures a real net/http server under more load than it can serve: which requests
-// are answered within their budgets, counted from when each was to be sent. The server is a
-// process of its own with one processor; the client, open-loop over kept connections, has
-// another. Loads are in CPU time of the handlers' work, so what HTTP itself takes comes on
-// top.
+// are answered within their budgets, counted from its scheduled time. The server is a process of
+// its own with one processor; the client, open-loop over kept connections, has another. Loads
+// are in CPU time of the handlers' work; the CPU for HTTP itself is extra.
 //
 //	go run ./ingress -quick
 package main

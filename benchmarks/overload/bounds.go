@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Bound is a best that can be had of the machine: jobs in budget, and cost
-// goodput, as a Result counts them.
+// Bound is an upper bound for the machine: jobs in budget, and cost goodput, as a Result counts
+// them.
 type Bound struct {
 	InBudgetPct float64   `json:"in_budget_pct"`
 	Goodput     float64   `json:"goodput"`
@@ -28,8 +28,8 @@ type Bounds struct {
 	CheapestNet Bound `json:"cheapest_net"`
 }
 
-// waterFill divides capacity among demands: it finds the level at which
-// min(demand, weight x level) adds up to capacity. Demands that fit are served
+// waterFill divides capacity among demands: it finds the level at which min(demand, weight ×
+// level) adds up to capacity. Demands that fit are served
 // in full.
 func waterFill(demand, weight []float64, capacity float64) []float64 {
 	share := make([]float64, len(demand))
@@ -65,7 +65,7 @@ func inOrder(demand []float64, order []int, capacity float64) []float64 {
 	return share
 }
 
-// load is what a segment asks for, by class.
+// load is the demand of a segment, by class.
 type segmentLoad struct {
 	seconds float64
 	jobs    []float64

@@ -13,12 +13,12 @@ func TestWaterFill(t *testing.T) {
 		capacity               float64
 	}{
 		{"all fit", []float64{.2, .3}, []float64{1, 1}, []float64{.2, .3}, 1},
-		{"nobody fits", []float64{3, 2}, []float64{1, 1}, []float64{.5, .5}, 1},
+		{"no demand fits", []float64{3, 2}, []float64{1, 1}, []float64{.5, .5}, 1},
 		{"the small one fits", []float64{.1, 5, 5}, []float64{1, 1, 1}, []float64{.1, .45, .45}, 1},
 		{"fits once the smaller ones leave room", []float64{.1, .44, 5}, []float64{1, 1, 1}, []float64{.1, .44, .46}, 1},
 		{"weights", []float64{5, 5}, []float64{3, 1}, []float64{.75, .25}, 1},
 		{"a weight that is not used up", []float64{.5, 5}, []float64{3, 1}, []float64{.5, .5}, 1},
-		{"who asks for nothing", []float64{0, 5}, []float64{1, 1}, []float64{0, 1}, 1},
+		{"a demand of zero", []float64{0, 5}, []float64{1, 1}, []float64{0, 1}, 1},
 		{"no capacity", []float64{1, 1}, []float64{1, 1}, []float64{0, 0}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

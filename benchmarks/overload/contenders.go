@@ -21,12 +21,12 @@ type contender interface {
 type candidate struct {
 	name string // as on the command line
 	note string // how it is configured
-	asks bool   // is asked about jobs that wait, which others run at once
+	asks bool   // also gets jobs that wait, which others run at once
 	make func(*point) (contender, error)
 }
 
-// candidates are all contenders, in the order of the tables. Whoever has a
-// limit gets one place a core; whoever can wait waits until the job's deadline.
+// candidates are all contenders, in the order of the tables. Limits are one permit a core;
+// contenders that can wait do so until the job's deadline.
 var candidates = []candidate{
 	{"helix-adaptive", "kinds registered, cost hints, adaptive policy, defaults", true, helixWith("adaptive")},
 	{"helix-threshold", "kinds registered, cost hints, threshold policy, defaults", true, helixWith("threshold")},
@@ -80,11 +80,11 @@ func pickContenders(list string) ([]string, error) {
 	return names, nil
 }
 
-// untilDue is a ctx that ends at the job's deadline. It hangs from nothing
-// that others share, as a request's does.
+// untilDue returns a ctx that ends at the job's deadline. Like a request's ctx it has no shared
+// parent.
 func (p *point) untilDue(j *job) (context.Context, context.CancelFunc) {
 	return context.WithDeadline(context.Background(), p.due(j))
 }
 
-// predicted is how long the job runs alone, as its caller thinks.
+// predicted returns how long the job runs alone by its hint.
 func (p *point) predicted(j *job) time.Duration { return seconds(p.hint(j) / p.speed) }

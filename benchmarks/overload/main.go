@@ -1,5 +1,5 @@
-// Command overload measures who keeps promises when more work comes than fits:
-// helix and other ways to run jobs, side by side, one process a point.
+// Command overload measures which contender finishes jobs in budget under overload: helix and
+// other ways to run jobs, side by side, one process a point.
 //
 //	go run ./overload -quick   # a look, under a minute
 //	go run ./overload -full    # the table, about ten minutes
@@ -7,9 +7,9 @@
 // The method: an open loop. Poisson arrivals are drawn from a seed before the
 // start, and latency counts from the scheduled arrival, whatever the state of
 // the generator. Every arrival has its own goroutine, as in net/http. A job is
-// a fixed number of iterations, not a time, and the capacity is what all cores
-// together were measured to do of them just before; load is offered CPU over
-// that capacity, batch items counted as if run alone.
+// a fixed number of iterations, not a time, and the capacity is the
+// rate of iterations on all cores, measured just before; load is offered CPU over that
+// capacity, batch items counted as if run alone.
 package main
 
 import (

@@ -149,7 +149,7 @@ func (p *point) hint(j *job) float64 { return p.class(j).hint * float64(j.lie) }
 func (p *point) serve(j *job) {
 	defer p.calls.Done()
 	if p.class(j).waits && !p.asks {
-		p.run(j, nil) // who limits CPU work would not hold a place through a wait
+		p.run(j, nil) // contenders that limit CPU work would not hold a permit through a wait
 	} else if err := p.who.do(j); err != nil {
 		p.failure.CompareAndSwap(nil, &err)
 	}
@@ -194,7 +194,7 @@ func (p *point) runBatch(jobs []*job, give func()) {
 }
 
 // burn works for n iterations, or until the horizon. It looks at the clock
-// itself, because under overload nobody would come to tell it in time.
+// itself, because under overload another goroutine would not run in time to report it.
 func (p *point) burn(n int64, give func()) (did int64, sum uint64) {
 	chunk := int64(100e-6 * p.speed)
 	sum = uint64(n)

@@ -32,7 +32,7 @@ func smokeSpec(contender string) pointSpec {
 }
 
 // TestEveryContenderAccountsForAllJobs asserts no time: only that every job
-// ends as one thing, whoever runs it.
+// has exactly one outcome, with every contender.
 func TestEveryContenderAccountsForAllJobs(t *testing.T) {
 	for i := range candidates {
 		c := &candidates[i]

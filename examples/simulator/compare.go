@@ -35,7 +35,7 @@ type doer func(ctx context.Context, j *job, arrived time.Time) (uint64, error)
 var ways = []way{
 	{"a goroutine each", withoutRouter(func(c *computer) doer { return c.alone })},
 	{"FIFO pool", withoutRouter(func(c *computer) doer { return c.pooled })},
-	{"the seed's rules", withPolicy(helix.ThresholdPolicy{})},
+	{"threshold policy", withPolicy(helix.ThresholdPolicy{})},
 	{"adaptive policy", withPolicy(helix.AdaptivePolicy{})},
 }
 
@@ -49,7 +49,7 @@ func (c *computer) alone(ctx context.Context, j *job, _ time.Time) (uint64, erro
 	return c.kernels.compute(ctx, j)
 }
 
-// pooled runs as many jobs at once as there are slots; who waits in a channel is served in
+// pooled runs as many jobs at once as there are slots; jobs that wait in a channel are served in
 // order of arrival.
 func (c *computer) pooled(ctx context.Context, j *job, _ time.Time) (uint64, error) {
 	c.slots <- struct{}{}
@@ -105,7 +105,7 @@ func (p *plan) measured(ctx context.Context, o *options, w way, slack time.Durat
 		return c, err
 	}
 	defer func() { err = errors.Join(err, end()) }()
-	runtime.GC() // so that nobody pays for the one before
+	runtime.GC() // so that no run pays for the garbage of the one before
 	var jobs, inBudget, late, refused, failed atomic.Int64
 	var work, inTime atomic.Int64 // ns
 	var latency helix.Histogram

@@ -22,8 +22,8 @@ func TestCompareRunsTheSameJobsInEachWay(t *testing.T) {
 		require.GreaterOrEqual(t, r.TookS, 0.05, "300 arrivals at 3000 a second")
 		require.Contains(t, errs, "running "+r.Way)
 	}
-	require.Zero(t, rows[0].Refused, "nobody refuses")
-	require.Zero(t, rows[1].Refused, "nobody refuses")
+	require.Zero(t, rows[0].Refused, "it never refuses")
+	require.Zero(t, rows[1].Refused, "it never refuses")
 }
 
 // What is late, and what only seems to be in time because it was refused, must not count.

@@ -42,7 +42,7 @@ func badFlag(name string, value any, must string, args ...any) error {
 // goroutine.
 const maxAtOnce = 100_000
 
-// defaultJobs is the original's demonstration.
+// defaultJobs is the size of the burst without -load and -trace.
 const defaultJobs = 200
 
 const usageText = `Simulator sends a seeded workload through a HelixRouter and shows how it decides.
@@ -92,7 +92,7 @@ func parseFlags(args []string, out io.Writer) (*options, error) {
 	fs.StringVar(&o.policy, "policy", policyName(o.router), "`name` of the routing policy: "+strings.Join(policyNames(), ", "))
 	fs.StringVar(&o.addr, "addr", "127.0.0.1:8080", "`address` to serve page, JSON and metrics on; port 0: any free one; off: do not serve")
 	fs.BoolVar(&o.exit, "exit", false, "stop when all jobs have ended, rather than serve until Ctrl-C")
-	fs.BoolVar(&o.compare, "compare", false, "run the same jobs through a goroutine each, a FIFO pool, the original's rules and the adaptive policy, print one table and stop; -load 2 -duration 3s unless arrivals are given")
+	fs.BoolVar(&o.compare, "compare", false, "run the same jobs through a goroutine each, a FIFO pool, the threshold policy and the adaptive policy, print one table and stop; -load 2 -duration 3s unless arrivals are given")
 	fs.BoolVar(&o.json, "json", false, "with -compare: print JSON")
 	fs.BoolVar(&o.verbose, "v", false, "log every decision to standard error")
 

@@ -1,7 +1,7 @@
 // Simulator sends a seeded workload through a router and shows, live and in a
 // summary, how it decides.
 //
-//	go run ./examples/simulator                        200 mixed jobs at once, like the original
+//	go run ./examples/simulator                        200 mixed jobs at once
 //	go run ./examples/simulator -load 2 -duration 30s  twice what this machine can do
 //	go run ./examples/simulator -trace FILE -speed 60  a CSV file of real arrivals
 //

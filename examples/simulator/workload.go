@@ -53,7 +53,7 @@ type class struct {
 	budgetMs [2]int
 }
 
-// mix is the original's demonstration: mostly tiny jobs beside some that are a
+// mix is the mix of the burst: mostly tiny jobs beside some that are a
 // hundred times larger. 200 of it are about 10 ms of CPU.
 var mix = [...]class{
 	{52, hashMixKernel, [2]int{500, 6_000}, [2]int{5, 20}},

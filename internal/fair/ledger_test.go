@@ -146,12 +146,12 @@ func TestCapacityIsWhatJobsGet(t *testing.T) {
 		}
 		return capacity
 	}
-	require.InDelta(t, 2, run(200, .5, false), 1e-9, "nobody waits")
+	require.InDelta(t, 2, run(200, .5, false), 1e-9, "no job waits")
 	require.InDelta(t, 1.5, run(200, 1.5, true), .01, "jobs wait and get no more than this")
 	require.InDelta(t, 1.5, run(1, .1, false), .02, "little was wanted")
 	require.InDelta(t, 1.8, run(200, 1.8, false), .01, "more was done than was thought possible")
 	require.InDelta(t, 1.8, run(1, 1.8, true), .01)
 	require.InDelta(t, 1.8, run(3, .1, false), .01, "it heals")
-	require.InDelta(t, 2, run(40, .1, false), 1e-9, "the faster the longer nobody waits")
+	require.InDelta(t, 2, run(40, .1, false), 1e-9, "faster the longer no job waits")
 	require.InDelta(t, 2*leastCapacity, run(500, 0, true), 1e-9, "jobs that only wait for one another")
 }

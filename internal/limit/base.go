@@ -1,8 +1,8 @@
 package limit
 
-// learnBase learns from a call that found little else in flight: when it began and when it
-// ended, or calls among which it began would not be those of an unloaded downstream; as long as
-// there was none, from the first to end.
+// learnBase learns from a call with few others in flight, both when it began and when it ended:
+// otherwise the downstream was loaded meanwhile. Before the first such call it learns from the
+// first call to end.
 func (a *law) learnBase(l *Limit, c Call, now, n int64, took float64, well bool) {
 	on := l.on.Load()
 	little := .75 * a.x * a.base
@@ -30,7 +30,7 @@ func (a *law) learnBase(l *Limit, c Call, now, n int64, took float64, well bool)
 	a.alone.add(took)
 }
 
-// found counts a call that found little else in flight.
+// found counts a call with few others in flight.
 func (a *law) found() {
 	a.quiet = min(a.quiet+1, baseCalls)
 	a.calls = max(a.calls, a.quiet)
@@ -46,8 +46,8 @@ func (a *law) asAlone(l *Limit, now, n int64, took float64) bool {
 		l.quiet.Load() == 0 && float64(now-a.drained) < took/2
 }
 
-// suspect has base learned anew if it is not known, or if calls stay too slow although no more
-// are in flight than may be: then it is not the queue that makes them slow.
+// suspect starts to learn base anew if it is not known, or if calls stay too slow although no more
+// are in flight than allowed: then the queue is not the cause.
 func (a *law) suspect(l *Limit, now, inflight int64, mean, target float64) {
 	a.leastX = min(a.leastX, a.x)
 	failing := a.w.ended > 2*a.w.well
@@ -80,7 +80,7 @@ func (a *law) suspect(l *Limit, now, inflight int64, mean, target float64) {
 	}
 }
 
-// startDrain lets so few calls in for a while that none queues.
+// startDrain admits so few calls for a while that none queues.
 func (a *law) startDrain(now int64, target float64) {
 	if a.wasBase > 0 && a.base < 1.5*a.wasBase && a.base > a.wasBase/1.5 {
 		a.pause = min(2*a.pause, 16*remember)

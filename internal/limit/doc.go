@@ -1,12 +1,12 @@
 // Package limit learns how many calls a downstream (a database, another service, a disk)
-// can have in flight at a time. It knows neither tickets nor routers, is given the time and
-// starts nothing, so that the same calls always give the same limit.
+// can have in flight at a time. It knows neither tickets nor routers, takes the time as an
+// argument and starts no goroutine, so that the same calls always give the same limit.
 //
 // # The idea
 //
 // By Little's law (J. D. C. Little, "A proof for the queuing formula L = λW", 1961) a
-// downstream that ends X calls a second has X·T of them in flight when each takes T. So to
-// have calls take a time T of our choice, let
+// downstream that ends X calls a second has X·T of them in flight when each takes T. So for
+// calls to take a chosen time T, let
 //
 //	L = X·T
 //
@@ -19,45 +19,46 @@
 // budget B: enough queue to keep the downstream busy, and so little that less than one in a hundred of the
 // calls that can be in time is late for it. With m and s the mean and the standard deviation of
 // those latencies that are within B, and q = m + 3.83·s, which an exponential distribution
-// exceeds in 0.8 % of cases (4.25 and 0.5 % while more comes than fits):
+// exceeds in 0.8 % of cases (4.25 and 0.5 % while offered load exceeds the limit):
 //
 //	T = base + min(p·(B − q), base·(B/q − 1), max(8·base, 20 ms))
 //	T ≥ base·(1.15 + cv/√n), but at most the middle of base and B
 //	T = max(8·base, 50 ms)    without a budget
 //
-// B − q is for downstreams in which calls wait before they are worked at, base·(B/q − 1) for
-// those in which all are worked at the more slowly; it need not be known which it is. p is 0.55
-// while the limit is seldom reached, so that a burst may queue, and 0.25 while more comes than
-// fits. cv is the coefficient of variation of the latency, n the number of calls that base rests on.
+// B − q is for downstreams that queue calls before they serve them, base·(B/q − 1) for those that
+// serve all calls at once, each more slowly (processor sharing); it need not be known which
+// it is. p is 0.55 while the limit is seldom reached, so that a burst may queue, and 0.25 while
+// offered load exceeds the limit. cv is the coefficient of variation of the latency, n the number
+// of calls that base rests on.
 //
 // # When there is a limit
 //
 // A downstream that is not the bottleneck has none, however many calls are in flight. A limit
-// is set when the mean latency exceeds 1.5·T (at least half of the budget, where that is
-// within 3·T), or the calls in flight, divided by X, will: the queue that stands is seen
-// long before it has been waited for. It is lifted when it was not needed for a second.
+// is set when the mean latency exceeds 1.5·T (at least half of the budget, if that is within
+// 3·T), or when the calls in flight divided by X do: this detects a standing queue long before
+// calls have waited in it. The limit is removed when it was not needed for a second.
 //
 // # What is measured
 //
 //   - X is a moving mean over max(30 ms, the slowest call, at most 10·base), and over 100·cv²
 //     calls (at most 300 ms), so that its standard deviation is a tenth, of calls that ended well.
-//     Calls that failed or whose ctx ended do not count, so that an outage, in which everything
-//     fails fast, is not taken for speed.
+//     Calls that failed, or ended with their ctx, do not count, so that an outage in which all calls
+//     fail fast is not taken for speed.
 //   - A window of the measurement closes after 10 ms and 20 calls, or 100 ms; while there is a
 //     limit, not before what began in it can have ended. While there is none, a window looks at
 //     128 calls, and only counts those that end well in the rest of its 10 ms.
 //   - base is a mean of up to 256 calls that both began and ended among few. When calls stay
 //     slower than T although no more than L are in flight, or stay as slow when fewer are, either the
 //     downstream has become slower or base is wrong; when many more end than before, of what hardly
-//     fits the budget, it may have become faster. Then at most X·base are let in until enough
-//     calls have told (the idea is that of BBR's PROBE_RTT; Cardwell et al., "BBR:
+//     fits the budget, it may have become faster. Then at most X·base are admitted until enough
+//     calls have been measured (the idea is that of BBR's PROBE_RTT; Cardwell et al., "BBR:
 //     congestion-based congestion control", 2016). X does not fall meanwhile.
 //   - The latencies of the same calls are kept in a fading histogram (spread).
 //   - When nothing has ended for long (2T, or 1.5 times the slowest call of some 300 ms), the
-//     downstream hangs: no more than L are let in, and one call at a time beyond them to see whether
-//     it is back. What was in flight meanwhile teaches no latency. Before any call has ended it hangs
-//     when none does for twice the budget of the first (at least 100 ms), and L is 8; without a
-//     budget, for a second, and L is 16384.
+//     downstream counts as hung: at most L calls are admitted, and one at a time beyond them as a
+//     probe. Calls in flight meanwhile do not count in the latency. Before the first end of a call
+//     it counts as hung after twice the budget of the first call (at least 100 ms), with an L of 8;
+//     without a budget after a second, with an L of 16384.
 //
 // # How well it does
 //

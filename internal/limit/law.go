@@ -2,8 +2,8 @@ package limit
 
 import "math"
 
-// law is what has been learned of a downstream, in ns and calls a ns, and the limit that
-// follows from it. Limit.mu guards it.
+// law has the learned figures of a downstream, in ns and calls a ns, and the limit that follows
+// from them. Limit.mu guards it.
 type law struct {
 	w window
 
@@ -43,12 +43,12 @@ type law struct {
 	before int64 // the shortest budget of the time before; 0 = none
 }
 
-// window is what is counted until the law is next applied.
+// window has the counts until the law is next applied.
 type window struct {
 	opened, latest int64   // latest is when a call last ended
 	ended          int     // calls
 	well           int     // those that ended well
-	timed          int     // those whose latency counts
+	timed          int     // with a latency that counts
 	sum, squares   float64 // of their latencies
 	slowest        float64
 	counted        uint32 // Limit.counted when it was opened
@@ -57,7 +57,7 @@ type window struct {
 // open begins a window.
 func (l *Limit) open(now int64) window { return window{opened: now, counted: l.counted()} }
 
-// note takes in a call that has ended; n were in flight, it too.
+// note records the end of a call; n were in flight, including it.
 func (a *law) note(l *Limit, c Call, n, now int64, well bool) {
 	w := &a.w
 	took := float64(max(now-c.Began, 0))
@@ -73,7 +73,7 @@ func (a *law) note(l *Limit, c Call, n, now int64, well bool) {
 		a.learnBase(l, c, now, n, took, well)
 		return
 	case wait > 0 && now-max(w.latest, l.busy.Load()) >= wait:
-		// It did hang. What was in flight then says nothing of how fast it is now.
+		// It did hang. Calls in flight then do not show its present speed.
 		a.hung, fresh = now, false
 		*w = l.open(now)
 	}
@@ -84,7 +84,7 @@ func (a *law) note(l *Limit, c Call, n, now int64, well bool) {
 	}
 	if fresh {
 		a.learnBase(l, c, now, n, took, well)
-		// A failure does not tell how fast the downstream is, but that it was no faster.
+		// A failure is no measurement, but bounds the speed of the downstream.
 		if well || took > a.aim {
 			w.timed++
 			w.sum += took
@@ -100,8 +100,8 @@ func (a *law) note(l *Limit, c Call, n, now int64, well bool) {
 	}
 }
 
-// enough reports that the window can be closed: while there is a limit, calls that began
-// before it was last changed must have ended, so that what is seen is its doing.
+// enough reports whether the window can be closed: while there is a limit, calls that began before
+// its last change must have ended, so that the window shows its effect.
 func (a *law) enough(l *Limit, now int64) bool {
 	w, on := &a.w, l.on.Load()
 	open := float64(now - w.opened)
@@ -121,7 +121,7 @@ func (a *law) enough(l *Limit, now int64) bool {
 	return open >= wait
 }
 
-// budget is the shortest budget lately; 0 = none.
+// budget returns the shortest recent budget; 0 = none.
 func (a *law) budget(l *Limit) float64 {
 	b := l.shortest.Load()
 	if b == 0 || a.before > 0 && a.before < b {
@@ -130,7 +130,7 @@ func (a *law) budget(l *Limit) float64 {
 	return float64(b)
 }
 
-// target is T, how long calls may take.
+// target returns T, how long calls may take.
 func (a *law) target(l *Limit) float64 {
 	b := a.budget(l)
 	switch {
@@ -145,9 +145,9 @@ func (a *law) target(l *Limit) float64 {
 	return max(a.base+min(a.room(b), max(8*a.base, longQueue)), min(chance*a.base, (a.base+b)/2), 1.05*a.base)
 }
 
-// room is how long calls may queue so that of those that could be in time less than one in a
-// hundred is not, by what is known of the latencies within the budget b: whether they queue
-// before they are worked at, or all are worked at the more slowly.
+// room returns how long calls may queue so that less than one in a hundred of those that can be
+// in time is late, given the latencies within the budget b. It holds for downstreams with a
+// queue and for those with processor sharing.
 func (a *law) room(b float64) float64 {
 	mean, deviation, calls := a.alone.within(b)
 	if calls == 0 {
@@ -215,12 +215,12 @@ func (a *law) learn(l *Limit, now, inflight int64) {
 	l.rate.Store(math.Float64bits(a.x * 1e9))
 }
 
-// sure is a latency that the mean is at least, but for chance.
+// sure returns a lower confidence bound of the mean latency.
 func (a *law) sure() float64 {
 	return a.mean * (1 - 2*max(a.cv, .5)/math.Sqrt(max(a.n, 1)))
 }
 
-// apply sets the limit, or lifts it. The mean latency of the window was mean.
+// apply sets or removes the limit. The mean latency of the window was mean.
 func (a *law) apply(l *Limit, now, inflight int64, mean float64) {
 	target := a.target(l)
 	a.aim = target
@@ -271,7 +271,7 @@ func (a *law) apply(l *Limit, now, inflight int64, mean float64) {
 	l.on.Store(true)
 }
 
-// overloaded reports that calls take, or will take, much longer than they may.
+// overloaded reports whether calls take, or will take, much longer than they may.
 func (a *law) overloaded(l *Limit, inflight int64, rate, target float64) bool {
 	from := 1.5 * target
 	if b := a.budget(l); b > a.base {

@@ -10,7 +10,7 @@ import (
 // None is the limit of a downstream that is not the bottleneck.
 const None = int64(math.MaxInt64)
 
-// Priority tells how much of the time that calls may queue in the downstream a call may use.
+// Priority selects the part of the queueing time in the downstream that a call may use.
 type Priority int8
 
 // The priorities, from the one refused first.
@@ -21,7 +21,7 @@ const (
 )
 
 // room is the part of T - base that calls of each priority may fill. What is kept from Low
-// is there for the others; High may go a little beyond. No part starves anybody: base alone
+// is there for the others; High may go a little beyond. No priority starves: base alone
 // keeps the downstream busy.
 var room = [...]float64{.6, 1, 1.25}
 
@@ -40,12 +40,12 @@ type Limit struct {
 	latest   atomic.Int64            // when a call last ended, or was let in as a probe
 	busy     atomic.Int64            // since when calls are in flight
 	shortest atomic.Int64            // budget since law.turned; 0 = none
-	counting atomic.Int64            // until when calls that end well are only counted: enough of them have told how long they take
+	counting atomic.Int64            // until when successful calls are only counted: enough of them have been measured
 
 	mu  sync.Mutex // guards law, and the writing of on, limits, quiet, silence and counting
 	law *law       // made when the first call ends: most kinds of work do not wait
 
-	// What has been learned, for those who only look. Written under mu.
+	// The learned values, for readers without the lock. Written under mu.
 	base atomic.Uint64 // float64 bits of ns
 	mean atomic.Uint64 // likewise
 	rate atomic.Uint64 // float64 bits of calls a second
@@ -70,8 +70,9 @@ type Call struct {
 
 const maxAmong = math.MaxUint16
 
-// Room tells how many calls may be in flight for one of that priority to start; 0 = any
-// number. If probe, one may start beyond that, because the downstream may hang. It changes nothing.
+// Room returns how many calls may be in flight for one of that priority to start; 0 = any
+// number. If probe, one may start beyond that, because the downstream may hang. It changes
+// nothing.
 func (l *Limit) Room(now int64, p Priority) (most int, probe bool) {
 	most = int(l.limits[p+1].Load())
 	silent := false
@@ -88,7 +89,7 @@ func (l *Limit) Room(now int64, p Priority) (most int, probe bool) {
 	return 0, false
 }
 
-// Refused notes that a call was turned away because there was no room.
+// Refused records that a call was refused because there was no room.
 func (l *Limit) Refused() {
 	flag := &l.hangs
 	if l.on.Load() {
@@ -99,16 +100,16 @@ func (l *Limit) Refused() {
 	}
 }
 
-// Lull reports that no call has ended, nor been let in as a probe, for a while.
+// Lull reports whether no call has ended, or been admitted as a probe, for a while.
 func (l *Limit) Lull(now int64) bool { return now-l.latest.Load() >= windowMost }
 
-// Probe reports that the caller's call is to be the one that is let in during a lull.
+// Probe reports whether the caller's call is the one admitted during a lull.
 func (l *Limit) Probe(now int64) bool {
 	was := l.latest.Load()
 	return now-was >= windowMost && l.latest.CompareAndSwap(was, now)
 }
 
-// Begin notes that a call starts, whether there is room or not, and returns its Call.Among.
+// Begin records that a call starts, with or without room, and returns its Call.Among.
 // budget is that of the call; 0 = none.
 func (l *Limit) Begin(now, budget int64) uint16 {
 	n := inFlight(l.calls.Add(begins))
@@ -135,9 +136,9 @@ func (l *Limit) Begin(now, budget int64) uint16 {
 	return uint16(min(n, maxAmong))
 }
 
-// watchFirst says what a hang is before any call has ended: that nothing does for twice the
-// budget of the first. Then all in flight are late, and more would be. Without a budget that is no
-// sign, and there is only a bound that no downstream is likely to need.
+// watchFirst defines a hang before the first end of a call: no end for twice the budget of the
+// first call. Then all calls in flight are late, and more would be. Without a budget there is
+// only a bound that no downstream is likely to need.
 func (l *Limit) watchFirst(now, budget int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -153,11 +154,11 @@ func (l *Limit) watchFirst(now, budget int64) {
 	}
 }
 
-// Abandon notes that a call that was to start never will.
+// Abandon records that a call that has begun will never start.
 func (l *Limit) Abandon() { l.calls.Add(ends) }
 
-// End notes that a call has ended. well is false if it failed or its ctx was done: then it
-// says nothing of how much the downstream can do.
+// End records the end of a call. well is false if it failed or its ctx was done: then it does
+// not count in the rate of the downstream.
 func (l *Limit) End(c Call, now int64, well bool) {
 	if now-l.latest.Load() > latestEvery {
 		l.latest.Store(now)
@@ -178,7 +179,7 @@ func (l *Limit) End(c Call, now int64, well bool) {
 	l.mu.Unlock()
 }
 
-// InFlight is the number of calls in flight.
+// InFlight returns the number of calls in flight.
 func (l *Limit) InFlight() int64 { return inFlight(l.calls.Load()) }
 
 func inFlight(calls uint64) int64 { return int64(calls & (1<<countBits - 1)) }
@@ -186,7 +187,7 @@ func inFlight(calls uint64) int64 { return int64(calls & (1<<countBits - 1)) }
 // counted is how many calls were only counted, ever; it wraps around.
 func (l *Limit) counted() uint32 { return uint32(l.calls.Load() >> countBits) }
 
-// Limit is how many calls of that priority may be in flight now, or None.
+// Limit returns how many calls of that priority may be in flight now, or None.
 func (l *Limit) Limit(p Priority) int64 {
 	if l.on.Load() || l.hangs.Load() {
 		return l.limits[p+1].Load()
@@ -204,7 +205,7 @@ func (l *Limit) Rate() float64 { return load(&l.rate) }
 
 func load(bits *atomic.Uint64) float64 { return math.Float64frombits(bits.Load()) }
 
-// publish makes the limits known. It requires l.mu.
+// publish stores the limits for readers. It requires l.mu.
 func (l *Limit) publish(limit, base, target, silence float64) {
 	for p, part := range room {
 		queue := 1.0

@@ -2,9 +2,9 @@
 // one core writes and others use has to travel between their caches, which costs more than
 // the addition. Every count is then a sum over the shards.
 //
-// There are two ways to choose a shard. An object that stays with a P, as one from a
-// sync.Pool does for the most part, keeps the number of its shard. Code without such an
-// object takes the goroutine's ([Hint]).
+// There are two ways to select a shard. An object that mostly stays with a P, such as one from a
+// sync.Pool, keeps the number of its shard. Code without such an object uses the goroutine's
+// ([Hint]).
 package shard
 
 import (
@@ -25,10 +25,10 @@ func Count() int {
 	return n
 }
 
-// Hint returns a number that tells goroutines apart: a hash of where the stack of the
-// calling one lies. It stays the same for as long as the goroutine runs and its stack does
-// not grow, so that the cache lines it chooses stay with the core (decision 4). It costs
-// less than 1 ns. Two goroutines may have the same.
+// Hint returns a number that distinguishes goroutines: a hash of the address of the caller's
+// stack. It stays the same while the goroutine runs and its stack does not grow, so that the
+// cache lines it selects stay with the core (decision 4). It costs less than 1 ns. Two
+// goroutines may have the same number.
 func Hint() uint32 {
 	var here byte
 	const golden = 0x9e3779b97f4a7c15 // 2^64 over the golden ratio (Knuth, TAOCP 3, 6.4)

@@ -7,9 +7,9 @@ import (
 	"github.com/helixrouter/helix/internal/num"
 )
 
-// Backlog is the work in a queue by how urgent it is, so that a decision can tell what
-// would go before a job without looking at the queue: an array of classes, each for twice
-// the time until it is due of the one before. Its zero value is empty. It is safe for
+// Backlog is the work in a queue by urgency, so that a decision can compute the work before a job
+// without reading the queue: an array of classes, each for twice the time until due of the one
+// before. Its zero value is empty. It is safe for
 // concurrent use and has no lock.
 type Backlog struct {
 	classes [urgencies]atomic.Uint64 // jobs, in the high bits from workBits on, and their work, in units of Load
@@ -27,21 +27,21 @@ func ClassOf(due int64) uint8 {
 	return uint8(min(bits.Len64(uint64(max(due, 0))>>16), urgencies-1))
 }
 
-// Add notes that one more job of that work waits at n, whose class is set.
+// Add records that one more job of that work waits at n. n.Class must be set.
 func (b *Backlog) Add(n *Node, work Load) {
 	units := work.Units()
 	n.Work += units
 	b.classes[n.Class].Add(1<<workBits + uint64(units))
 }
 
-// Remove notes that some jobs, of so many units of work, wait at n no more.
+// Remove records that jobs with that many units of work no longer wait at n.
 func (b *Backlog) Remove(n *Node, jobs int, units uint32) {
 	n.Work -= units
 	b.classes[n.Class].Add(-(uint64(jobs)<<workBits + uint64(units)))
 }
 
-// Before returns the jobs and the work, in ns, that go before one that is due in so many ns:
-// those of its class, which came earlier, and of all that are more urgent.
+// Before returns the jobs and the work, in ns, before a job that is due in so many ns: those of
+// its class, which arrived earlier, and of all more urgent classes.
 func (b *Backlog) Before(due int64) (jobs int, work int64) {
 	for i := range b.classes[:ClassOf(due)+1] {
 		if c := b.classes[i].Load(); c != 0 {

@@ -3,10 +3,9 @@ package slots
 import "github.com/helixrouter/helix/internal/num"
 
 // pairingHeap is a pairing heap of nodes (Fredman, Sedgewick, Sleator, Tarjan, "The
-// pairing heap", Algorithmica 1986), the earliest due on top. A push compares once,
-// however many there are, and to take out what came last costs as little: a job that is more
-// urgent than all, or is withdrawn soon. To take the top off is O(log n), amortised. Its zero
-// value is empty.
+// pairing heap", Algorithmica 1986), the earliest due on top. A push takes one
+// comparison, and removing the latest node is as cheap: a job that is more urgent than all, or
+// is withdrawn soon. Removing the top takes O(log n), amortised. Its zero value is empty.
 type pairingHeap struct{ top *Node }
 
 // before reports whether n comes before the other: by due time, then by arrival.

@@ -6,7 +6,7 @@ import "github.com/helixrouter/helix/internal/num"
 type Node struct {
 	Due       int64 // ns
 	Ahead     int64 // predicted work in the pool when it came, in ns for each slot
-	Requester any   // what waits for a slot; a [Deferrable] if Deferred
+	Requester any   // receives the slot; a [Deferrable] if Deferred
 
 	// In the heap. prev is the parent of a first child, and else the sibling before.
 	child, next, prev *Node
@@ -18,11 +18,11 @@ type Node struct {
 	Queued   bool
 	Long     bool // its run is predicted to be long
 	Deferred bool // comes after all others until it is due, and is then due earlier
-	Gated    bool // of a job: in its kind's gate it has a place, or waits for one
-	Expires  bool // is to be told when what waits can no longer end in its budget
+	Gated    bool // of a job: it has or awaits a place in its kind's gate
+	Expires  bool // the requester is notified when it can no longer finish in its budget
 }
 
-// Deferrable is what waits at a node that may be deferred.
+// Deferrable is a requester that may be deferred.
 type Deferrable interface {
 	Urgent() int64 // when it is due once it is not deferred any more
 }
@@ -81,7 +81,7 @@ func (q *Queue) Remove(n *Node) {
 	n.Queued = false
 }
 
-// SetDue changes when n, which is in the queue, is due.
+// SetDue changes the due time of n, which is in the queue.
 func (q *Queue) SetDue(n *Node, due int64) {
 	h := q.heap(n)
 	h.remove(n)
@@ -89,15 +89,15 @@ func (q *Queue) SetDue(n *Node, due int64) {
 	h.push(n)
 }
 
-// Undefer has n, which is deferred, come when it is due.
+// Undefer moves n, which is deferred, to the place of its due time.
 func (q *Queue) Undefer(n *Node) {
 	q.deferred.remove(n)
 	n.Deferred, n.Due = false, n.Requester.(Deferrable).Urgent()
 	q.heap(n).push(n)
 }
 
-// UndeferDue undefers those that have been deferred for long enough, and reports whether any
-// node was deferred: only then it asks for the time.
+// UndeferDue undefers nodes that have been deferred for long enough, and reports whether any node
+// was deferred. It calls clock only in that case.
 func (q *Queue) UndeferDue(clock func() int64) bool {
 	if q.deferred.top == nil {
 		return false

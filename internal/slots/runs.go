@@ -6,9 +6,8 @@ import (
 	"github.com/helixrouter/helix/internal/num"
 )
 
-// Runs knows until when the slots are taken, as far as can be told: of runs that are
-// predicted to be long enough to matter. Its zero value knows none. It has no lock: a run
-// takes a place for itself and gives it back.
+// Runs has the predicted ends of the runs in slots, for runs that are long enough to matter. Its
+// zero value is empty. It has no lock: a run takes a place in the table and returns it.
 type Runs struct {
 	until [runPlaces]atomic.Int64 // ns since the router was made; 0: the place is free
 }
@@ -22,7 +21,7 @@ const (
 )
 
 // Begin notes a run that will hold a slot from now on for that long, and returns its place.
-// One that yields hands its slot over as soon as it is asked for.
+// A run that yields hands its slot over to the first job that needs it.
 func (r *Runs) Begin(now, run int64, yields bool) int8 {
 	if run < runFrom || yields {
 		return NoPlace
@@ -53,11 +52,11 @@ func (r *Runs) Noted() (n int) {
 	return n
 }
 
-// Soonest returns in how many ns a slot comes, of that many, all taken, to a job that must let
-// so many others of so much work in all go first. With more slots than there are places
-// what is in them is not known, and one will be free soon. It runs on the stack of a
-// submitter, which may be new: its frame, as it calls nothing that splits, is taken from what
-// every stack keeps in reserve.
+// Soonest returns the time, in ns, until one of that many slots, all taken, is free for a job
+// behind that many others with that much work in total. With more slots than places the ends
+// of some runs are unknown, and a slot is assumed to be free soon. It runs on the stack of a
+// submitter, which may be new. It calls no function that grows the stack, so its frame fits
+// into the reserve of every stack.
 //
 //go:nosplit
 func (r *Runs) Soonest(now int64, slots, jobs int, work int64) int64 {
@@ -85,10 +84,10 @@ func (r *Runs) Soonest(now int64, slots, jobs int, work int64) int64 {
 // exactJobs is up to how many jobs startAfter deals out one by one.
 const exactJobs = 16
 
-// startAfter is when the next job starts on slots that are free at those times, sorted, if so
-// many jobs of so much work in all are dealt out before it, each to the slot that is free
-// first (list scheduling: Graham, "Bounds for certain multiprocessing anomalies", 1966).
-// Many jobs are poured out like water instead. It changes free.
+// startAfter returns when the next job starts on slots that are free at those times, sorted, after
+// that many jobs with that much work in total, each on the slot that is free first (list
+// scheduling: Graham, "Bounds for certain multiprocessing anomalies", 1966). Many jobs are
+// treated as a fluid instead. It changes free.
 func startAfter(free []uint32, jobs int, work int64) int64 {
 	if jobs <= 0 || work <= 0 {
 		return int64(free[0])

@@ -2,9 +2,9 @@ package slots
 
 import "sync"
 
-// UnderWay is the time that long or unlearned runs in slots have taken so far: work that is
-// done, though it is paid for only when they end. Without it no work would seem to be done while runs of half a second go on, and
-// then fifty ticks' worth of it at once. Its zero value is ready for use. It is safe for
+// UnderWay is the time that long or unlearned runs in slots have taken so far: work that is done
+// but charged only at their ends. Without it, runs of half a second would show as no work for
+// fifty ticks, and then as all of it at once. Its zero value is ready for use. It is safe for
 // concurrent use, and costs such a run some 50 ns.
 type UnderWay struct {
 	mu     sync.Mutex
@@ -53,7 +53,7 @@ func (u *UnderWay) Resume(w *Stopwatch, now int64) {
 	}
 }
 
-// Lose takes off time that a run held its slot for others.
+// Lose subtracts time in which a run's slot was used by other jobs.
 func (u *UnderWay) Lose(w *Stopwatch, ns int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -63,7 +63,7 @@ func (u *UnderWay) Lose(w *Stopwatch, ns int64) {
 	}
 }
 
-// End notes that a run has ended, and is paid for.
+// End records that a run has ended and been charged.
 func (u *UnderWay) End(w *Stopwatch) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -1,13 +1,13 @@
-// Package tally counts what becomes of jobs, so that no job can be lost without its showing.
+// Package tally counts the outcomes of jobs, so that a lost job always shows.
 //
-// Each event of a job's life is one addition to one word, none is ever taken back, and every
-// figure is a sum of such words. Submissions are counted apart from what becomes of them;
-// what is in flight is the difference. So in every [Sums], whenever it is taken,
+// Each event of a job's life is one addition to one word. Words never decrease, and every figure
+// is a sum of such words. Submissions and outcomes are counted separately; the jobs in flight
+// are the difference. So in every [Sums], at any time,
 //
 //	submitted = completed + failed + dropped + withdrawn + in flight
 //
-// since what ends jobs is read before what submits them: one that ends meanwhile shows as in
-// flight, and none can end before it began. A job that is lost, or counted twice, shows as
+// since outcomes are read before submissions: a job that ends meanwhile shows as in flight, and
+// none can end before it began. A job that is lost, or counted twice, shows as
 // one in flight in an idle router.
 //
 // The words are sharded ([shard]): a job writes to one shard only, so that cores rarely
@@ -34,7 +34,7 @@ type Counters struct {
 	refusals []Refusals // likewise
 }
 
-// Shard is what one ticket at a time writes to. All its words are written by any goroutine
+// Shard has the counters that a ticket writes to. All its words are written by any goroutine
 // that owns a ticket of the shard.
 type Shard struct {
 	Submitted atomic.Uint64          // jobs that the decision admitted, other than those in Taken
@@ -46,15 +46,15 @@ type Shard struct {
 	broken    atomic.Uint64          // late ones that had a budget
 	Withdrawn atomic.Uint64          // after admission
 
-	// CPU ns. Their sum is all that was ever offered. What runs in place is never in
-	// Admitted: it is accounted for in one step when it has ended.
+	// CPU ns. Their sum is all work ever offered. Jobs that run in place are never in Admitted:
+	// they are accounted for in one step at their end.
 	Shed     atomic.Int64 // predicted, of jobs that were admitted and never ran
 	Admitted atomic.Int64 // predicted, of jobs that have not ended
 	Served   atomic.Int64 // of jobs that ran; a batched one's part of a full batch
-	// AllWork is as Served, of jobs that worked from their arrival to their end: what they took is
+	// AllWork is as Served, of jobs that worked from their arrival to their end: their CPU time is
 	// their latency, too, and one addition counts both.
 	AllWork  [AtOnce]atomic.Int64
-	Unfilled atomic.Int64 // what calls took beyond that, as their batches were not full
+	Unfilled atomic.Int64 // time of calls beyond that, because their batches were not full
 
 	Goroutines atomic.Int64 // of the router's own, that are alive
 	_          [64]byte     // keeps neighbours off the last line
@@ -69,8 +69,8 @@ type Refusals struct {
 	_         [48]byte               // two pairs of lines
 }
 
-// The submitter's goroutine chooses a shard of Refusals, not its P: so there are more of
-// them than shards, for those of two cores to be seldom the same.
+// The submitter's goroutine, not its P, selects a shard of Refusals. So there are more of them
+// than shards, to make collisions between two cores rare.
 const (
 	refusalShards     = 4 // for each shard
 	mostRefusalShards = 64
@@ -104,7 +104,7 @@ func (s *Shard) End(failed bool, budget, latency time.Duration) {
 	s.ended[how][promise].Add(1)
 }
 
-// DropLate counts a job that a strategy had accepted and that was refused after all.
+// DropLate counts a job that was refused after a strategy had accepted it.
 func (s *Shard) DropLate(reason int, budget time.Duration) {
 	if budget > 0 {
 		s.broken.Add(1)
@@ -112,8 +112,8 @@ func (s *Shard) DropLate(reason int, budget time.Duration) {
 	s.late[reason].Add(1)
 }
 
-// Work returns the CPU ns that all jobs so far have asked for, refused ones too, and
-// what those that ran took.
+// Work returns the CPU ns demanded by all jobs so far, including refused ones, and the CPU ns of
+// those that ran.
 func (c *Counters) Work() (offered, worked int64) {
 	for i := range c.shards {
 		s := &c.shards[i]

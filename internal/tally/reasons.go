@@ -7,7 +7,7 @@ import (
 )
 
 // ReasonTable numbers the reasons to drop, from 0 to Reasons-1. Reasons are constant text and
-// few; should a policy make them up, those beyond the table share its last place. It must be
+// few; if a policy generates more, those beyond the table share its last place. It must be
 // made by NewReasonTable, and is safe for concurrent use.
 type ReasonTable struct {
 	mu    sync.Mutex // guards replacing names
@@ -16,8 +16,8 @@ type ReasonTable struct {
 
 const reasonOther = "other reasons"
 
-// NewReasonTable returns a table with those reasons, whose numbers are their places. So no
-// policy that makes up reasons can take their places.
+// NewReasonTable returns a table with those reasons, numbered by their order. So reasons of a
+// policy cannot take their places.
 func NewReasonTable(own []string) *ReasonTable {
 	t := &ReasonTable{}
 	t.names.Store(&own)

@@ -126,7 +126,7 @@ func parse(text string) (mutants []mutant, err error) {
 	return mutants, lines.Err()
 }
 
-// choose picks the mutants of a part, and of those the ones whose title matches.
+// choose returns the mutants of a part with a matching title.
 func choose(mutants []mutant, part, run string) (chosen []mutant, err error) {
 	title, err := regexp.Compile(run)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 
 // Pacer sleeps more precisely than time.Sleep, which an idle Go process rounds
 // up to 1 ms because epoll_wait takes milliseconds. The kernel's timer wakes an
-// idle process; when all Ps are busy, nobody polls for it, but the deadline of
-// the read is a runtime timer, which the P that has it looks at between goroutines.
+// idle process. When all Ps are busy, no P polls for it, but the deadline of the read is a
+// runtime timer, which its P checks between goroutines.
 type Pacer struct {
 	timer *os.File
 	fd    int
