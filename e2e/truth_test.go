@@ -18,8 +18,8 @@ import (
 	"github.com/helixrouter/helix/httpstats"
 )
 
-// TestRefusedAfterAdmission has a job that was let in and then refused: the page must say
-// why it did not run, not why it was let in.
+// TestRefusedAfterAdmission has a job that was admitted and then refused: the page must say
+// why it did not run, not why it was admitted.
 func TestRefusedAfterAdmission(t *testing.T) {
 	p := newPage(t, 1280, 1000)
 	r := newRouter(t, helix.RouterConfig{CPUParallelism: 1, Policy: helix.ThresholdPolicy{}, BackpressureBusyThreshold: 5})

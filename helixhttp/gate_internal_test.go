@@ -129,7 +129,7 @@ func (c *countingReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// requireHonest requires that the server was given the input but for the refused requests, and
+// requireHonest requires that the server got the input without the refused requests, and
 // that net/http would have seen them where the gate did.
 func requireHonest(t *testing.T, input []byte, seed uint64) (refused int) {
 	t.Helper()

@@ -78,7 +78,7 @@ func (c *crowd) ask(each int) time.Duration {
 	start := time.Now()
 	for _, client := range c.clients {
 		asking.Go(func() {
-			answer := make([]byte, c.length) // all are alike but for the second they name
+			answer := make([]byte, c.length) // all are equal except for their time
 			for range each {
 				if _, err := io.WriteString(client, request); err != nil {
 					panic(err)

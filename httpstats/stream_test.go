@@ -360,7 +360,7 @@ func TestResumedPageGetsDecisions(t *testing.T) {
 	})
 }
 
-// TestDecisionRefusedAfterAdmission shows why the job did not run, and why it was let in.
+// TestDecisionRefusedAfterAdmission shows why the job did not run, and why it was admitted.
 func TestDecisionRefusedAfterAdmission(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRouter(t, helix.RouterConfig{Policy: helix.ThresholdPolicy{}, CPUParallelism: 1, BackpressureBusyThreshold: 9})

@@ -183,7 +183,7 @@ func TestAStoppedWorkerLosesItsJobsAndComesBack(t *testing.T) {
 }
 
 // Workers that do not answer in time get jobs that have time, if there are no others, and
-// none that are in a hurry.
+// none with short budgets.
 func TestSilentWorkersAreTheLastResort(t *testing.T) {
 	bubble(t, func(t *testing.T, n *network) {
 		h1, h2 := n.add("w1", fast()), n.add("w2", fast())

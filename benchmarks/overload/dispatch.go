@@ -26,8 +26,8 @@ type dispatcher struct {
 
 // dispatch starts every job's goroutine at its time, or as soon after it as
 // this goroutine gets to run: then all that are due, in one burst. It sleeps
-// in between, so that it takes no CPU from the contender but for the making of
-// goroutines, which it measures.
+// in between, so that it takes no CPU from the contender except for making goroutines, which
+// it measures.
 func dispatch(p *point) *dispatcher {
 	d := &dispatcher{idle: residentBytes(), process: -processCPU()}
 	pacer := pace.New()

@@ -149,7 +149,7 @@ func offer(ctx context.Context, h http.Handler, rate float64, lasts time.Duratio
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(helixhttp.NewListener(l)) }()
 
-	const patience = 2 * time.Second // then a client gives up
+	const patience = 2 * time.Second // the timeout of a client
 	transport := &http.Transport{MaxIdleConnsPerHost: 512, MaxConnsPerHost: 2048}
 	client := &http.Client{Transport: transport, Timeout: patience}
 	t := &tally{}

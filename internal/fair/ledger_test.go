@@ -151,7 +151,7 @@ func TestCapacityIsWhatJobsGet(t *testing.T) {
 	require.InDelta(t, 1.5, run(1, .1, false), .02, "little was wanted")
 	require.InDelta(t, 1.8, run(200, 1.8, false), .01, "more was done than was thought possible")
 	require.InDelta(t, 1.8, run(1, 1.8, true), .01)
-	require.InDelta(t, 1.8, run(3, .1, false), .01, "it heals")
+	require.InDelta(t, 1.8, run(3, .1, false), .01, "it recovers")
 	require.InDelta(t, 2, run(40, .1, false), 1e-9, "faster the longer no job waits")
 	require.InDelta(t, 2*leastCapacity, run(500, 0, true), 1e-9, "jobs that only wait for one another")
 }

@@ -13,7 +13,7 @@ func (a *law) learnBase(l *Limit, c Call, now, n int64, took float64, well bool)
 	switch {
 	case !well:
 		return
-	case c.Among == 0: // began while few were let in
+	case c.Among == 0: // began while few were admitted
 		if !a.asAlone(l, now, n, took) {
 			return
 		}
@@ -36,10 +36,10 @@ func (a *law) found() {
 	a.calls = max(a.calls, a.quiet)
 }
 
-// asAlone reports that a call which began while few were let in was not much slowed down by
-// those that came later: only few did, or late in its time. Where calls vary much, all must
-// count, or base would be that of the short ones. So must one that took ten times as long as base;
-// without a budget T grows with base, and a call with T.
+// asAlone reports whether a call that began while few were admitted was hardly slowed down by
+// later ones: only few came, or late in its time. If calls vary much, all must count, or base
+// would be that of the short ones. So must a call that took ten times as long as base; without
+// a budget T grows with base, and a call with T.
 func (a *law) asAlone(l *Limit, now, n int64, took float64) bool {
 	return max(a.vary, a.cv) > varies || took > 10*a.base && a.budget(l) > 0 ||
 		float64(n) <= max(2*a.drainTo, 1.5*a.x*a.base) ||

@@ -184,7 +184,7 @@ func (a *law) learn(l *Limit, now, inflight int64) {
 	if a.x == 0 {
 		a.x, a.mean = rate, mean
 	}
-	if a.drain == 0 || rate > a.x { // while few are let in, it is they that make it low
+	if a.drain == 0 || rate > a.x { // while few are admitted, that lowers the rate
 		// As long as it takes for a standard deviation of a tenth.
 		memory = max(memory, min(100*a.vary*a.vary/max(a.x, float64(w.ended)/open), longMean))
 		a.x += (1 - math.Exp(-open/memory)) * (rate - a.x)

@@ -314,7 +314,7 @@ func TestOutageIsNotSpeed(t *testing.T) {
 	require.Less(t, float64(r.late)/float64(r.admitted), .01)
 }
 
-// Calls that their callers give up after the budget count for nothing that ended well, while
+// Calls that are cancelled at the end of their budget do not count as successful, while
 // the downstream still works on them.
 func TestCallersThatLeave(t *testing.T) {
 	s := scene{down: random.down, mean: 5e6, load: 5, budget: 50 * ms, length: 6000 * ms, from: 2000 * ms, cancel: true}

@@ -37,7 +37,7 @@ type Limit struct {
 	limits   [len(room)]atomic.Int64 // by priority: X·T, whether on or not
 	quiet    atomic.Int64            // while base is learned anew: how many in flight are few; else 0
 	silence  atomic.Int64            // after how long without an end the downstream hangs; 0 = not known
-	latest   atomic.Int64            // when a call last ended, or was let in as a probe
+	latest   atomic.Int64            // when a call last ended, or was admitted as a probe
 	busy     atomic.Int64            // since when calls are in flight
 	shortest atomic.Int64            // budget since law.turned; 0 = none
 	counting atomic.Int64            // until when successful calls are only counted: enough of them have been measured

@@ -83,7 +83,7 @@ export function connect(store, on) {
     source = null;
   }
 
-  /** lost tries again, ever more slowly, by itself: the browser would give up at a 503. */
+  /** lost reconnects with growing intervals: the browser itself would stop at a 503. */
   function lost() {
     close();
     if (left || asleep) return;
