@@ -273,6 +273,9 @@ func (f *batch) nestIn(members []*Ticket) {
 
 // predicted returns how many ns a call for those members takes.
 func (f *batch) predicted(members []*Ticket) float64 {
+	if len(members) == 1 {
+		return float64(members[0].job.predicted)
+	}
 	calls, units := &members[0].kind.calls, 0.0
 	for _, t := range members {
 		units += calls.Units(t.job.cost)
@@ -285,13 +288,10 @@ func (f *batch) predicted(members []*Ticket) float64 {
 // the real cost of half-empty batches would admit too few jobs to ever fill one.
 func (f *batch) learn(members []*Ticket, run time.Duration) {
 	k := members[0].kind
-	units, sampled, succeeded := 0.0, false, 0
+	units, sampled := 0.0, false
 	for _, t := range members {
 		units += k.calls.Counted(t.job.cost)
 		sampled = sampled || t.sampled
-		if t.succeeded() {
-			succeeded++
-		}
 	}
 	f.perMemberNs = int64(run) / int64(len(members))
 	if predicted := k.calls.Time(units); predicted > 0 && members[0].fate == fateReturned {
@@ -305,12 +305,23 @@ func (f *batch) learn(members []*Ticket, run time.Duration) {
 	k.counters.Shard(members[0].shard).Unfilled.Add(int64(run) - paid)
 	switch {
 	case !sampled:
-	case 2*succeeded > len(members):
+	case mostSucceeded(members):
 		one := members[int(k.calls.Samples())%len(members)]
 		k.calls.Observe(len(members), units, one.job.cost, run)
 	default:
 		k.failures.Observe(run / time.Duration(len(members)))
 	}
+}
+
+// mostSucceeded reports whether more than half of the members did.
+func mostSucceeded(members []*Ticket) bool {
+	n := 0
+	for _, t := range members {
+		if t.succeeded() {
+			n++
+		}
+	}
+	return 2*n > len(members)
 }
 
 // parts returns what the members are charged in all.

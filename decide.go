@@ -72,7 +72,9 @@ func (r *Router) decide(q *request) error {
 	}
 	q.cfg = r.cfg.Load()
 	if !q.info.Async || q.follow {
-		q.heedDeadline(r)
+		if at, ok := q.ctx.Deadline(); ok {
+			q.heed(r, at)
+		}
 	}
 	r.tick(q.decided, q.cfg)
 	if r.judge(q); q.choice.dropped {
@@ -115,12 +117,10 @@ func (r *Router) judge(q *request) {
 	}
 }
 
-// heedDeadline makes the deadline of the submitter's ctx the job's, if it is the earlier one.
-func (q *request) heedDeadline(r *Router) {
-	at, ok := q.ctx.Deadline()
-	if !ok {
-		return
-	}
+// heed makes the deadline of the submitter's ctx the job's, if it is the earlier one.
+//
+//go:noinline
+func (q *request) heed(r *Router, at time.Time) {
 	if left := max(r.since(at)-q.arrived, 1); q.info.Budget == 0 || left < int64(q.info.Budget) {
 		q.info.Budget, q.choice.bound = time.Duration(left), true
 	}

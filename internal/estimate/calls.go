@@ -90,9 +90,9 @@ func (m *Calls) Usual() (run, spread float64) {
 // Units returns the units of a job with that cost in a prediction: the mean without a cost.
 func (m *Calls) Units(cost float64) float64 {
 	if cost > 0 {
-		cost = min(max(cost, leastCost), mostCost)
+		cost = within(cost, leastCost, mostCost)
 		if most := m.most.Load(); most > 0 {
-			return min(max(cost, m.least.Load()), most)
+			return within(cost, m.least.Load(), most)
 		}
 		return cost
 	}
@@ -100,6 +100,17 @@ func (m *Calls) Units(cost float64) float64 {
 		return unit
 	}
 	return 1
+}
+
+// within is v, or the bound that it is beyond. See Bounded.
+func within(v, least, most float64) float64 {
+	switch {
+	case v < least:
+		return least
+	case v > most:
+		return most
+	}
+	return v
 }
 
 // Counted returns the units of a job with that cost in a call to learn from: those of a
