@@ -333,7 +333,7 @@ func simLeast(mix string) (share, kept float64) {
 	if mix == "tight" {
 		return .7, .75
 	}
-	return .96, .99
+	return .98, .999
 }
 
 // skipIfRace skips a simulation under the race detector: it is one goroutine, in

@@ -15,12 +15,14 @@ import (
 type QueueWait struct {
 	mu          sync.Mutex // guards writing
 	wait, ahead float64    // ns; guarded by mu
+	samples     float64    // guarded by mu
 	ratio       num.Float
 }
 
 const (
-	gainWait  = 0.01 // weight of a sample
-	waitPrior = 5e6  // ns of waiting that the first ratio, of 1, rests on
+	gainWait  = 0.005 // weight of a sample, at least: those that waited for the same run tell the same
+	waitPrior = 5e6   // ns of waiting that the first ratio, of 1, rests on
+	priorLike = 30    // samples that it counts for
 )
 
 // Predict returns the wait of a job that has so much work before it, per slot.
@@ -40,7 +42,9 @@ func (m *QueueWait) Observe(ahead, wait time.Duration) {
 	if m.ahead == 0 {
 		m.wait, m.ahead = waitPrior, waitPrior
 	}
-	m.wait += gainWait * (float64(max(wait, 1)) - m.wait)
-	m.ahead += gainWait * (float64(ahead) - m.ahead)
+	m.samples++
+	gain := max(gainWait, 1/(m.samples+priorLike))
+	m.wait += gain * (float64(max(wait, 1)) - m.wait)
+	m.ahead += gain * (float64(ahead) - m.ahead)
 	m.ratio.Store(min(m.wait/m.ahead, StepMost))
 }

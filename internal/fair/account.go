@@ -121,10 +121,10 @@ func (a *Account) mayWait(waits time.Duration) time.Duration {
 	return time.Duration(waitPart * min(a.asked.Load(), a.share.Load()) * float64(a.least.Load()))
 }
 
-// divide sets the share of the kind with that demand while so many cores are spare. A share
-// that does not cover the demand is served only at the fraction less. It requires
-// Ledger.mu.
-func (a *Account) divide(now int64, capacity, spare float64, of *ask, level, less float64) {
+// divide puts the share of a kind in force that asks for so much while so much is spare. Of
+// a share that does not cover the demand it was served only the part less since the last tick.
+// It requires Ledger.mu.
+func (a *Account) divide(now, elapsed int64, capacity, spare float64, of *ask, level, less float64) {
 	share := of.Weight * level
 	a.least.Store(min(a.least.Load()*51/50, a.budget.Load()))
 	a.share.Store(min(share, capacity))
@@ -135,8 +135,8 @@ func (a *Account) divide(now int64, capacity, spare float64, of *ask, level, les
 	// The rest that other kinds leave, but at least its share.
 	rate := spare + of.share(level)
 	switch {
-	case limited:
-		rate *= less
+	case limited: // not by another rate: what is in the queue must not be stretched, too
+		a.queue.delay(now, int64((1-less)*float64(min(elapsed, int64(time.Second)))))
 	case !math.IsInf(share, 1):
 		rate = max(rate, share)
 	}
@@ -157,6 +157,11 @@ type virtualQueue struct {
 	empty atomic.Int64 // ns
 }
 
+// credit is how far a queue may be ahead of its work: what a kind did not use of its rate lately
+// because by chance few came it may make up for. Without it those that ask for little more than
+// their share would not get it.
+const credit = int64(200 * time.Millisecond)
+
 // longestTurn bounds what one job adds to a queue: 11 days.
 const longestTurn = 1e15 // ns
 
@@ -174,13 +179,20 @@ func (q *virtualQueue) add(now, work int64) {
 	takes := int64(min(float64(work)/rate, longestTurn))
 	for {
 		was := q.empty.Load()
-		if q.empty.CompareAndSwap(was, max(was, now)+takes) {
+		if q.empty.CompareAndSwap(was, max(was, now-credit)+takes) {
 			return
 		}
 	}
 }
 
-// correct adds the difference of actual and predicted work.
+// delay has all that is in the queue wait longer, or less long if by is negative.
+func (q *virtualQueue) delay(now, by int64) {
+	if q.empty.Load() > now-credit {
+		q.empty.Add(by)
+	}
+}
+
+// correct adds what admitted work took more, or less, than was thought.
 func (q *virtualQueue) correct(work int64) {
 	if rate := q.rate.Load(); rate > 0 {
 		q.empty.Add(int64(max(min(float64(work)/rate, longestTurn), -longestTurn)))

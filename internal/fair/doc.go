@@ -7,7 +7,7 @@
 // The capacity of the machine for jobs is C. Kind k has the demand d_k and the weight w_k. Its
 // share is
 //
-//	s_k = min(d_k, w_k·λ),   with λ such that Σ s_k = 0.99·C
+//	s_k = min(d_k, w_k·λ),   with λ such that Σ s_k = C
 //
 // (weighted max-min fairness: Bertsekas and Gallager, "Data Networks", 6.5.2). No share is
 // limited, λ = ∞, unless total demand exceeds C, by more than chance explains. Demand d_k is
@@ -37,10 +37,16 @@
 // turn is longer than the rest of its budget. The queue drains with time; when a job has
 // ended, it is corrected by actual minus predicted work.
 //
-// So much capacity is held back that the excess backlog is done within 200 ms. By Little's
-// law s_k·budget/4 of a kind's work may wait; the rest is excess. Only kinds over their share
-// are reduced for it. Otherwise the queue left by the first moments of an overload would
-// stand for seconds.
+// A queue may be ahead of its work by 200 ms: of what a kind did not use because by chance few
+// of its jobs came, it may make up so much. Without it kinds that ask for little more than
+// their share do not get it.
+//
+// The queues are served faster or slower, all in the same proportion, as it takes for the
+// backlog to stay between two bounds. By Little's law s_k·budget/4 of a kind's work may
+// wait. What is beyond that is to be done within a usual budget (20 to 200 ms), or the queue that
+// the first moments of an overload leave behind would stand for seconds. And so long as
+// those budgets allow, as much is to wait as keeps the slots from running empty by chance: capacity
+// that is not used is never made up for, and those over their share alone would pay for it.
 //
 // # Hidden queue
 //

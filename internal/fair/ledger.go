@@ -12,8 +12,6 @@ import (
 const (
 	// tickEvery is the interval at which demand and shares are computed.
 	tickEvery = 10 * time.Millisecond
-	// usable is the largest part of the capacity that is handed out. With less, capacity is wasted; with more, admitted jobs are late.
-	usable = 0.99
 	// capacityGain is the weight of the latest tick, if jobs waited all through it, in
 	// the moving mean of the CPU that jobs get. While none wait it grows by
 	// capacityGrowth of the cores a tick, and by as much again for every calmTicks
@@ -23,15 +21,19 @@ const (
 	calmTicks      = 5
 	leastCapacity  = 0.1   // of the cores
 	leastShare     = 0.001 // of the capacity
-	leastServed    = 0.1   // of its share, while excess backlog is drained
+	leastServed    = 0.1   // of its share, while what waits too long is worked off
+	mostExtra      = 0.25  // of the capacity, while too little waits
 	leastMemory    = 100 * time.Millisecond
 	mostMemory     = time.Second
 	mostOvertaken  = 0.9
-	// A kind's work may wait for waitPart of its budgets. The excess is drained within
-	// drainTime, as long as leastGiven of the capacity is still handed out.
+	// A kind's work may wait for waitPart of its budgets. What waits beyond that is to be done
+	// within a budget, but not in less time than leastDrain nor in more than mostDrain.
 	waitPart   = 0.25
-	drainTime  = 200 * time.Millisecond
-	leastGiven = 0.3
+	leastDrain = 20 * time.Millisecond
+	mostDrain  = 200 * time.Millisecond
+	// If what waits is done sooner than that, more is handed out: the slots would soon be empty by
+	// chance. Where budgets are short it is waitPart of them.
+	enoughWaits = 50 * time.Millisecond
 	// probePart is the part of the capacity that all probes together may take.
 	probePart = 0.02
 )
@@ -126,14 +128,15 @@ func (l *Ledger) Tick(now int64, look func() Machine) {
 	asks := make([]ask, len(m.Kinds))
 	keep := math.Exp(-float64(elapsed) / l.memory)
 	queueing := 0.0
-	total, noise, worked, mayWait := 0.0, 0.0, m.UnderWay, time.Duration(0)
+	total, noise, worked := 0.0, 0.0, m.UnderWay
+	var q backlog
 	tightest := Patience
 	for i, k := range m.Kinds {
 		worked += k.Worked
 		asked := k.Account.measure(k.Offered, elapsed, keep)
 		total += asked
 		noise += asked * k.Typical.Seconds()
-		mayWait += k.Account.mayWait(time.Duration(k.Queued) * k.Typical)
+		q.add(k.Account, time.Duration(k.Queued)*k.Typical)
 		if k.Queued > 0 {
 			queueing += k.Weight
 		}
@@ -147,7 +150,7 @@ func (l *Ledger) Tick(now int64, look func() Machine) {
 	capacity := l.measure(cores, worked, elapsed, m.Saturated)
 
 	given := capacity * l.Hidden.look(now, tightest, total/capacity)
-	most, level := usable*given, math.Inf(1)
+	most, level := given, math.Inf(1)
 	if l.overloaded(total, noise, most) {
 		level = waterFill(asks, most)
 	}
@@ -159,14 +162,14 @@ func (l *Ledger) Tick(now int64, look func() Machine) {
 			modest += share
 		}
 	}
-	// Only kinds over their share are reduced to drain the excess backlog.
+	// Kinds that ask for more than their share make up for what waits too long or too little.
 	less := 1.0
 	if most > modest {
-		less = max((allocatable(given, m.Waiting-mayWait)-modest)/(most-modest), leastServed)
+		less = max((most-q.excess(m.Waiting, most)-modest)/(most-modest), leastServed)
 	}
 	for i := range asks {
 		a := &asks[i]
-		a.Account.divide(now, capacity, most-served, a, level, less)
+		a.Account.divide(now, elapsed, capacity, most-served, a, level, less)
 		tighter := 0.0
 		for _, b := range asks {
 			if 2*b.Account.Tightest() <= a.Account.Tightest() {
@@ -201,11 +204,40 @@ func (l *Ledger) measure(cores float64, worked, elapsed int64, saturated bool) f
 	return l.capacity
 }
 
-// allocatable returns the part of the capacity that may be handed out as fair shares. It holds
-// back enough to drain excess, the backlog beyond what may wait, within drainTime. Otherwise
-// the backlog would soon be late, first the jobs with the longest budgets.
-func allocatable(capacity float64, excess time.Duration) float64 {
-	return max(usable*capacity-max(excess, 0).Seconds()/drainTime.Seconds(), leastGiven*capacity)
+// backlog is what of the kinds' work may wait.
+type backlog struct {
+	may time.Duration // of all kinds
+	// Of kinds over their share: the shares, what may wait, and that by the shortest budget, in s.
+	shares, limited, weighted float64
+}
+
+// add takes in a kind of which that much work waits.
+func (b *backlog) add(a *Account, waits time.Duration) {
+	may := a.mayWait(waits)
+	b.may += may
+	if !a.Limited() || a.Tightest() == Patience {
+		return
+	}
+	b.shares += min(a.Asked(), a.Share())
+	b.limited += may.Seconds()
+	b.weighted += may.Seconds() * a.Tightest().Seconds()
+}
+
+// excess returns the rate that is to be held back of the capacity so that what waits beyond
+// what may wait is done within a usual budget of those that pay for it. Otherwise that would soon
+// be late, and under earliest deadline first the longest budgets would pay. It is
+// negative if too little waits: then a slot would soon be idle by chance, and that is never made
+// up for.
+func (b *backlog) excess(waits time.Duration, capacity float64) float64 {
+	excess := max(waits-b.may, 0).Seconds()
+	if b.limited <= 0 {
+		return excess / mostDrain.Seconds()
+	}
+	if few := waits.Seconds() - capacity*min(b.limited/b.shares, enoughWaits.Seconds()); few < 0 {
+		excess = few
+	}
+	within := min(max(b.weighted/b.limited, leastDrain.Seconds()), mostDrain.Seconds())
+	return max(excess/within, -mostExtra*capacity)
 }
 
 // overloaded reports whether demand exceeds capacity. An overload begins when it does by more

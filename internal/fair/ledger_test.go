@@ -66,7 +66,7 @@ func TestLedgerMeasuresDemand(t *testing.T) {
 	}
 	require.InEpsilon(t, 1.5, k.Account.Asked(), .05)
 	require.InEpsilon(t, 1.5, l.Demand(), .05)
-	require.InDelta(t, usable, k.Account.Share(), 1e-9)
+	require.InDelta(t, 1, k.Account.Share(), 1e-9)
 	require.True(t, k.Account.Limited())
 	require.True(t, l.Scarce())
 	tick(now + int64(time.Second))
@@ -91,8 +91,12 @@ func TestVirtualQueue(t *testing.T) {
 	q.serve(15*ms, 2)
 	require.Equal(t, 750*time.Microsecond, q.wait(15*ms), "four times as fast")
 	require.Zero(t, q.wait(1000*ms))
+	q.add(1000*ms, 400*ms)
+	require.Zero(t, q.wait(1000*ms), "idle time is saved up for 200 ms")
 	q.add(1000*ms, 2*ms)
-	require.Equal(t, time.Millisecond, q.wait(1000*ms), "idle time is not saved up")
+	require.Equal(t, time.Millisecond, q.wait(1000*ms), "and no longer")
+	q.delay(1000*ms, 3*ms)
+	require.Equal(t, 4*time.Millisecond, q.wait(1000*ms))
 	q.correct(1 << 62)
 	require.Less(t, q.wait(1000*ms), 12*24*time.Hour, "nothing overflows")
 }
@@ -115,15 +119,28 @@ func TestShortJobsAreTrackedOnlyWhileLimited(t *testing.T) {
 	}
 	require.True(t, k.Account.Limited())
 	before := k.Account.Turn(now)
-	k.Account.Owe(now, int64(10*time.Millisecond))
+	k.Account.Owe(now, credit+int64(10*time.Millisecond))
 	require.GreaterOrEqual(t, k.Account.Turn(now), before+10*time.Millisecond)
 }
 
-func TestLessIsGivenAwayWhileTooMuchWaits(t *testing.T) {
-	require.InDelta(t, 2*usable, allocatable(2, -time.Second), 1e-9)
-	require.InDelta(t, 2*usable, allocatable(2, 0), 1e-9)
-	require.InDelta(t, 2*usable-.5, allocatable(2, drainTime/2), 1e-9, "half a core does it in time")
-	require.InDelta(t, 2*leastGiven, allocatable(2, time.Hour), 1e-9)
+func TestWhatIsGivenAwayFollowsWhatWaits(t *testing.T) {
+	none := backlog{may: time.Second}
+	require.Zero(t, none.excess(0, 2))
+	require.InDelta(t, .5, none.excess(time.Second+mostDrain/2, 2), 1e-9, "half a core does it in time")
+
+	// A core for budgets of 100 ms.
+	k := Account{}
+	k.NoteBudget(100 * time.Millisecond)
+	k.asked.Store(3)
+	k.share.Store(1)
+	k.limited.Store(true)
+	var b backlog
+	b.add(&k, time.Hour)
+	require.Equal(t, 25*time.Millisecond, b.may)
+	require.InDelta(t, .3, b.excess(55*time.Millisecond, 2), 1e-9, "done in 100 ms")
+	require.Zero(t, b.excess(25*time.Millisecond, 1), "as much as may wait")
+	require.InDelta(t, -.1, b.excess(15*time.Millisecond, 1), 1e-9, "there in 100 ms")
+	require.InDelta(t, -mostExtra, b.excess(0, 1), 1e-9, "not too fast")
 
 	var d Account
 	d.NoteBudget(40 * time.Millisecond)
