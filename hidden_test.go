@@ -1,6 +1,7 @@
 package helix_test
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
 	"slices"
@@ -44,7 +45,7 @@ func (f front) run(t *testing.T, load float64, lasts time.Duration) (inBudget, l
 				arrivals = append(arrivals, arrival{at, c})
 			}
 		}
-		slices.SortFunc(arrivals, func(a, b arrival) int { return int(a.at - b.at) })
+		slices.SortFunc(arrivals, func(a, b arrival) int { return cmp.Compare(a.at, b.at) })
 		start, offered, kept, broken := time.Now(), 0, 0, 0
 		for _, a := range arrivals {
 			arrived := start.Add(a.at)

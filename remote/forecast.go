@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -53,7 +54,7 @@ func (f *fleet) refresh(k *kind, now time.Time) {
 		f.forget(id, "")
 	}
 	if len(promises) > 0 {
-		slices.SortFunc(promises, func(a, b promise) int { return int(a.wait + a.run - b.wait - b.run) })
+		slices.SortFunc(promises, func(a, b promise) int { return cmp.Compare(a.wait+a.run, b.wait+b.run) })
 		p := promises[0]
 		if len(promises) > 2 {
 			p = promises[int(medianOfTwo*float64(len(promises)))]

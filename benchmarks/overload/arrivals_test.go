@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"testing"
@@ -16,7 +17,7 @@ func testSpec(load float64) pointSpec {
 func TestArrivalsArePoisson(t *testing.T) {
 	s := testSpec(2)
 	all := s.arrivals()
-	require.True(t, slices.IsSortedFunc(all, func(a, b arrival) int { return int(a.at - b.at) }))
+	require.True(t, slices.IsSortedFunc(all, func(a, b arrival) int { return cmp.Compare(a.at, b.at) }))
 	require.Less(t, all[len(all)-1].at, int64(s.horizon()*1e9))
 	for i := range s.Mix.Classes {
 		c := &s.Mix.Classes[i]

@@ -87,7 +87,7 @@ const mark = "== "
 // of commands must have, by number.
 func compose(all []block, prometheus bool) (script string, outputs map[int]string) {
 	var b strings.Builder
-	b.WriteString("set -euo pipefail -m\ntrap 'for job in $(jobs -p); do kill $job; done' EXIT\n")
+	b.WriteString("set -euo pipefail -m\ntrap 'for job in $(jobs -p); do kill $job 2>/dev/null || true; done' EXIT\n")
 	outputs = map[int]string{}
 	n, skipped := 0, false
 	for _, block := range all {
