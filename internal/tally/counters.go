@@ -43,21 +43,23 @@ type Shard struct {
 	Bounced   [Reasons]atomic.Uint64 // dropped because the strategy did not take it
 	late      [Reasons]atomic.Uint64 // dropped after that
 	ended     [2][3]atomic.Uint64    // ran: completed, failed × no budget, kept, not kept
-	broken    atomic.Uint64          // late ones that had a budget
-	Withdrawn atomic.Uint64          // after admission
 
 	// CPU ns. Their sum is all work ever offered. Jobs that run in place are never in Admitted:
-	// they are accounted for in one step at their end.
-	Shed     atomic.Int64 // predicted, of jobs that were admitted and never ran
-	Admitted atomic.Int64 // predicted, of jobs that have not ended
-	Served   atomic.Int64 // of jobs that ran; a batched one's part of a full batch
+	// they are accounted for in one step at their end. First what each job writes, beside ended.
+	//
 	// AllWork is as Served, of jobs that worked from their arrival to their end: their CPU time is
 	// their latency, too, and one addition counts both.
 	AllWork  [AtOnce]atomic.Int64
-	Unfilled atomic.Int64 // time of calls beyond that, because their batches were not full
+	Admitted atomic.Int64 // predicted, of jobs that have not ended
+	Served   atomic.Int64 // of jobs that ran; a batched one's part of a full batch
+	Shed     atomic.Int64 // predicted, of jobs that were admitted and never ran
+	Unfilled atomic.Int64 // time of calls beyond what is in Served, because their batches were not full
+
+	broken    atomic.Uint64 // late ones that had a budget
+	Withdrawn atomic.Uint64 // after admission
 
 	Goroutines atomic.Int64 // of the router's own, that are alive
-	_          [64]byte     // keeps neighbours off the last line
+	_          [96]byte     // six pairs of lines, as the processor prefetches them
 }
 
 // Refusals is one shard of the counters of jobs that never had a ticket: each is
