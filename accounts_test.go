@@ -102,7 +102,7 @@ func TestPreemptedJobsAreNotTakenForOverload(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			k := &kind{counters: tally.New(1)}
-			ticket := &Ticket{kind: k, ctx: t.Context(), fate: fateReturned, ended: int64(c.run),
+			ticket := &Ticket{kind: k, ctx: t.Context(), exit: exitReturned, ended: int64(c.run),
 				job: jobFacts{predicted: c.predicted, work: c.predicted}, choice: choice{lane: laneCPUPool}}
 			if c.slot {
 				ticket.slot = &slot{bounded: true}

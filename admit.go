@@ -28,10 +28,10 @@ func (r *Router) shardHere() uint8 {
 	return *shard
 }
 
-// fill makes t, whose work and kind are filled in, the ticket of a job that was not refused.
+// initFrom makes t, whose work and kind are filled in, the ticket of a job that was not refused.
 //
 //go:noinline
-func (t *Ticket) fill(q *request) {
+func (t *Ticket) initFrom(q *request) {
 	t.ctx, t.cfg = q.ctx, q.cfg
 	// One by one, and in place: a copy of what has just been written is waited for.
 	t.job.fill(&q.info)
@@ -86,7 +86,7 @@ func (r *Router) admit(t *Ticket, outer *slot) error {
 		return nil
 	}
 	err := r.offer(t)
-	if err == nil || t.fate == fatePanicked {
+	if err == nil || t.exit == exitPanicked {
 		return err
 	}
 	return r.refuseOffered(t, err)
@@ -104,7 +104,7 @@ func (r *Router) take(t *Ticket) bool {
 	case laneSpawn:
 		return !t.gated() && r.spawn.take(t)
 	case laneCPUPool:
-		return r.pool.takeFree(slots.Work(t.charge()), t.long())
+		return r.pool.tryAcquireFree(slots.Work(t.charge()), t.long())
 	}
 	return false
 }
@@ -173,7 +173,7 @@ func (r *Router) offerOutside(t *Ticket, l *lane) (err error) {
 		default:
 			t.refuseLate(reasonRefused)
 			if t.onSubmitter = true; v != nil {
-				t.fate, t.err = rescue(v)
+				t.exit, t.err = rescue(v)
 				err = t.err
 			}
 		}

@@ -17,7 +17,7 @@ type async[T any] struct {
 // finished ends what the job may have left behind, and makes the future ready.
 func (a *async[T]) finished() {
 	a.own.End()
-	a.future.complete()
+	a.future.resolve()
 	if a.then != nil {
 		a.then(a.future.of.self())
 	}
@@ -29,7 +29,7 @@ func (a *async[T]) abandon(cause error) { a.own.Cancel(cause) }
 // start admits a job started with Go; own becomes its ctx.
 func (r *Router) start(t *Ticket, own *jobctx.Detached, q *request) error {
 	own.Init(&r.ctx, q.ctx)
-	t.fill(q)
+	t.initFrom(q)
 	t.ctx = own
 	if q.follow {
 		own.Follow()
@@ -37,7 +37,7 @@ func (r *Router) start(t *Ticket, own *jobctx.Detached, q *request) error {
 	err := r.admit(t, q.outer)
 	if err != nil {
 		own.End()
-		t.fate.pass(err)
+		t.exit.pass(err)
 	} else if q.follow {
 		t.withdrawWith(own, q.ctx)
 	}
@@ -51,7 +51,7 @@ func (r *Router) start(t *Ticket, own *jobctx.Detached, q *request) error {
 func (t *Ticket) withdrawWith(own *jobctx.Detached, ctx context.Context) {
 	own.OnEnd(func() {
 		if t.withdraw(withdrawn(ctx)) {
-			t.deliver()
+			t.notifySubmitter()
 		}
 	})
 }

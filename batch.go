@@ -62,13 +62,13 @@ type batcher struct {
 	callItems func(ctx context.Context, members []*Ticket, item []int, n int) error
 	keyOf     func(t *Ticket) any // nil: the ticket's item is like no other
 
-	fill    atomic.Int64 // members of forming; written under mu, read by decisions
-	running atomic.Int64 // jobs in running calls
-	calls   atomic.Int64 // made so far
-	joined  atomic.Int64 // jobs in them, besides the first of each
-	full    atomic.Int64 // calls with as many as there may be
-	latest  atomic.Int64 // jobs in the latest call
-	oldest  atomic.Int64 // longest wait of an item, in ns
+	fill      atomic.Int64 // members of forming; written under mu, read by decisions
+	running   atomic.Int64 // jobs in running calls
+	calls     atomic.Int64 // made so far
+	joined    atomic.Int64 // jobs in them, besides the first of each
+	fullCalls atomic.Int64 // calls with as many as there may be
+	latest    atomic.Int64 // jobs in the latest call
+	oldest    atomic.Int64 // longest wait of an item, in ns
 }
 
 // batch is some jobs of one kind that will share a call and a slot. With its slot
@@ -85,24 +85,24 @@ type batch struct {
 	due        int64 // of the most urgent member; guarded by batcher.mu
 	urgent     int64 // due once it is no longer held back; guarded by pool.mu
 	deferUntil int64 // earliest deferUntil of any member; valid only if held; guarded by batcher.mu
-	full       atomic.Bool
+	isFull     atomic.Bool
 	priority   Priority // of the first member
-	granted    bool     // has a slot, so is not in the queue; guarded by batcher.mu
-	held       bool     // was held back when it was queued; never changed
+	hasSlot    bool     // has a slot, so is not in the queue; guarded by batcher.mu
+	deferred   bool     // was held back when it was queued; never changed
 	expires    bool     // a member has a budget; guarded by batcher.mu
 
 	// Written before the members are told that the call has ended.
 	perMemberNs int64   // ns it took, for each member
 	correction  float64 // by what factor the prediction of the call was wrong; 0 = not known
 
-	room [4]*Ticket
+	inlineMembers [4]*Ticket
 }
 
 // newBatch makes a batch that is due then; t will be its first member.
 func newBatch(t *Ticket, due int64) *batch {
 	f := &batch{batcher: t.kind.batcher.Load(), priority: t.job.priority, due: due, expires: t.expires()}
 	f.slot.kind = t.kind
-	f.members = f.room[:0]
+	f.members = f.inlineMembers[:0]
 	f.place.Due, f.place.Long, f.place.Expires = due, t.long(), f.expires
 	return f
 }
@@ -146,19 +146,19 @@ func (b *batcher) tryOffer(t *Ticket) error {
 		return err
 	}
 	f := newBatch(t, due)
-	if n := int(b.latest.Load()); n > len(f.room) { // as many are likely to come again
+	if n := int(b.latest.Load()); n > len(f.inlineMembers) { // as many are likely to come again
 		f.members = make([]*Ticket, 0, min(n, size))
 	}
 	f.members = append(f.members, t)
 	t.batch = f
 	var err error
-	took := b.pool.takeFree(slots.Work(t.charge()), f.place.Long)
+	took := b.pool.tryAcquireFree(slots.Work(t.charge()), f.place.Long)
 	if took {
-		f.granted = true
+		f.hasSlot = true
 		t.claim() // no other goroutine knows the ticket yet
 	} else {
 		if deferUntil := b.deferUntil(t, size); size > 1 && deferUntil > t.decided && t.router().ledger.Scarce() {
-			f.held, f.deferUntil = true, deferUntil
+			f.deferred, f.deferUntil = true, deferUntil
 			f.place.Deferred, f.place.Due, f.urgent = true, deferUntil, due
 		}
 		err = b.pool.tryEnqueue(&f.place, f, t)
@@ -169,7 +169,7 @@ func (b *batcher) tryOffer(t *Ticket) error {
 	b.mu.Unlock()
 	switch {
 	case !took:
-		b.pool.grant()
+		b.pool.dispatch()
 	case t.job.async:
 		t.launch(f.lead)
 	default:
@@ -183,24 +183,24 @@ func (b *batcher) tryOffer(t *Ticket) error {
 // It requires b.mu.
 func (f *batch) join(t *Ticket, due int64, size int) error {
 	b := f.batcher
-	if !f.granted && !b.pool.count(t) {
+	if !f.hasSlot && !b.pool.count(t) {
 		return errQueueFull
 	}
 	work := slots.Work(t.charge())
 	t.batch = f
 	f.members = append(f.members, t)
 	b.pool.addWork(work)
-	if !f.granted {
+	if !f.hasSlot {
 		b.pool.backlog.Add(&f.place, work)
 	}
 	b.grew(f, size)
-	if f.granted {
+	if f.hasSlot {
 		return nil
 	}
 	sooner, full := due < f.due || t.expires() && !f.expires, len(f.members) >= size
 	f.expires = f.expires || t.expires()
 	f.due = min(f.due, due)
-	if f.held {
+	if f.deferred {
 		deferUntil := b.deferUntil(t, size)
 		sooner = sooner || deferUntil < f.deferUntil || full
 		f.deferUntil = min(f.deferUntil, deferUntil)
@@ -215,7 +215,7 @@ func (f *batch) join(t *Ticket, due int64, size int) error {
 func (b *batcher) grew(f *batch, size int) {
 	b.forming = f
 	if len(f.members) >= size {
-		f.full.Store(true)
+		f.isFull.Store(true)
 		b.forming = nil
 	}
 	b.noteFill()
@@ -223,10 +223,10 @@ func (b *batcher) grew(f *batch, size int) {
 
 // close has f, which forms, take no more members. It requires b.mu.
 func (b *batcher) close(f *batch) {
-	f.full.Store(true)
+	f.isFull.Store(true)
 	b.forming = nil
 	b.noteFill()
-	if f.held && !f.granted {
+	if f.deferred && !f.hasSlot {
 		b.pool.advanceDeadline(&f.place, f.due, f.deferUntil, true, f.expires)
 	}
 }
@@ -261,11 +261,11 @@ func (b *batcher) deferUntil(t *Ticket, size int) int64 {
 	return t.decided + min(slack/2, slack-2*call-4*int64(startMargin))
 }
 
-// leave takes a member out that was withdrawn before the batch was sealed.
-func (b *batcher) leave(t *Ticket) {
+// removeWithdrawn takes a member out that was withdrawn before the batch was sealed.
+func (b *batcher) removeWithdrawn(t *Ticket) {
 	b.mu.Lock()
 	f := t.batch
-	sealed := !f.remove(t)
+	sealed := !f.removeMember(t)
 	b.mu.Unlock()
 	if sealed {
 		f.sealing.Lock() // the leader that seals the batch may still look at the ticket
@@ -273,9 +273,9 @@ func (b *batcher) leave(t *Ticket) {
 	}
 }
 
-// remove takes a member out that has ended, and reports whether it was still in. It requires
+// removeMember takes a member out that has ended, and reports whether it was still in. It requires
 // b.mu.
-func (f *batch) remove(t *Ticket) bool {
+func (f *batch) removeMember(t *Ticket) bool {
 	b := f.batcher
 	i := slices.Index(f.members, t)
 	if i >= 0 {
@@ -286,12 +286,12 @@ func (f *batch) remove(t *Ticket) bool {
 	}
 	b.noteFill()
 	work := slots.Work(t.charge())
-	b.pool.takeWork(work)
-	if !f.granted {
+	b.pool.subWork(work)
+	if !f.hasSlot {
 		b.pool.backlog.Remove(&f.place, 1, work.Units())
 		b.pool.uncount(t)
 		if len(f.members) == 0 {
-			b.pool.leave(&f.place)
+			b.pool.dequeueBatch(&f.place)
 		}
 	}
 	return i >= 0
@@ -307,19 +307,20 @@ func (f *batch) withdrawAll(err error) {
 	})
 	b.mu.Unlock()
 	for _, t := range members {
-		b.leave(t)
+		b.removeWithdrawn(t)
 		t.endWithdrawn(err)
-		t.deliver()
+		t.notifySubmitter()
 	}
 }
 
-func (f *batch) claim() bool { return true }
+// accept implements requester: there may be members that still want the slot.
+func (f *batch) accept() bool { return true }
 
-// grant hands a slot to the batch: one member will lead it.
-func (f *batch) grant() bool {
+// granted implements requester: one member will lead the batch.
+func (f *batch) granted() bool {
 	b := f.batcher
 	b.mu.Lock()
-	f.granted = true
+	f.hasSlot = true
 	b.pool.backlog.Remove(&f.place, len(f.members), f.place.Work)
 	for _, t := range f.members {
 		b.pool.uncount(t)
@@ -342,7 +343,7 @@ func (f *batch) grant() bool {
 	case leader.job.async:
 		leader.launch(f.lead)
 	default:
-		leader.rouse(actionLead)
+		leader.wakeFor(actionLead)
 	}
 	return true
 }

@@ -23,7 +23,7 @@ const gatherEvery = 16
 // member whose goroutine it is, already claimed.
 func (f *batch) lead(leader *Ticket) {
 	b, router := f.batcher, leader.router()
-	for n, turn := int64(1), 0; turn < gatherTurns && !f.full.Load() && b.shared(); turn++ {
+	for n, turn := int64(1), 0; turn < gatherTurns && !f.isFull.Load() && b.shared(); turn++ {
 		runtime.Gosched()
 		grown := b.fill.Load() // of f, or of the next if f is full
 		if grown <= n {
@@ -39,7 +39,7 @@ func (f *batch) lead(leader *Ticket) {
 	for _, t := range members {
 		work += slots.Work(int64(t.job.work))
 		if t.endIfPointless(started) {
-			t.deliver()
+			t.notifySubmitter()
 			continue
 		}
 		live = append(live, t)
@@ -51,7 +51,7 @@ func (f *batch) lead(leader *Ticket) {
 	switch {
 	case len(live) == 0:
 		b.pool.release(work, f.place.Long)
-		router.nudge()
+		router.signalIdle()
 	case leads:
 		leader.kind.runBatch(f, started, live, work)
 	default: // the leader has given up, and goes at once
@@ -124,7 +124,7 @@ func (f *batch) leaveBehind(rest []*Ticket) {
 		b.queue(rest)
 	}
 	b.mu.Unlock()
-	b.pool.grant() // there may be another slot for them
+	b.pool.dispatch() // there may be another slot for them
 }
 
 // queue queues tickets as a batch of their own. It requires b.mu.
@@ -161,7 +161,7 @@ func (b *batcher) note(started int64, members []*Ticket, size int) {
 		b.joined.Add(joined)
 	}
 	if len(members) >= size {
-		b.full.Add(1)
+		b.fullCalls.Add(1)
 	}
 	oldest := int64(0)
 	for _, t := range members {
@@ -186,17 +186,17 @@ func (k *kind) runBatch(f *batch, started int64, members []*Ticket, work slots.L
 	defer func() { // also after runtime.Goexit
 		b.running.Add(-n)
 		f.slot.end(work)
-		router.nudge()
+		router.signalIdle()
 		for _, t := range members {
 			if t.wakeAction == actionSettle {
 				t.wake <- struct{}{}
 			} else {
-				t.deliver()
+				t.notifySubmitter()
 			}
 		}
 	}()
 	ctx, stop := callContext(members)
-	how, err := fateExited, error(nil)
+	how, err := exitGoexit, error(nil)
 	for _, t := range members {
 		t.started, t.members = started, int32(len(members))
 	}
@@ -211,7 +211,7 @@ func (k *kind) runBatch(f *batch, started int64, members []*Ticket, work slots.L
 		b.pool.underWay.Begin(&s.nested().watch, started)
 	}
 	defer func() {
-		if how == fateExited {
+		if how == exitGoexit {
 			how, err = rescue(recover())
 		}
 		s.finish()
@@ -221,7 +221,7 @@ func (k *kind) runBatch(f *batch, started int64, members []*Ticket, work slots.L
 		stop()
 		ended := router.now()
 		for _, t := range members {
-			t.ended, t.fate = ended, how
+			t.ended, t.exit = ended, how
 			if err != nil {
 				t.err = err
 			}
@@ -235,7 +235,7 @@ func (k *kind) runBatch(f *batch, started int64, members []*Ticket, work slots.L
 		}
 	}
 	err = b.call(s, members)
-	how = fateReturned
+	how = exitReturned
 	runtime.KeepAlive(k) // so that the text of the stack shows it
 }
 
@@ -294,7 +294,7 @@ func (f *batch) learn(members []*Ticket, run time.Duration) {
 		sampled = sampled || t.sampled
 	}
 	f.perMemberNs = int64(run) / int64(len(members))
-	if predicted := k.calls.Time(units); predicted > 0 && members[0].fate == fateReturned {
+	if predicted := k.calls.Time(units); predicted > 0 && members[0].exit == exitReturned {
 		f.correction = float64(run) / predicted
 	}
 	paid := f.parts(members)

@@ -134,19 +134,19 @@ func (t *Task[In, Out]) submitBytes(ctx context.Context, b []byte, h *Hints, res
 	if err != nil {
 		return nil, err
 	}
-	item, err := t.decided(ctx, in, h)
+	item, err := t.admitItem(ctx, in, h)
 	if err != nil {
 		return nil, err
 	}
 	if item.job.nested {
 		err = item.submitNested()
 	} else if err = t.router.admit(&item.Ticket, nil); err == nil {
-		err = item.proceed()
+		err = item.finishSubmit()
 	}
-	fate := item.fate
+	fate := item.exit
 	o := item.outcome("")
-	result.Decision, result.Wait, result.Run, result.Ran = item.Decision(), o.Wait, o.Run, fate != fateNotRun
-	if fate == fateReturned && err == nil {
+	result.Decision, result.Wait, result.Run, result.Ran = item.Decision(), o.Wait, o.Run, fate != exitNotRun
+	if fate == exitReturned && err == nil {
 		encoded, err = t.encodeOutput(item.out)
 	}
 	t.recycle(item)

@@ -176,7 +176,7 @@ func (r *Router) replaceConfig(old, next *RouterConfig) bool {
 	}
 	r.cfgMu.Unlock()
 	if replaced {
-		r.pool.grant() // there may be more slots
+		r.pool.dispatch() // there may be more slots
 	}
 	return replaced
 }

@@ -88,9 +88,9 @@ func (r *Router) decide(q *request) error {
 //go:noinline
 func (r *Router) judge(q *request) {
 	var p Pressure
-	q.kind.predict(&q.info, q.cfg) // here, not in look: see the stack's depth
+	q.kind.predict(&q.info, q.cfg) // here, not in fillForJob: see the stack's depth
 	r.pressure(&p, q.decided, q.cfg, q.kind, q.info.Priority)
-	r.look(q, &p, true)
+	r.fillForJob(q, &p, true)
 	r.foresee(q, &p)
 	if policy, ok := q.cfg.Policy.(AdaptivePolicy); ok { // by hand, for the stack's depth
 		policy.choose(&q.info, &p, &q.choice)
@@ -107,7 +107,7 @@ func (r *Router) judge(q *request) {
 		q.kind.prober.Refuse(q.decided)
 	}
 	if r.watchers.Sample(q.decided, q.choice.dropped) {
-		r.show(q, &p)
+		r.fillEvent(q, &p)
 	}
 	if r.logs.Enabled(q.ctx, slog.LevelDebug) {
 		r.logDecision(q, &p)

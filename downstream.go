@@ -73,7 +73,7 @@ func (d *downstream) begin(t *Ticket) {
 
 // end notes that the ticket's call has ended, or never began.
 func (d *downstream) end(t *Ticket) {
-	if t.fate == fateNotRun {
+	if t.exit == exitNotRun {
 		d.limit.Abandon()
 		return
 	}

@@ -123,7 +123,7 @@ func (k *kind) predictIn(lane int, cost float64) time.Duration {
 
 // learnElsewhere takes in the run of a job that ended elsewhere.
 func (k *kind) learnElsewhere(t *Ticket) {
-	if t.fate != fateReturned || t.err != nil {
+	if t.exit != exitReturned || t.err != nil {
 		return
 	}
 	d := k.distantIn(int(t.choice.lane))
@@ -241,7 +241,7 @@ func (t *Ticket) Finish(output []byte, err error) { t.conclude(output, err) }
 
 // conclude settles a claimed ticket whose job has come to its end elsewhere.
 func (t *Ticket) conclude(output []byte, err error) {
-	defer t.deliver()
+	defer t.notifySubmitter()
 	if err == nil {
 		if p, ok := t.work.(portable); ok {
 			err = p.takeOutput(output)
@@ -250,11 +250,11 @@ func (t *Ticket) conclude(output []byte, err error) {
 		}
 	}
 	t.members = 1
-	t.err, t.fate = err, fateReturned
+	t.err, t.exit = err, exitReturned
 	if _, ok := err.(*PanicError); ok {
-		t.fate = fatePanicked
+		t.exit = exitPanicked
 	} else if err == ErrGoexit {
-		t.fate = fateExited
+		t.exit = exitGoexit
 	}
 	t.ended = t.router().now()
 	t.settle(t.kind.learn(t))
@@ -266,12 +266,12 @@ func (t *Ticket) conclude(output []byte, err error) {
 // must not be touched afterwards.
 func (t *Ticket) Decline() {
 	if !t.job.async {
-		t.rouse(actionAgain)
+		t.wakeFor(actionAgain)
 		return
 	}
 	if err := t.router().again(t); err != nil {
 		t.err = err
-		t.deliver()
+		t.notifySubmitter()
 	}
 }
 
@@ -295,7 +295,7 @@ func (r *Router) again(t *Ticket) error {
 	var p Pressure
 	q.kind.predict(&q.info, q.cfg)
 	r.pressure(&p, q.decided, q.cfg, q.kind, q.info.Priority)
-	r.look(&q, &p, false)
+	r.fillForJob(&q, &p, false)
 	r.foresee(&q, &p)
 	r.choose(&q, &p)
 	if t.trial {
@@ -314,7 +314,7 @@ func (r *Router) again(t *Ticket) error {
 		c.drop(reasonDeclined)
 	}
 	if q.event != nil {
-		r.show(&q, &p)
+		r.fillEvent(&q, &p)
 	}
 	if p.Offers != nil {
 		p.forget()
@@ -335,11 +335,11 @@ func (r *Router) again(t *Ticket) error {
 		reason := r.reasons.Index(q.choice.reason)
 		c.Shed.Add(int64(q.info.Work))
 		c.Bounced[reason].Add(1)
-		r.nudge()
+		r.signalIdle()
 		return r.turnDown(&q, reason)
 	}
 	before := t.slot
-	if t.fill(&q); t.job.nested && !q.entered {
+	if t.initFrom(&q); t.job.nested && !q.entered {
 		t.slot = before // which may have lent the slots around it
 	}
 	t.watch = &watch{event: q.event, declined: q.declined}

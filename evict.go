@@ -75,9 +75,9 @@ func (p *pool) expire() {
 	p.expiry.at = 0
 	p.mu.Unlock()
 	for _, t := range owned {
-		p.takeWork(slots.Work(t.charge()))
+		p.subWork(slots.Work(t.charge()))
 		t.refuseLate(reasonExpired)
-		t.deliver()
+		t.notifySubmitter()
 	}
 	for _, f := range batches {
 		next = min(next, f.expire(now))
@@ -189,9 +189,9 @@ func (p *pool) displace(t *Ticket) bool {
 	claimed := out.claim()
 	p.mu.Unlock()
 	if claimed {
-		p.takeWork(slots.Work(out.charge()))
+		p.subWork(slots.Work(out.charge()))
 		out.refuseLate(reasonDisplaced)
-		out.deliver()
+		out.notifySubmitter()
 	}
 	return true
 }
@@ -225,20 +225,20 @@ func (f *batch) evict(reason string, out func(*Ticket) bool) int {
 	b := f.batcher
 	b.mu.Lock()
 	var owned []*Ticket
-	if !f.granted {
+	if !f.hasSlot {
 		for _, t := range f.members {
 			if out(t) && t.claim() {
 				owned = append(owned, t)
 			}
 		}
 		for _, t := range owned {
-			f.remove(t)
+			f.removeMember(t)
 		}
 	}
 	b.mu.Unlock()
 	for _, t := range owned {
 		t.refuseLate(reason)
-		t.deliver()
+		t.notifySubmitter()
 	}
 	return len(owned)
 }

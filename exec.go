@@ -6,19 +6,19 @@ import (
 	"runtime/debug"
 )
 
-// exec runs the job on this goroutine and settles it. The caller owns the
+// execute runs the job on this goroutine and settles it. The caller owns the
 // ticket, and delivers it, in a defer because the job may call runtime.Goexit,
 // unless it is on the submitter's own goroutine. It is a method of the job's kind for
 // the sake of Router.insideJob.
-func (k *kind) exec(t *Ticket, started int64) {
+func (k *kind) execute(t *Ticket, started int64) {
 	t.started = started
 	t.members = 1
 	k.prober.Start(t.choice.probe)
-	t.fate = fateExited // unless it turns out otherwise
+	t.exit = exitGoexit // unless it turns out otherwise
 	ctx := t.mark()
 	defer func() {
-		if t.fate == fateExited {
-			t.fate, t.err = rescue(recover())
+		if t.exit == exitGoexit {
+			t.exit, t.err = rescue(recover())
 		}
 		if t.slot != nil {
 			t.slot.finish()
@@ -30,7 +30,7 @@ func (k *kind) exec(t *Ticket, started int64) {
 		ctx = t.startHook(ctx)
 	}
 	t.err = t.work.run(ctx)
-	t.fate = fateReturned
+	t.exit = exitReturned
 	runtime.KeepAlive(k) // so that the text of the stack shows it
 }
 
@@ -64,12 +64,12 @@ func (t *Ticket) startHook(ctx context.Context) context.Context {
 }
 
 // rescue tells a panic with value v from a runtime.Goexit (v is nil).
-func rescue(v any) (fate, error) {
+func rescue(v any) (exit, error) {
 	if v == nil {
-		return fateExited, ErrGoexit
+		return exitGoexit, ErrGoexit
 	}
 	if p, ok := v.(*PanicError); ok { // of a job that this one submitted: it tells the origin
-		return fatePanicked, p
+		return exitPanicked, p
 	}
-	return fatePanicked, &PanicError{Value: v, Stack: debug.Stack()}
+	return exitPanicked, &PanicError{Value: v, Stack: debug.Stack()}
 }

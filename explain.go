@@ -45,17 +45,17 @@ func (r *Router) consider(q *request, p *Pressure, job Job) Decision {
 	q.arrived = min(r.arrival(job.Arrived), q.decided)
 	q.kind.predict(&q.info, q.cfg)
 	r.pressure(p, q.decided, q.cfg, q.kind, q.info.Priority)
-	r.look(q, p, false)
+	r.fillForJob(q, p, false)
 	r.foresee(q, p)
 	r.choose(q, p)
 	r.resolve(q)
 	return r.decision(&q.choice)
 }
 
-// show makes the event of a decision, with what it shows before the job has ended.
+// fillEvent makes the event of a decision, with what it shows before the job has ended.
 //
 //go:noinline
-func (r *Router) show(q *request, p *Pressure) {
+func (r *Router) fillEvent(q *request, p *Pressure) {
 	q.event = &Event{}
 	q.event.Time, q.event.Info, q.event.Pressure = r.epoch.Add(time.Duration(q.decided)), q.info, *p
 	if p.Offers != nil { // the decision's own go back to a pool

@@ -29,8 +29,8 @@ var hasEnded = func() *signal {
 	return s
 }()
 
-// complete makes the future ready. The ticket has ended.
-func (f *Future[T]) complete() {
+// resolve makes the future ready. The ticket has ended.
+func (f *Future[T]) resolve() {
 	if s := f.done.Swap(hasEnded); s != nil {
 		close(s.c)
 	}
@@ -58,7 +58,7 @@ func (f *Future[T]) Wait(ctx context.Context) (T, error) {
 		return zero, context.Cause(ctx)
 	}
 	t := f.of.self()
-	if t.fate == fatePanicked {
+	if t.exit == exitPanicked {
 		raise(t.err)
 	}
 	return f.of.result(), t.err
@@ -72,15 +72,15 @@ func (f *Future[T]) Cancel() { f.cancel(context.Canceled) }
 func (f *Future[T]) cancel(cause error) {
 	t := f.of.self()
 	if t.withdraw(&withdrawnError{context.Canceled, cause}) {
-		t.deliver()
+		t.notifySubmitter()
 		return
 	}
 	f.of.abandon(cause)
 }
 
 // pass makes what happened to a job happen to its submitter.
-func (f fate) pass(err error) {
-	if f > fateReturned {
+func (f exit) pass(err error) {
+	if f > exitReturned {
 		f.raise(err)
 	}
 }
@@ -88,11 +88,11 @@ func (f fate) pass(err error) {
 // raise is pass for a job that did not return.
 //
 //go:noinline
-func (f fate) raise(err error) {
+func (f exit) raise(err error) {
 	switch f {
-	case fatePanicked:
+	case exitPanicked:
 		raise(err)
-	case fateExited:
+	case exitGoexit:
 		runtime.Goexit()
 	}
 }

@@ -115,7 +115,7 @@ func (g *gate) expire() {
 	for _, t := range late {
 		g.spawn.running.Add(-1)
 		t.refuseLate(reasonGateTime)
-		t.deliver()
+		t.notifySubmitter()
 	}
 }
 
@@ -137,7 +137,7 @@ func (g *gate) close() {
 	for _, t := range left {
 		g.spawn.running.Add(-1)
 		t.endWithdrawn(ErrClosed)
-		t.deliver()
+		t.notifySubmitter()
 	}
 }
 

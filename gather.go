@@ -208,12 +208,12 @@ func (g *gathering) run(b *batcher, router *Router) {
 	down := &first.kind.downstream.Load().limit
 	call := limit.Call{Began: started, Among: down.Begin(started, int64(first.job.budget))}
 	ctx, stop := callContext(g.members)
-	how, err := fateExited, error(nil)
+	how, err := exitGoexit, error(nil)
 	for _, t := range g.members {
 		t.started, t.members = started, int32(len(g.members))
 	}
 	defer func() { // also after runtime.Goexit
-		if how == fateExited {
+		if how == exitGoexit {
 			how, err = rescue(recover())
 		}
 		stop()
@@ -225,7 +225,7 @@ func (g *gathering) run(b *batcher, router *Router) {
 		}
 	}
 	err = b.callItems(ctx, g.members, g.item, g.items)
-	how = fateReturned
+	how = exitReturned
 }
 
 // dropPointless ends the members whose callers have left.
@@ -240,17 +240,17 @@ func (g *gathering) dropPointless(router *Router) {
 		default:
 			return true
 		}
-		t.deliver()
+		t.notifySubmitter()
 		return false
 	})
 }
 
 // finish ends all members of a call that has ended.
-func (g *gathering) finish(b *batcher, down *limit.Limit, call limit.Call, how fate, err error) {
+func (g *gathering) finish(b *batcher, down *limit.Limit, call limit.Call, how exit, err error) {
 	k := g.members[0].kind
 	ended, well := k.router.now(), 0
 	for _, t := range g.members {
-		t.ended, t.fate = ended, how
+		t.ended, t.exit = ended, how
 		if err != nil {
 			t.err = err
 		}
@@ -262,6 +262,6 @@ func (g *gathering) finish(b *batcher, down *limit.Limit, call limit.Call, how f
 	b.running.Add(-int64(len(g.members)))
 	for _, t := range g.members {
 		t.settle(k.learn(t))
-		t.deliver()
+		t.notifySubmitter()
 	}
 }

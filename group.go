@@ -127,7 +127,7 @@ func (g *Group[In, Out]) gone() <-chan struct{} {
 // ended notes that an item has. It runs where the item did.
 func (g *Group[In, Out]) ended(t *Ticket) {
 	if t.err != nil {
-		if t.fate == fatePanicked {
+		if t.exit == exitPanicked {
 			g.mu.Lock()
 			if g.panicked == nil {
 				g.panicked = t.err.(*PanicError)

@@ -6,7 +6,7 @@ import "github.com/helixrouter/helix/internal/slots"
 //
 // A ticket stands for one admitted job. It has three states and ends once:
 //
-//	          claim                      exec, then settle: completed or failed
+//	          claim                      execute, settle:   completed or failed
 //	queued ─────────▶ running ─────────▶ refuseLate:        dropped
 //	   │                                 endWithdrawn:      withdrawn (its ctx was done)
 //	   │ giveUp
@@ -14,15 +14,15 @@ import "github.com/helixrouter/helix/internal/slots"
 //
 // Owner. One compare-and-swap on the state makes the caller the owner: claim for the
 // goroutine that will run the job or refuse it, giveUp for one that withdraws it. All others
-// must leave the ticket alone. The owner ends it, once, and then calls deliver, after which
+// must leave the ticket alone. The owner ends it, once, and then calls notifySubmitter, after which
 // the ticket may be in use for another job. Where no other goroutine knows the ticket, as
 // when a submitter gets a free slot, no claim is needed.
 //
 // Where it waits, the releaser that takes it out, and how it leaves otherwise:
 //
 //	waits in                 taken out by                 leaves by
-//	the pool's queue         pool.grant                   pool.remove
-//	a forming or full batch  batch.seal, by the leader    batcher.leave
+//	the pool's queue         pool.dispatch                pool.dequeueWithdrawn
+//	a forming or full batch  batch.seal, by the leader    batcher.removeWithdrawn
 //	a gate                   gate.leave                   gate.remove
 //	a gathering              batcher.take                 batcher.ungather
 //	a strategy from outside  its Run, Refuse or Decline   its next Run, which reports false
@@ -32,11 +32,11 @@ import "github.com/helixrouter/helix/internal/slots"
 // passes through that lock (leaveQueue) before it ends it. Tickets that strategies from
 // outside have seen are never used again (custody).
 //
-// Wake-ups. A submitter in Submit parks in await until rouse sends it its next action, and
+// Wake-ups. A submitter in Submit parks in await until wakeFor sends it its next action, and
 // does that itself: run the job in the slot (actionRun), lead its batch (actionLead), do its
 // member's accounting (actionSettle), have it decided again (actionAgain), or return
-// (actionDone). For a job from Go the releaser launches a goroutine instead, and deliver
-// completes the Future. Each parked submitter is roused once for each time that its ticket
+// (actionDone). For a job from Go the releaser launches a goroutine instead, and notifySubmitter
+// completes the Future. Each parked submitter is woken once for each time that its ticket
 // was queued; if its ctx ends, it withdraws the ticket, or, too late, waits for the end.
 //
 // Locks, in the order in which they may be taken; user code runs under none of them:
@@ -111,35 +111,35 @@ func (t *Ticket) leaveQueue() {
 	case t.choice.lane == laneBatch && t.job.waits:
 		t.kind.batcher.Load().ungather(t)
 	case t.choice.lane == laneBatch:
-		t.kind.batcher.Load().leave(t)
+		t.kind.batcher.Load().removeWithdrawn(t)
 	default:
-		t.router().pool.remove(&t.place, slots.Work(t.charge()))
+		t.router().pool.dequeueWithdrawn(&t.place, slots.Work(t.charge()))
 	}
 }
 
-// deliver lets the submitter know that the ticket has ended. The ticket must
+// notifySubmitter lets the submitter know that the ticket has ended. The ticket must
 // not be touched afterwards.
-func (t *Ticket) deliver() {
+func (t *Ticket) notifySubmitter() {
 	switch {
 	case t.job.async:
 		t.work.finished()
 	case !t.onSubmitter:
-		t.rouse(actionDone)
+		t.wakeFor(actionDone)
 	}
 }
 
 // finished is for tickets of Submit, whose submitter waits.
 func (*Ticket) finished() {}
 
-// rouse wakes the submitter, which waits, for that step.
-func (t *Ticket) rouse(next action) {
+// wakeFor wakes the submitter, which waits, for that action.
+func (t *Ticket) wakeFor(next action) {
 	t.wakeAction = next
 	t.wake <- struct{}{}
 }
 
-// proceed does what its submitter must, and returns the job's error when the ticket has
+// finishSubmit does what its submitter must, and returns the job's error when the ticket has
 // ended. The ticket was accepted by a strategy.
-func (t *Ticket) proceed() error {
+func (t *Ticket) finishSubmit() error {
 	next := t.nextAction
 	if next <= actionAway {
 		next = t.await()
@@ -151,7 +151,7 @@ func (t *Ticket) proceed() error {
 		if t.sampled { // what the decision took is not to be learned
 			started = t.router().now()
 		}
-		t.kind.exec(t, started)
+		t.kind.execute(t, started)
 	case actionRun:
 		t.onSubmitter = true
 		t.router().pool.serve(t)
@@ -163,7 +163,7 @@ func (t *Ticket) proceed() error {
 		if err := t.router().again(t); err != nil {
 			return err
 		}
-		return t.proceed()
+		return t.finishSubmit()
 	}
 	return t.err
 }
@@ -203,7 +203,7 @@ func (t *Ticket) launch(f func(*Ticket)) {
 	go func() {
 		defer func() {
 			c.Goroutines.Add(-1)
-			r.nudge()
+			r.signalIdle()
 		}()
 		f(t)
 	}()

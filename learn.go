@@ -72,7 +72,7 @@ func (k *kind) doubtful(j *JobInfo) bool {
 // succeeded reports whether the job did all that it was to do, so that its run time is one
 // to expect. A job may end early, and well, because its ctx is done.
 func (t *Ticket) succeeded() bool {
-	return t.fate == fateReturned && t.err == nil && t.ctx.Err() == nil
+	return t.exit == exitReturned && t.err == nil && t.ctx.Err() == nil
 }
 
 // learn updates the run-time model from a finished job and replaces its predicted charge

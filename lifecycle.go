@@ -90,10 +90,10 @@ func (r *Router) stop() {
 
 // closeStrategy closes a strategy from outside and keeps its error.
 func (r *Router) closeStrategy(l *lane) {
-	how, err := fateExited, error(nil)
+	how, err := exitGoexit, error(nil)
 	defer func() {
-		if how == fateExited {
-			if how, err = rescue(recover()); how == fatePanicked {
+		if how == exitGoexit {
+			if how, err = rescue(recover()); how == exitPanicked {
 				err = fmt.Errorf("helix: strategy %q panicked in Close: %w", l.name, err)
 			} else {
 				err = fmt.Errorf("helix: strategy %q called runtime.Goexit in Close", l.name)
@@ -106,7 +106,7 @@ func (r *Router) closeStrategy(l *lane) {
 		}
 	}()
 	err = l.strategy.Close(context.Background())
-	how = fateReturned
+	how = exitReturned
 }
 
 // waitIdle waits until no job is in flight, no slot in use and no goroutine left.
@@ -118,7 +118,7 @@ func (r *Router) waitIdle(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
-	r.nudge() // for other waiters
+	r.signalIdle() // for other waiters
 	return nil
 }
 
@@ -132,9 +132,9 @@ func (r *Router) idle() bool {
 	return r.pool.busy() == 0 && r.spawn.running.Load() == 0
 }
 
-// nudge wakes a goroutine that waits for the router to be idle. It must follow every
+// signalIdle wakes a goroutine that waits for the router to be idle. It must follow every
 // change that may have made it so.
-func (r *Router) nudge() {
+func (r *Router) signalIdle() {
 	if r.phase.Load() != phaseOpen {
 		select {
 		case r.ended <- struct{}{}:
@@ -165,6 +165,6 @@ func (r *Router) insideJob() bool {
 
 // runsJob is how the frames below which all jobs run begin in the text of a stack.
 var runsJob = [2][]byte{
-	[]byte("github.com/helixrouter/helix.(*kind).exec("),
+	[]byte("github.com/helixrouter/helix.(*kind).execute("),
 	[]byte("github.com/helixrouter/helix.(*kind).runBatch("),
 }

@@ -229,7 +229,7 @@ func (t *Ticket) submitNested() error {
 	if err := t.router().admit(t, outer); err != nil {
 		return err
 	}
-	return t.proceed()
+	return t.finishSubmit()
 }
 
 // endNested gives the slot that a nested run had back, and waits until the job around it has

@@ -61,8 +61,8 @@ const (
 
 // requester is what waits for a slot: a ticket, a batch, or a job that is to get its slot back.
 type requester interface {
-	claim() bool // reports that it still wants a slot; called under pool.mu
-	grant() bool // accepts the slot, or reports that it is no longer wanted
+	accept() bool  // reports whether it still wants a slot; called under pool.mu
+	granted() bool // has it go on in the slot, or reports that it does not want it any more
 }
 
 func (p *pool) busy() int64 { return slots.Load(p.load.Load()).Busy() }
@@ -80,7 +80,7 @@ func (p *pool) Name() string { return CPUPool }
 func (p *pool) Offer(t *Ticket) error {
 	work, long := slots.Work(t.charge()), t.long()
 	t.started = t.decided
-	for turn := 0; !p.takeFree(work, long); turn++ {
+	for turn := 0; !p.tryAcquireFree(work, long); turn++ {
 		if turn == shortTurns || t.job.async || t.job.predicted == 0 || t.job.predicted >= yieldFrom || !p.backlogIsShort() {
 			t.started = 0
 			t.place.Due, t.place.Long, t.place.Expires = t.due(), long, t.expires()
@@ -88,7 +88,7 @@ func (p *pool) Offer(t *Ticket) error {
 				t.place.Due = min(t.place.Due, t.slot.due)
 			}
 			err := p.enqueue(&t.place, t, t)
-			p.grant()
+			p.dispatch()
 			return err
 		}
 		runtime.Gosched()
@@ -126,10 +126,10 @@ func (t *Ticket) due() int64 {
 	return t.decided + int64(fair.Patience)
 }
 
-// takeFree acquires a slot and adds work, if a slot is free. While a job waits none
+// tryAcquireFree acquires a slot and adds work, if a slot is free. While a job waits none
 // is, except in the moment before it is granted.
-func (p *pool) takeFree(work slots.Load, long bool) bool {
-	if !p.take(work) {
+func (p *pool) tryAcquireFree(work slots.Load, long bool) bool {
+	if !p.tryAcquire(work) {
 		return false
 	}
 	if long {
@@ -143,8 +143,8 @@ func (p *pool) takeFree(work slots.Load, long bool) bool {
 	return true
 }
 
-// take takes a slot and adds work, if a slot is free.
-func (p *pool) take(work slots.Load) bool {
+// tryAcquire takes a slot and adds work, if a slot is free.
+func (p *pool) tryAcquire(work slots.Load) bool {
 	for {
 		l := p.load.Load()
 		if slots.Load(l).Busy() >= p.slots.Load() {
@@ -171,19 +171,19 @@ func (p *pool) release(work slots.Load, long bool) {
 		p.longBusy.Add(-1)
 	}
 	p.load.Add(-uint64(slots.One + work))
-	p.grant()
+	p.dispatch()
 }
 
-// grant gives free slots to the first in the queue. It must follow whatever puts a requester
+// dispatch gives free slots to the first in the queue. It must follow whatever puts a requester
 // into the queue or makes a slot free: of two goroutines that do so at the same time, at
 // least one sees what the other did.
-func (p *pool) grant() {
+func (p *pool) dispatch() {
 	for p.firstDue.Load() != num.Never {
 		p.mu.Lock()
 		if p.queue.UndeferDue(p.clock) {
 			p.firstDue.Store(p.queue.FirstDue())
 		}
-		if p.queue.Empty() || !p.take(0) {
+		if p.queue.Empty() || !p.tryAcquire(0) {
 			p.mu.Unlock()
 			return
 		}
@@ -193,12 +193,12 @@ func (p *pool) grant() {
 		p.stall.granted++
 		// Claimed under mu: a goroutine that withdraws a ticket must pass through
 		// remove before the ticket is used again.
-		claimed := g.claim()
+		claimed := g.accept()
 		p.mu.Unlock()
 		if claimed && long {
 			p.longBusy.Add(1)
 		}
-		if !claimed || !g.grant() {
+		if !claimed || !g.granted() {
 			if claimed && long {
 				p.longBusy.Add(-1)
 			}
@@ -219,12 +219,15 @@ func (p *pool) next(long bool) *slots.Node {
 	return p.queue.First(size < 2 || longBusy < size-1)
 }
 
-// grant hands a slot to the ticket, which is claimed.
-func (t *Ticket) grant() bool {
+// accept implements requester.
+func (t *Ticket) accept() bool { return t.claim() }
+
+// granted implements requester: the ticket is claimed.
+func (t *Ticket) granted() bool {
 	if t.job.async {
 		t.launch(t.router().pool.serve)
 	} else {
-		t.rouse(actionRun)
+		t.wakeFor(actionRun)
 	}
 	return true
 }
@@ -257,9 +260,9 @@ func (p *pool) Close(context.Context) error {
 	})
 	p.mu.Unlock()
 	for _, t := range tickets {
-		p.takeWork(slots.Work(t.charge()))
+		p.subWork(slots.Work(t.charge()))
 		t.endWithdrawn(ErrClosed)
-		t.deliver()
+		t.notifySubmitter()
 	}
 	for _, b := range batches {
 		b.withdrawAll(ErrClosed)

@@ -15,7 +15,7 @@ func (p *pool) enqueue(w *slots.Node, g requester, t *Ticket) error {
 	return err
 }
 
-// tryEnqueue puts w into the queue, for the job of t. The caller must call grant after it,
+// tryEnqueue puts w into the queue, for the job of t. The caller must call dispatch after it,
 // holding no lock: a slot may have become free before its releaser could see w there.
 func (p *pool) tryEnqueue(w *slots.Node, g requester, t *Ticket) error {
 	if !p.count(t) {
@@ -71,7 +71,7 @@ func (p *pool) noteQueued(t *Ticket, jobs int64) {
 
 func (p *pool) addWork(work slots.Load) { p.load.Add(uint64(work)) }
 
-func (p *pool) takeWork(work slots.Load) { p.load.Add(-uint64(work)) }
+func (p *pool) subWork(work slots.Load) { p.load.Add(-uint64(work)) }
 
 // push puts w into the queue. What it stands for was counted. It requires p.mu.
 func (p *pool) push(w *slots.Node, g requester) {
@@ -106,16 +106,16 @@ func (p *pool) pop(w *slots.Node) requester {
 	return g
 }
 
-// remove takes the ticket of a job that was withdrawn out of the queue, if it is
+// dequeueWithdrawn takes the ticket of a job that was withdrawn out of the queue, if it is
 // still there, and its work off: a slot that comes for it now finds that it is not
 // wanted, and leaves the work alone.
-func (p *pool) remove(w *slots.Node, work slots.Load) {
+func (p *pool) dequeueWithdrawn(w *slots.Node, work slots.Load) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if w.Queued {
 		p.pop(w)
 	}
-	p.takeWork(work)
+	p.subWork(work)
 }
 
 // advanceDeadline moves a queued batch forward when a new member is more urgent: to due, or
@@ -147,8 +147,8 @@ func (p *pool) advanceDeadline(w *slots.Node, due, deferUntil int64, full, expir
 	p.firstDue.Store(p.queue.FirstDue())
 }
 
-// leave takes a batch that has no members any more out of the queue, if it is there.
-func (p *pool) leave(w *slots.Node) {
+// dequeueBatch takes a batch that has no members any more out of the queue, if it is there.
+func (p *pool) dequeueBatch(w *slots.Node) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if w.Queued {

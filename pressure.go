@@ -8,11 +8,11 @@ import (
 	"github.com/helixrouter/helix/internal/slots"
 )
 
-// look fills in when the job, whose run time has been predicted, must end, and what else of
+// fillForJob fills in when the job, whose run time has been predicted, must end, and what else of
 // the router's state concerns this job alone. If probe, it may be made one,
 // and takes a turn that is due.
-func (r *Router) look(q *request, p *Pressure, probe bool) {
-	q.info.meet(q.arrived, q.decided)
+func (r *Router) fillForJob(q *request, p *Pressure, probe bool) {
+	q.info.setDeadline(q.arrived, q.decided)
 	if q.outer != nil {
 		r.lookInside(q.outer, q, p)
 	}

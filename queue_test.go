@@ -83,13 +83,13 @@ func TestBatchesFillUpUnderOverload(t *testing.T) {
 // that more could be done.
 func TestASlotBetweenTwoHoldersIsNotSpare(t *testing.T) {
 	p := newPool(1, func() int64 { return 0 }, func() {})
-	require.True(t, p.takeFree(0, false))
+	require.True(t, p.tryAcquireFree(0, false))
 	require.True(t, p.sawIdle.Swap(false), "nobody waits")
-	require.False(t, p.takeFree(0, false))
+	require.False(t, p.tryAcquireFree(0, false))
 	w := &slots.Node{Due: 1}
 	require.NoError(t, p.enqueue(w, &returning{resume: make(chan struct{})}, &Ticket{kind: &kind{}, cfg: &RouterConfig{CPUQueueCap: 10}}))
 	p.load.Add(^uint64(0)) // given back, and not granted yet
-	require.True(t, p.takeFree(0, false))
+	require.True(t, p.tryAcquireFree(0, false))
 	require.False(t, p.sawIdle.Load(), "somebody waits")
 }
 
@@ -103,10 +103,10 @@ func TestWithdrawnWhileItsBatchIsSealed(t *testing.T) {
 	require.NoError(t, err)
 	k := r.kindNamed("batched")
 	b := k.batcher.Load()
-	require.True(t, r.pool.takeFree(0, false), "so that what is left behind waits")
+	require.True(t, r.pool.tryAcquireFree(0, false), "so that what is left behind waits")
 
 	f := newBatch(&Ticket{kind: k}, 0)
-	f.granted = true
+	f.hasSlot = true
 	member := func() *Ticket {
 		return &Ticket{kind: k, cfg: r.cfg.Load(), choice: choice{lane: laneBatch}, batch: f}
 	}
@@ -119,7 +119,7 @@ func TestWithdrawnWhileItsBatchIsSealed(t *testing.T) {
 	require.True(t, goes.state.CompareAndSwap(stateQueued, stateWithdrawn))
 	var leaving sync.WaitGroup
 	leaving.Go(func() {
-		b.leave(goes)
+		b.removeWithdrawn(goes)
 		require.True(t, looked)
 	})
 	for slots.Load(r.pool.load.Load()).Work() > 0 { // until leave has found that it is sealed
@@ -133,15 +133,15 @@ func TestWithdrawnWhileItsBatchIsSealed(t *testing.T) {
 	require.Equal(t, []*Ticket{stays}, b.forming.members)
 	require.EqualValues(t, 1, r.pool.queued.Load())
 	require.Same(t, b.forming, stays.batch)
-	b.leave(stays)
+	b.removeWithdrawn(stays)
 	require.Zero(t, r.pool.queued.Load())
 }
 
 // nobody is a waiter that does not want its slot any more once it gets it.
 type nobody struct{ taken func() }
 
-func (nobody) claim() bool   { return true }
-func (n nobody) grant() bool { n.taken(); return false }
+func (nobody) accept() bool    { return true }
+func (n nobody) granted() bool { n.taken(); return false }
 
 // A slot taken for somebody who does not want it any more makes the router busy for a
 // moment: whoever waits for it to be idle is told when that is over.
@@ -152,7 +152,7 @@ func TestASlotForNobodyIsNotWaitedFor(t *testing.T) {
 		taken, proceed := make(chan struct{}), make(chan struct{})
 		w := &slots.Node{Due: 1}
 		require.NoError(t, r.pool.enqueue(w, nobody{func() { close(taken); <-proceed }}, &Ticket{kind: &kind{}, cfg: r.cfg.Load()}))
-		go r.pool.grant()
+		go r.pool.dispatch()
 		<-taken
 		closed := make(chan struct{})
 		go func() { _ = r.Close(); close(closed) }()
@@ -176,7 +176,7 @@ func TestABatchThatNobodyWantsForms(t *testing.T) {
 	require.NoError(t, r.pool.tryEnqueue(&f.place, f, gone))
 	b.forming = f
 	require.True(t, gone.giveUp())
-	r.pool.grant()
+	r.pool.dispatch()
 	require.Nil(t, b.forming)
 	require.Zero(t, b.fill.Load())
 	require.Zero(t, r.pool.busy())
@@ -187,7 +187,7 @@ func TestTheQueueAfterClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, err := New(RouterConfig{CPUParallelism: 1})
 		require.NoError(t, err)
-		require.True(t, r.pool.take(0))
+		require.True(t, r.pool.tryAcquire(0))
 		require.NoError(t, r.pool.Close(t.Context()))
 		_, err = r.Submit(t.Context(), Job{Run: func(context.Context) (any, error) { return nil, nil }})
 		require.ErrorIs(t, err, ErrClosed)

@@ -63,7 +63,7 @@ func (r *Router) refuseOffered(t *Ticket, err error) error {
 	}
 	t.reimburse()
 	t.kind.counters.Shard(t.shard).Bounced[r.reasons.Index(reason)].Add(1)
-	r.nudge()
+	r.signalIdle()
 	t.ended = t.decided
 	if t.choice.excess == 0 {
 		t.choice.excess = t.choice.wait // that its strategy is full passes as it does

@@ -78,7 +78,7 @@ func New(cfg RouterConfig) (*Router, error) {
 		reasons: tally.NewReasonTable(ownReasons),
 		ended:   make(chan struct{}, 1),
 	}
-	r.pool = newPool(cfg.CPUParallelism, r.now, r.nudge)
+	r.pool = newPool(cfg.CPUParallelism, r.now, r.signalIdle)
 	r.ledger = fair.NewLedger()
 	r.procs.Store(int64(runtime.GOMAXPROCS(0)))
 	r.cfg.Store(&cfg)
@@ -159,10 +159,10 @@ func (r *Router) Submit(ctx context.Context, job Job) (result Result, err error)
 	if item.job.nested {
 		err = item.submitNested()
 	} else if err = r.admit(&item.Ticket, nil); err == nil {
-		err = item.proceed()
+		err = item.finishSubmit()
 	}
 	item.conclude(&result)
-	fate := item.fate
+	fate := item.exit
 	if item.custody == custodyOwn && !inBubble(item.decided) {
 		item.reset()
 		item.do, item.tell, item.value = nil, nil, nil
@@ -179,7 +179,7 @@ func (r *Router) Submit(ctx context.Context, job Job) (result Result, err error)
 func (r *Router) decided(ctx context.Context, job *Job) (*jobItem, error) {
 	var q request
 	q.ctx = ctx
-	if err := r.describe(&q, job, false); err != nil {
+	if err := r.buildRequest(&q, job, false); err != nil {
 		return nil, err
 	}
 	if err := r.decide(&q); err != nil {
@@ -195,7 +195,7 @@ func (r *Router) decided(ctx context.Context, job *Job) (*jobItem, error) {
 		item.wake = make(chan struct{}, 1)
 	}
 	item.kind, item.work, item.do, item.tell = q.kind, item, job.Run, job.Started
-	item.fill(&q)
+	item.initFrom(&q)
 	return item, nil
 }
 
@@ -208,7 +208,7 @@ func (r *Router) decided(ctx context.Context, job *Job) (*jobItem, error) {
 func (r *Router) Go(ctx context.Context, job Job) (*Future[Result], error) {
 	var q request
 	q.ctx = ctx
-	if err := r.describe(&q, &job, true); err != nil {
+	if err := r.buildRequest(&q, &job, true); err != nil {
 		return nil, err
 	}
 	if err := r.decide(&q); err != nil {
@@ -237,9 +237,9 @@ type goJob struct {
 	async[Result]
 }
 
-// describe fills in the request for a job, except its ctx, or reports what is wrong with
+// buildRequest fills in the request for a job, except its ctx, or reports what is wrong with
 // the job.
-func (r *Router) describe(q *request, job *Job, async bool) error {
+func (r *Router) buildRequest(q *request, job *Job, async bool) error {
 	if job.Run == nil {
 		return fieldError("Job.Run", "nil", "a function")
 	}
@@ -282,7 +282,7 @@ func (i *jobItem) tellStarted() {
 //go:noinline
 func (i *jobItem) conclude(result *Result) {
 	o := i.outcome("")
-	result.Value, result.Wait, result.Run, result.Ran = i.value, o.Wait, o.Run, i.fate != fateNotRun
+	result.Value, result.Wait, result.Run, result.Ran = i.value, o.Wait, o.Run, i.exit != exitNotRun
 	i.choice.expandInto(&result.Decision, i.lane().name)
 }
 

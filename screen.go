@@ -40,13 +40,13 @@ func (r *Router) screen(q *request) {
 	var p Pressure
 	q.kind.predict(&q.info, q.cfg)
 	r.pressure(&p, q.decided, q.cfg, q.kind, q.info.Priority)
-	r.look(q, &p, false)
+	r.fillForJob(q, &p, false)
 	r.foresee(q, &p)
 	r.choose(q, &p)
 	r.resolve(q)
 	if q.choice.dropped {
 		if r.watchers.Sample(q.decided, true) {
-			r.show(q, &p)
+			r.fillEvent(q, &p)
 		}
 		if q.cfg.Logger.Enabled(q.ctx, slog.LevelDebug) {
 			r.logDecision(q, &p)

@@ -62,7 +62,7 @@ func (p *pool) runClaimed(t *Ticket) {
 	if t.slot.timed = t.long() || t.job.samples == 0; t.slot.timed {
 		p.underWay.Begin(&t.slot.nested().watch, t.started)
 	}
-	t.kind.exec(t, t.started)
+	t.kind.execute(t, t.started)
 	returned = true
 }
 
@@ -74,8 +74,8 @@ func (p *pool) finish(t *Ticket) {
 	}
 	router := t.router()
 	t.slot.end(slots.Work(t.charge()))
-	router.nudge()
-	t.deliver()
+	router.signalIdle()
+	t.notifySubmitter()
 }
 
 // giveWay lets whatever else is runnable run before a run of that length, and

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// settle does all the accounting of a job that ran: ended, fate and err are
+// settle does all the accounting of a job that ran: ended, exit and err are
 // set. The caller owns the ticket. worked says that the job worked from its arrival to its end,
 // and that this was counted: see kind.learn.
 func (t *Ticket) settle(worked bool) {
@@ -19,23 +19,23 @@ func (t *Ticket) settle(worked bool) {
 		counted.add(uint64(max(latency, 0)))
 	}
 	t.kind.counters.Shard(t.shard).End(status == Failed, t.job.budget, latency) // last: Close may return now
-	t.router().nudge()
-	if t.fate != fateReturned {
-		t.reportFate()
+	t.router().signalIdle()
+	if t.exit != exitReturned {
+		t.logAbnormalExit()
 	}
 	if t.watch != nil || t.cfg.Hooks.Done != nil {
-		t.tell(status)
+		t.publishOutcome(status)
 	}
 }
 
-// reportFate logs panics and Goexits that no caller is guaranteed to see.
+// logAbnormalExit logs panics and Goexits that no caller is guaranteed to see.
 //
 //go:noinline
-func (t *Ticket) reportFate() {
+func (t *Ticket) logAbnormalExit() {
 	switch {
-	case t.fate == fateExited:
+	case t.exit == exitGoexit:
 		t.router().logPanic(t.kind, t.cfg, "helix: job called runtime.Goexit", nil, nil)
-	case t.fate == fatePanicked && t.job.async:
+	case t.exit == exitPanicked && t.job.async:
 		p := t.err.(*PanicError)
 		if p.abort() != nil {
 			return
@@ -47,7 +47,7 @@ func (t *Ticket) reportFate() {
 // refuseLate ends an admitted ticket that will not be run after all. The
 // caller owns the ticket.
 func (t *Ticket) refuseLate(reason string) {
-	t.fate = fateNotRun
+	t.exit = exitNotRun
 	t.ended = t.router().now()
 	t.reimburse()
 	admission, waited := t.Decision(), time.Duration(t.ended-t.decided)
@@ -56,9 +56,9 @@ func (t *Ticket) refuseLate(reason string) {
 		closed: t.router().phase.Load() == phaseClosed}
 	t.kind.counters.Shard(t.shard).DropLate(t.router().reasons.Index(reason), t.job.budget)
 	if t.watch != nil {
-		t.tell(Dropped)
+		t.publishOutcome(Dropped)
 	}
-	t.router().nudge()
+	t.router().signalIdle()
 }
 
 // retryAfter returns in how long a job that was refused after it was admitted is best submitted
@@ -83,15 +83,15 @@ func (t *Ticket) dropChoice(reason string) {
 
 // endWithdrawn ends a ticket that its submitter, or Close, gave up.
 func (t *Ticket) endWithdrawn(err error) {
-	t.fate = fateNotRun
+	t.exit = exitNotRun
 	t.ended = t.router().now()
 	t.reimburse()
 	t.err = err
 	t.kind.counters.Shard(t.shard).Withdrawn.Add(1)
 	if t.watch != nil {
-		t.tell(Withdrawn)
+		t.publishOutcome(Withdrawn)
 	}
-	t.router().nudge()
+	t.router().signalIdle()
 }
 
 // worked returns how long the job ran, less what was not its own: time in nested jobs, blocked, or
@@ -107,7 +107,7 @@ func (t *Ticket) worked() time.Duration {
 // outcome describes the ended ticket.
 func (t *Ticket) outcome(status Status) Outcome {
 	o := Outcome{Status: status, Err: t.err, Latency: time.Duration(t.ended - t.arrived)}
-	if t.fate != fateNotRun {
+	if t.exit != exitNotRun {
 		o.Wait, o.Run, o.Members = time.Duration(t.started-t.decided), time.Duration(t.ended-t.started), int(t.members)
 		o.InBudget = t.job.budget > 0 && o.Latency <= t.job.budget
 	} else {
@@ -119,11 +119,11 @@ func (t *Ticket) outcome(status Status) Outcome {
 	return o
 }
 
-// tell passes the outcome to the hook and to watchers. It is rare and takes a
+// publishOutcome passes the outcome to the hook and to watchers. It is rare and takes a
 // large frame, which the stacks of others must not pay for.
 //
 //go:noinline
-func (t *Ticket) tell(status Status) {
+func (t *Ticket) publishOutcome(status Status) {
 	o := t.outcome(status)
 	ctx := t.ctx
 	if t.watch != nil {
@@ -138,7 +138,7 @@ func (t *Ticket) tell(status Status) {
 		}
 		t.watch = nil
 	}
-	if done := t.cfg.Hooks.Done; done != nil && t.fate != fateNotRun {
+	if done := t.cfg.Hooks.Done; done != nil && t.exit != exitNotRun {
 		returned := false
 		defer func() {
 			switch v := recover(); {
@@ -146,7 +146,7 @@ func (t *Ticket) tell(status Status) {
 			case v != nil:
 				t.router().logPanic(t.kind, t.cfg, "helix: panic in Hooks.Done", v, debug.Stack())
 			default: // nothing can stop it, and it is the same in all lanes
-				t.fate = fateExited
+				t.exit = exitGoexit
 				t.router().logPanic(t.kind, t.cfg, "helix: Hooks.Done called runtime.Goexit", nil, nil)
 			}
 		}()

@@ -56,9 +56,9 @@ type simJob struct {
 	decision Decision
 }
 
-func (j *simJob) claim() bool { return true }
+func (j *simJob) accept() bool { return true }
 
-func (j *simJob) grant() bool {
+func (j *simJob) granted() bool {
 	s := j.sim
 	if j.waited {
 		s.router.pool.uncount(j.ticket())
@@ -67,7 +67,7 @@ func (j *simJob) grant() bool {
 		j.class.lost++
 		j.class.broken++
 		j.reimburse()
-		s.router.pool.takeWork(slots.Work(int64(j.info.Work)))
+		s.router.pool.subWork(slots.Work(int64(j.info.Work)))
 		return false
 	}
 	j.class.kind.waits.Observe(time.Duration(j.place.Ahead), time.Duration(s.now-j.arrived))
@@ -87,7 +87,7 @@ func (j *simJob) segment() int64 {
 // simYielder is a job that has handed its slot over.
 type simYielder struct{ *simJob }
 
-func (y simYielder) grant() bool {
+func (y simYielder) granted() bool {
 	y.table = y.sim.router.pool.runs.Begin(y.sim.now, y.left, true)
 	y.sim.at(y.sim.now+y.segment(), y.end)
 	return true
@@ -167,8 +167,8 @@ func (s *simulation) arrive(c *simClass, cost float64, run time.Duration) {
 	j.place.Long = j.info.Predicted >= longFrom
 	j.waited = true
 	switch {
-	case r.pool.takeFree(work, j.place.Long):
-		if j.waited = false; !j.grant() {
+	case r.pool.tryAcquireFree(work, j.place.Long):
+		if j.waited = false; !j.granted() {
 			r.pool.release(0, j.place.Long)
 		}
 	case r.pool.enqueue(&j.place, j, t) != nil:

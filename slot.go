@@ -198,7 +198,7 @@ func (s *slot) comeBack(waited int) {
 	}
 	p.mu.Unlock()
 	if back != nil {
-		p.grant() // a slot may be free
+		p.dispatch() // a slot may be free
 		<-back.resume
 	}
 }
@@ -241,7 +241,7 @@ func (s *slot) handOver(job *slot) {
 }
 
 // queueBack puts the job into the queue to get its slot back by its old due time. It requires
-// pool.mu; grant or release must follow.
+// pool.mu; dispatch or release must follow.
 func (s *slot) queueBack(long bool) *returning {
 	n, p := s.nested(), s.pool()
 	now := p.clock()
@@ -275,7 +275,7 @@ func (s *slot) end(work slots.Load) {
 		return
 	}
 	p := s.pool()
-	p.takeWork(work)
+	p.subWork(work)
 	p.mu.Lock()
 	without := false
 	for done := false; !done; {
@@ -326,7 +326,7 @@ type returning struct {
 	resume chan struct{} // closed when it has it, or does not want it any more
 }
 
-func (b *returning) claim() bool {
+func (b *returning) accept() bool {
 	if !b.slot.regain(b.place.Long) {
 		close(b.resume)
 		return false
@@ -334,7 +334,7 @@ func (b *returning) claim() bool {
 	return true
 }
 
-func (b *returning) grant() bool {
+func (b *returning) granted() bool {
 	close(b.resume)
 	return true
 }

@@ -283,7 +283,7 @@ func (r *Router) kindStats(k *kind, n *tally.Sums, now int64, cfg *RouterConfig)
 		calls := uint64(b.calls.Load())
 		s.Batch = &BatchStats{
 			Forming: int(b.fill.Load()), MaxSize: size,
-			Full: uint64(b.full.Load()), Calls: calls, Items: calls + uint64(b.joined.Load()),
+			Full: uint64(b.fullCalls.Load()), Calls: calls, Items: calls + uint64(b.joined.Load()),
 			OldestWaitMs: milliseconds(time.Duration(b.oldest.Load())),
 		}
 	}

@@ -152,8 +152,8 @@ func (s *spawn) run(t *Ticket) {
 		if t.place.Gated {
 			t.kind.gate.Load().leave()
 		}
-		t.router().nudge()
-		t.deliver()
+		t.router().signalIdle()
+		t.notifySubmitter()
 	}()
 	now := t.router().now()
 	switch {
@@ -165,7 +165,7 @@ func (s *spawn) run(t *Ticket) {
 		t.endWithdrawn(withdrawn(t.ctx))
 		return
 	}
-	t.kind.exec(t, now)
+	t.kind.execute(t, now)
 }
 
 func (s *spawn) Load() Load { return Load{Running: int(s.running.Load())} }

@@ -190,7 +190,7 @@ func slotsKept(stack, pool string) (slots int, kinds []string, ticket string) {
 		case "(*Ticket).submitNested", "(*slot).lending": // lent if nothing runs in it
 			lent = slotSeen || len(kinds) == 0
 			slotSeen = false
-		case "(*kind).exec":
+		case "(*kind).execute":
 			kinds = append(kinds, first)
 		case "(*pool).runClaimed", "(*kind).runBatch":
 			if name == "(*kind).runBatch" {

@@ -171,7 +171,7 @@ func (k Kind[In, Out]) runAlone(ctx context.Context, in In) (out Out, err error)
 // result. It returns when the item has been done or never will be: an error
 // that matches ErrNotRun. See [Router.Submit].
 func (t *Task[In, Out]) Submit(ctx context.Context, in In) (out Out, err error) {
-	item, err := t.decided(ctx, in, nil)
+	item, err := t.admitItem(ctx, in, nil)
 	if err != nil {
 		return out, err
 	}
@@ -180,7 +180,7 @@ func (t *Task[In, Out]) Submit(ctx context.Context, in In) (out Out, err error) 
 
 // SubmitWith is Submit with hints for this one item.
 func (t *Task[In, Out]) SubmitWith(ctx context.Context, in In, h Hints) (out Out, err error) {
-	item, err := t.decided(ctx, in, &h)
+	item, err := t.admitItem(ctx, in, &h)
 	if err != nil {
 		return out, err
 	}
@@ -195,10 +195,10 @@ func (t *Task[In, Out]) carry(item *taskItem[In, Out]) (out Out, err error) {
 	if item.job.nested {
 		err = item.submitNested()
 	} else if err = t.router.admit(&item.Ticket, nil); err == nil {
-		err = item.proceed()
+		err = item.finishSubmit()
 	}
-	fate := item.fate
-	if fate == fateReturned {
+	fate := item.exit
+	if fate == exitReturned {
 		out = item.out
 	}
 	t.recycle(item)
@@ -218,14 +218,14 @@ func (t *Task[In, Out]) recycle(item *taskItem[In, Out]) {
 	t.pool.Put(item)
 }
 
-// decided returns the item if it was not refused. Its frame is large, and is gone when
+// admitItem returns the item if it was not refused. Its frame is large, and is gone when
 // the job runs.
 //
 //go:noinline
-func (t *Task[In, Out]) decided(ctx context.Context, in In, h *Hints) (*taskItem[In, Out], error) {
+func (t *Task[In, Out]) admitItem(ctx context.Context, in In, h *Hints) (*taskItem[In, Out], error) {
 	var q request
 	q.ctx = ctx
-	if err := t.describe(&q, in, h); err != nil {
+	if err := t.buildRequest(&q, in, h); err != nil {
 		return nil, err
 	}
 	if err := t.router.decide(&q); err != nil {
@@ -241,7 +241,7 @@ func (t *Task[In, Out]) decided(ctx context.Context, in In, h *Hints) (*taskItem
 		item.wake = make(chan struct{}, 1)
 	}
 	item.in, item.work = in, item
-	item.fill(&q)
+	item.initFrom(&q)
 	return item, nil
 }
 
@@ -260,7 +260,7 @@ func (t *Task[In, Out]) GoWith(ctx context.Context, in In, h Hints) (*Future[Out
 func (t *Task[In, Out]) start(ctx context.Context, in In, h *Hints, then func(*Ticket)) (*Future[Out], error) {
 	var q request
 	q.ctx = ctx
-	if err := t.describe(&q, in, h); err != nil {
+	if err := t.buildRequest(&q, in, h); err != nil {
 		return nil, err
 	}
 	q.info.Async, q.follow = true, h != nil && h.Follow
@@ -276,8 +276,8 @@ func (t *Task[In, Out]) start(ctx context.Context, in In, h *Hints, then func(*T
 	return &item.future, nil
 }
 
-// describe fills in the request for an item, except its ctx. h may be nil.
-func (t *Task[In, Out]) describe(q *request, in In, h *Hints) error {
+// buildRequest fills in the request for an item, except its ctx. h may be nil.
+func (t *Task[In, Out]) buildRequest(q *request, in In, h *Hints) error {
 	q.kind, q.arrived = t.kind, num.Never
 	info, of := &q.info, &t.info
 	// Not all of it is copied: most is zero, and is zero in q.

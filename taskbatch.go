@@ -36,7 +36,7 @@ func (t *Task[In, Out]) key(in In) (any, error) {
 	return key, nil
 }
 
-// keyOf returns the key of the ticket's item, or nil. It was asked for before, by describe, where
+// keyOf returns the key of the ticket's item, or nil. It was asked for before, by buildRequest, where
 // what is wrong with it was told; should that be different now, the item is like no other.
 func (t *Task[In, Out]) keyOf(of *Ticket) (key any) {
 	defer func() {

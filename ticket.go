@@ -25,7 +25,7 @@ type Ticket struct {
 	shard       uint8  // which of the sharded counters this ticket writes
 	nextAction  action // what the submitter is to do once Offer has returned; set by Offer
 	wakeAction  action // what the submitter does after it is woken; written before the send on wake
-	fate        fate
+	exit        exit
 	custody     custody
 	onSubmitter bool // ran on the submitter's goroutine, so there is none to wake
 	sampled     bool // its run time is to be learned
@@ -33,7 +33,7 @@ type Ticket struct {
 
 	kind *kind
 	work work
-	// wake rouses a waiting submitter, once wakeAction says what to do. One value is sent to it
+	// wake wakes a parked submitter, once wakeAction says what to do. One value is sent to it
 	// for each ticket whose nextAction was actionWait or actionAway and that was not withdrawn. Submit only.
 	wake chan struct{}
 	// spawned runs the job that the ticket has then on a goroutine of its own. It is made once,
@@ -87,14 +87,14 @@ type work interface {
 	finished()                     // Go only: ends the ctx and completes the future
 }
 
-// fate is how a job's code came back.
-type fate int8
+// exit is how a job's code came back.
+type exit int8
 
 const (
-	fateNotRun fate = iota
-	fateReturned
-	fatePanicked
-	fateExited // runtime.Goexit
+	exitNotRun exit = iota
+	exitReturned
+	exitPanicked
+	exitGoexit // runtime.Goexit
 )
 
 // router returns the router of the ticket.
@@ -139,7 +139,7 @@ func (t *Ticket) Info() JobInfo {
 		_, own := t.work.(portable)
 		j.Portable, j.Idempotent = of.Portable && own, of.Idempotent
 	}
-	j.meet(t.arrived, t.decided)
+	j.setDeadline(t.arrived, t.decided)
 	return j
 }
 
@@ -154,8 +154,8 @@ func (f *jobFacts) fill(j *JobInfo) {
 	f.elsewhere, f.nested, f.among = false, false, 0
 }
 
-// meet fills in by when a job that arrived then, and is decided on at time now, must end.
-func (j *JobInfo) meet(arrived, now int64) {
+// setDeadline fills in by when a job that arrived then, and is decided on at time now, must end.
+func (j *JobInfo) setDeadline(arrived, now int64) {
 	if j.Budget > 0 {
 		j.Deadline = time.Duration(deadline(arrived, j.Budget))
 		j.Slack = j.Deadline - time.Duration(now)
@@ -182,8 +182,8 @@ func (t *Ticket) Run() bool {
 	if !t.claim() {
 		return false
 	}
-	defer t.deliver() // also after runtime.Goexit
-	t.kind.exec(t, t.router().now())
+	defer t.notifySubmitter() // also after runtime.Goexit
+	t.kind.execute(t, t.router().now())
 	return true
 }
 
@@ -195,7 +195,7 @@ func (t *Ticket) Refuse(reason string) bool {
 		return false
 	}
 	t.refuseLate(reason)
-	t.deliver()
+	t.notifySubmitter()
 	return true
 }
 
@@ -209,7 +209,7 @@ func (t *Ticket) reset() {
 		t.state.Store(stateQueued)
 	}
 	t.members, t.started, t.ended = 0, 0, 0
-	t.nextAction, t.wakeAction, t.fate, t.onSubmitter, t.sampled = actionWait, actionWait, fateNotRun, false, false
+	t.nextAction, t.wakeAction, t.exit, t.onSubmitter, t.sampled = actionWait, actionWait, exitNotRun, false, false
 	t.ctx, t.err, t.batch, t.watch, t.slot = nil, nil, nil, nil, nil
 	if t.choice.lane != laneInline {
 		t.place = slots.Node{}
