@@ -126,40 +126,68 @@ func TestAFloodLeavesRoomInTheQueue(t *testing.T) {
 	}
 }
 
-// A client that waits as long as its refusal says is admitted then, at twice what can be done.
+// A client that waits as long as its refusal says is admitted then, at twice what can be done,
+// however run times vary, of several kinds and of each priority.
 func TestRetryAfterIsKept(t *testing.T) {
 	skipRace(t)
-	synctest.Test(t, func(t *testing.T) {
-		r := newRouter(t, helix.RouterConfig{CPUParallelism: 2})
-		task := register(t, r, sleepKind("k", 200*ms, false))
-		var mu sync.Mutex
-		var wg sync.WaitGroup
-		tried, admitted := 0, 0
-		begin := time.Now()
-		rng := rand.New(rand.NewPCG(1, 1))
-		for time.Since(begin) < 10*time.Second {
-			comesBack := rng.IntN(10) == 0
-			wg.Go(func() {
-				_, err := task.Submit(t.Context(), 10*ms)
-				var drop *helix.DropError
-				if !errors.As(err, &drop) || !comesBack || time.Since(begin) < 2*time.Second || drop.RetryAfter == 0 {
-					return
-				}
-				time.Sleep(drop.RetryAfter)
-				_, err = task.Submit(t.Context(), 10*ms)
-				mu.Lock()
-				defer mu.Unlock()
-				if tried++; err == nil {
-					admitted++
-				}
+	exponential := spread{"exponential", func(rng *rand.Rand) float64 { return rng.ExpFloat64() }}
+	for _, how := range []spread{constant, halves, exponential} {
+		for _, c := range []struct {
+			name       string
+			runs       []time.Duration // of each kind
+			priorities []helix.Priority
+		}{
+			{"one kind", []time.Duration{10 * ms}, []helix.Priority{helix.Normal}},
+			{"three kinds", []time.Duration{2 * ms, 10 * ms, 20 * ms}, []helix.Priority{helix.Normal}},
+			{"priorities", []time.Duration{10 * ms}, []helix.Priority{helix.Low, helix.Normal, helix.High}},
+		} {
+			t.Run(how.name+", "+c.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { retries(t, how, c.runs, c.priorities) })
 			})
-			time.Sleep(time.Duration(rng.ExpFloat64() * float64(10*ms) / 4))
 		}
-		wg.Wait()
-		t.Logf("%d of %d", admitted, tried)
-		require.Greater(t, tried, 50)
-		require.GreaterOrEqual(t, float64(admitted), .9*float64(tried))
-	})
+	}
+}
+
+// retries offers twice what two slots can do, in equal parts of kinds with those runs and budgets
+// of 20 of them. One refused client in ten comes back, once, when it was told to.
+func retries(t *testing.T, how spread, runs []time.Duration, priorities []helix.Priority) {
+	r := newRouter(t, helix.RouterConfig{CPUParallelism: 2})
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	tried, admitted := map[helix.Priority]float64{}, map[helix.Priority]float64{}
+	begin := time.Now()
+	for i, mean := range runs {
+		task := register(t, r, sleepKind(fmt.Sprint("k", i), 20*mean, false))
+		rng := rand.New(rand.NewPCG(1, uint64(i)))
+		wg.Go(func() {
+			for time.Since(begin) < 10*time.Second {
+				comesBack := rng.IntN(10) == 0
+				hints := helix.Hints{Priority: priorities[rng.IntN(len(priorities))]}
+				run := max(1, time.Duration(how.draw(rng)*float64(mean)))
+				wg.Go(func() {
+					_, err := task.SubmitWith(t.Context(), run, hints)
+					var drop *helix.DropError
+					if !errors.As(err, &drop) || !comesBack || time.Since(begin) < 2*time.Second || drop.RetryAfter == 0 {
+						return
+					}
+					time.Sleep(drop.RetryAfter)
+					_, err = task.SubmitWith(t.Context(), run, hints)
+					mu.Lock()
+					defer mu.Unlock()
+					if tried[hints.Priority]++; err == nil {
+						admitted[hints.Priority]++
+					}
+				})
+				time.Sleep(time.Duration(rng.ExpFloat64() * float64(mean) * float64(len(runs)) / 4))
+			}
+		})
+	}
+	wg.Wait()
+	for _, p := range priorities {
+		t.Logf("%v: %.0f of %.0f", p, admitted[p], tried[p])
+		require.Greater(t, tried[p], 10.)
+		require.GreaterOrEqual(t, admitted[p], .9*tried[p], "%v", p)
+	}
 }
 
 // A budget in Hints may be longer than the kind's, or none, and Normal can be said.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/helixrouter/helix/internal/fair"
+	"github.com/helixrouter/helix/internal/num"
 	"github.com/helixrouter/helix/internal/slots"
 )
 
@@ -20,7 +21,9 @@ func (r *Router) fillForJob(q *request, p *Pressure, probe bool) {
 		q.kind.downstream.Load().lookDown(&q.info, p)
 	}
 	if p.Limited && q.info.Budget > 0 && p.contended() {
-		if ahead := q.info.ahead(p); p.Turn > ahead && p.Turn <= ahead+ahead/4 {
+		// Up to a quarter more than a job of high priority may have before it: a low one that
+		// was told to come again would else find what higher ones have been let in since.
+		if ahead := q.info.ahead(p); p.Turn > ahead && p.Turn <= num.Scale(ahead, 1.25/p.Part) {
 			p.Recalled = q.kind.account.Turns.Ready(q.decided, probe)
 		}
 	}

@@ -90,6 +90,7 @@ func (r *Router) dropError(q *request, reason int) error {
 		(reason < tally.Reasons-1 || e.Decision.Reason == q.choice.reason) {
 		if q.choice.excess > 0 {
 			e.shared.Add(1)
+			q.kind.account.Turns.Share(q.decided, e.RetryAfter)
 		}
 		return e
 	}

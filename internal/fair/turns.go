@@ -77,6 +77,14 @@ func (t *Turns) After(now int64, excess, every time.Duration, jobs int64) time.D
 	}
 }
 
+// Share gives a turn to one more job that is told at time now to wait so long. Those that After
+// gives next are later by as much.
+func (t *Turns) Share(now int64, wait time.Duration) {
+	if wait > 0 {
+		t.give(now + int64(wait) - 1)
+	}
+}
+
 // forget drops all turns, because places are free.
 func (t *Turns) forget() {
 	if t.latest.Load() != 0 {
