@@ -62,7 +62,7 @@ func (r *Router) admit(t *Ticket, outer *slot) error {
 	// Counted before the strategy has it, because it may end at any moment
 	// after that. Then the phase is looked at again: either this sees that the
 	// router closes, or waitIdle sees the job.
-	c, taken := t.kind.counters.Shard(t.shard), r.take(t)
+	c, taken := t.counters(), r.take(t)
 	switch {
 	case taken:
 		c.Taken[t.choice.lane].Add(1)
@@ -74,7 +74,7 @@ func (r *Router) admit(t *Ticket, outer *slot) error {
 		t.kind.account.Owe(t.decided, charge)
 	}
 	t.sampled = t.job.samples < estimate.EarlyRuns || t.kind.runs.Sample(t.decided)
-	if r.phase.Load() != phaseOpen && !r.opensInside(outer) && !(t.custody == custodyBack && r.phase.Load() == phaseDraining) {
+	if !r.open() && !r.opensInside(outer) && !(t.custody == custodyBack && r.phase.Load() == phaseDraining) {
 		if taken {
 			r.putBack(t)
 		}
@@ -144,7 +144,7 @@ func (r *Router) offer(t *Ticket) (err error) {
 	if l.custom {
 		return r.offerOutside(t, l)
 	}
-	routed := &t.kind.counters.Shard(t.shard).Routed[l.index]
+	routed := &t.counters().Routed[l.index]
 	if err = l.strategy.Offer(t); err == nil {
 		routed.Add(1) // not before, or it would fall if the job is not taken
 	}
@@ -156,7 +156,7 @@ func (r *Router) offer(t *Ticket) (err error) {
 //
 //go:noinline
 func (r *Router) offerOutside(t *Ticket, l *lane) (err error) {
-	routed := &t.kind.counters.Shard(t.shard).Routed[l.index]
+	routed := &t.counters().Routed[l.index]
 	t.custody = custodyGiven
 	returned, accepted := false, true
 	defer func() {

@@ -61,7 +61,7 @@ func (r *Router) decide(q *request) error {
 	q.decided = r.now()
 	q.arrived = min(q.arrived, q.decided)
 	q.outer = jobIn(q.ctx)
-	if r.phase.Load() != phaseOpen && !r.opensInside(q.outer) {
+	if !r.open() && !r.opensInside(q.outer) {
 		q.kind.counters.Refusals().Refused[r.reasons.Index(reasonClosed)].Add(1)
 		return ErrClosed
 	}

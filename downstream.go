@@ -31,6 +31,14 @@ func (r *Router) downstreamNamed(name string, k *kind) *downstream {
 	return d
 }
 
+// down returns what the kind's jobs wait for.
+func (k *kind) down() *downstream { return k.downstream.Load() }
+
+// place returns how often a place for one more call comes free.
+func (d *downstream) place() time.Duration {
+	return estimate.Bounded(1e9 / max(d.limit.Rate(), 1))
+}
+
 // lookDown fills in the state of what a job that waits will wait for. Before predict, j has
 // what the kind's runs say; how long they took when the downstream was full tells nothing of
 // how long this one will take, so they do not count for more than what is in flight now.

@@ -319,7 +319,7 @@ func (r *Router) again(t *Ticket) error {
 	if p.Offers != nil {
 		p.forget()
 	}
-	c := t.kind.counters.Shard(t.shard)
+	c := t.counters()
 	if charge := t.charge(); charge != 0 {
 		c.Admitted.Add(-charge)
 		t.kind.correct(t, -charge)

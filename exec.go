@@ -39,7 +39,7 @@ func (k *kind) execute(t *Ticket, started int64) {
 // of the kind, or this one is learned from, and so would show whether there is.
 func (t *Ticket) mark() context.Context {
 	if t.slot == nil {
-		if !t.sampled && !t.kind.nests.Load() && t.router().phase.Load() == phaseOpen {
+		if !t.sampled && !t.kind.nests.Load() && t.router().open() {
 			return t.ctx
 		}
 		t.slot = newMark(t)

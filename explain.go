@@ -21,7 +21,7 @@ func (r *Router) consider(q *request, p *Pressure, job Job) Decision {
 	if err := job.Validate(); err != nil {
 		return Decision{Strategy: Drop, Reason: err.Error()}
 	}
-	if r.phase.Load() != phaseOpen {
+	if !r.open() {
 		return Decision{Strategy: Drop, Reason: reasonClosed}
 	}
 	name := cleanKind(job.Kind)

@@ -78,7 +78,7 @@ func (g *gathering) add(t *Ticket, key any) {
 // takes, half of the time that the job can spare, and no longer than delay.
 func (b *batcher) windowEnd(t *Ticket, delay int64) int64 {
 	window := delay
-	if call := t.kind.downstream.Load().limit.Latency(); call > 0 {
+	if call := t.kind.down().limit.Latency(); call > 0 {
 		window = min(window, call/2)
 	}
 	if t.job.budget > 0 {
@@ -205,7 +205,7 @@ func (g *gathering) run(b *batcher, router *Router) {
 	b.note(started, g.members, size)
 	b.running.Add(int64(len(g.members)))
 	first.kind.prober.Start(first.choice.probe)
-	down := &first.kind.downstream.Load().limit
+	down := &first.kind.down().limit
 	call := limit.Call{Began: started, Among: down.Begin(started, int64(first.job.budget))}
 	ctx, stop := callContext(g.members)
 	how, err := exitGoexit, error(nil)
@@ -230,7 +230,7 @@ func (g *gathering) run(b *batcher, router *Router) {
 
 // dropPointless ends the members whose callers have left.
 func (g *gathering) dropPointless(router *Router) {
-	closed := router.phase.Load() == phaseClosed
+	closed := router.closed()
 	g.keep(func(t *Ticket) bool {
 		switch {
 		case closed:

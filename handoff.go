@@ -107,13 +107,13 @@ func (t *Ticket) leaveQueue() {
 	switch {
 	case t.custody == custodyGiven: // its strategy finds out when it calls Run
 	case t.choice.lane == laneSpawn:
-		t.kind.gate.Load().remove(t)
+		t.gate().remove(t)
 	case t.choice.lane == laneBatch && t.job.waits:
-		t.kind.batcher.Load().ungather(t)
+		t.batcher().ungather(t)
 	case t.choice.lane == laneBatch:
-		t.kind.batcher.Load().removeWithdrawn(t)
+		t.batcher().removeWithdrawn(t)
 	default:
-		t.router().pool.dequeueWithdrawn(&t.place, slots.Work(t.charge()))
+		t.pool().dequeueWithdrawn(&t.place, slots.Work(t.charge()))
 	}
 }
 
@@ -154,7 +154,7 @@ func (t *Ticket) finishSubmit() error {
 		t.kind.execute(t, started)
 	case actionRun:
 		t.onSubmitter = true
-		t.router().pool.serve(t)
+		t.pool().serve(t)
 	case actionLead:
 		t.batch.lead(t)
 	case actionSettle:
@@ -198,7 +198,7 @@ func (t *Ticket) await() action {
 
 // launch runs f(t) on a new goroutine that Close waits for.
 func (t *Ticket) launch(f func(*Ticket)) {
-	r, c := t.router(), t.kind.counters.Shard(t.shard)
+	r, c := t.router(), t.counters()
 	c.Goroutines.Add(1)
 	go func() {
 		defer func() {

@@ -132,10 +132,14 @@ func (r *Router) idle() bool {
 	return r.pool.busy() == 0 && r.spawn.running.Load() == 0
 }
 
+// open reports whether the router takes all jobs, closed whether Close was called.
+func (r *Router) open() bool   { return r.phase.Load() == phaseOpen }
+func (r *Router) closed() bool { return r.phase.Load() == phaseClosed }
+
 // signalIdle wakes a goroutine that waits for the router to be idle. It must follow every
 // change that may have made it so.
 func (r *Router) signalIdle() {
-	if r.phase.Load() != phaseOpen {
+	if !r.open() {
 		select {
 		case r.ended <- struct{}{}:
 		default:

@@ -146,7 +146,7 @@ func (p *pool) seat(s *slot) (host *slot) {
 // depart notes that a goroutine of the job does something else from now on: time that is not
 // the job's own, however many do.
 func (s *slot) depart() {
-	n, now := s.nested(), s.kind.router.now()
+	n, now := s.nested(), s.router().now()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.gone++; n.gone == 1 {
@@ -159,7 +159,7 @@ func (s *slot) depart() {
 
 // arrive ends what depart has begun.
 func (s *slot) arrive() {
-	n, now := s.nested(), s.kind.router.now()
+	n, now := s.nested(), s.router().now()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.gone--; n.gone == 0 {

@@ -225,7 +225,7 @@ func (t *Ticket) accept() bool { return t.claim() }
 // granted implements requester: the ticket is claimed.
 func (t *Ticket) granted() bool {
 	if t.job.async {
-		t.launch(t.router().pool.serve)
+		t.launch(t.pool().serve)
 	} else {
 		t.wakeFor(actionRun)
 	}

@@ -18,7 +18,7 @@ func (r *Router) fillForJob(q *request, p *Pressure, probe bool) {
 		r.lookInside(q.outer, q, p)
 	}
 	if q.info.Waits {
-		q.kind.downstream.Load().lookDown(&q.info, p)
+		q.kind.down().lookDown(&q.info, p)
 	}
 	if p.Limited && q.info.Budget > 0 && p.contended() {
 		// Up to a quarter more than a job of high priority may have before it: a low one that

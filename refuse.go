@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/helixrouter/helix/internal/estimate"
 	"github.com/helixrouter/helix/internal/tally"
 )
 
@@ -26,7 +25,7 @@ func (r *Router) refuse(q *request) error {
 	case reasonBudget:
 		q.kind.prober.Refuse(q.decided)
 	case reasonDownstream:
-		q.kind.downstream.Load().limit.Refused()
+		q.kind.down().limit.Refused()
 	}
 	reason := r.reasons.Index(q.choice.reason)
 	away.Refused[reason].Add(1)
@@ -58,11 +57,11 @@ func (r *Router) refuseOffered(t *Ticket, err error) error {
 		return r.again(t)
 	}
 	reason := refusalReason(err)
-	if r.phase.Load() == phaseClosed {
+	if r.closed() {
 		reason = reasonClosed // whatever a strategy says that has been closed
 	}
 	t.reimburse()
-	t.kind.counters.Shard(t.shard).Bounced[r.reasons.Index(reason)].Add(1)
+	t.counters().Bounced[r.reasons.Index(reason)].Add(1)
 	r.signalIdle()
 	t.ended = t.decided
 	if t.choice.excess == 0 {
@@ -136,7 +135,7 @@ func (q *request) retryAfter(jobs int64) time.Duration {
 	account := &q.kind.account
 	place := account.Place(q.info.Work)
 	if q.choice.reason == reasonDownstream {
-		place = estimate.Bounded(1e9 / max(q.kind.downstream.Load().limit.Rate(), 1))
+		place = q.kind.down().place()
 	}
 	return account.Turns.After(q.decided, q.choice.excess, place, jobs)
 }

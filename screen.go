@@ -19,7 +19,7 @@ func (r *Router) Screen(job Job) error {
 	if err := job.Validate(); err != nil {
 		return err
 	}
-	if r.phase.Load() != phaseOpen {
+	if !r.open() {
 		return nil
 	}
 	q := request{ctx: context.Background()}

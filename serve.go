@@ -113,7 +113,7 @@ func (t *Ticket) endIfPointless(now int64) bool {
 
 // needs returns the time that a job must have left when its slot comes: less while no other job waits.
 func (t *Ticket) needs() int64 {
-	if t.router().pool.firstDue.Load() == num.Never {
+	if t.pool().firstDue.Load() == num.Never {
 		return int64(t.job.low)
 	}
 	return int64(t.job.likely)

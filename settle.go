@@ -18,7 +18,7 @@ func (t *Ticket) settle(worked bool) {
 	if !worked {
 		counted.add(uint64(max(latency, 0)))
 	}
-	t.kind.counters.Shard(t.shard).End(status == Failed, t.job.budget, latency) // last: Close may return now
+	t.counters().End(status == Failed, t.job.budget, latency) // last: Close may return now
 	t.router().signalIdle()
 	if t.exit != exitReturned {
 		t.logAbnormalExit()
@@ -53,8 +53,8 @@ func (t *Ticket) refuseLate(reason string) {
 	admission, waited := t.Decision(), time.Duration(t.ended-t.decided)
 	t.dropChoice(reason)
 	t.err = &DropError{Decision: t.Decision(), Admission: &admission, Waited: waited, RetryAfter: t.retryAfter(),
-		closed: t.router().phase.Load() == phaseClosed}
-	t.kind.counters.Shard(t.shard).DropLate(t.router().reasons.Index(reason), t.job.budget)
+		closed: t.router().closed()}
+	t.counters().DropLate(t.router().reasons.Index(reason), t.job.budget)
 	if t.watch != nil {
 		t.publishOutcome(Dropped)
 	}
@@ -67,7 +67,7 @@ func (t *Ticket) retryAfter() time.Duration {
 	if t.job.budget > 0 && t.job.predicted > t.job.budget {
 		return 0
 	}
-	pool := t.router().pool
+	pool := t.pool()
 	return time.Duration(pool.backlog.All()/pool.slots.Load()) + t.job.predicted
 }
 
@@ -87,7 +87,7 @@ func (t *Ticket) endWithdrawn(err error) {
 	t.ended = t.router().now()
 	t.reimburse()
 	t.err = err
-	t.kind.counters.Shard(t.shard).Withdrawn.Add(1)
+	t.counters().Withdrawn.Add(1)
 	if t.watch != nil {
 		t.publishOutcome(Withdrawn)
 	}
@@ -159,7 +159,7 @@ func (t *Ticket) publishOutcome(status Status) {
 // all its latency.
 func (t *Ticket) pay(work int64, all bool) {
 	t.kind.correct(t, work-t.charge())
-	c := t.kind.counters.Shard(t.shard)
+	c := t.counters()
 	if all {
 		c.AllWork[t.choice.lane].Add(work)
 	} else {
@@ -188,7 +188,7 @@ func (t *Ticket) reimburse() {
 		t.endTrial()
 	}
 	t.kind.correct(t, -t.charge())
-	c := t.kind.counters.Shard(t.shard)
+	c := t.counters()
 	c.Shed.Add(t.charge())
 	c.Admitted.Add(-t.charge())
 }

@@ -72,6 +72,8 @@ func jobIn(ctx context.Context) *slot {
 	return s
 }
 
+func (s *slot) router() *Router { return s.kind.router }
+
 func (s *slot) pool() *pool { return s.kind.router.pool }
 
 // newHeld makes the slot of a job that was given one.

@@ -130,7 +130,7 @@ func (r *Router) Stats() Stats {
 	cfg = r.cfg.Load()
 	var s Stats
 	s.Uptime, s.Kinds, s.DroppedByReason = time.Duration(now), []KindStats{}, []ReasonCount{}
-	s.Draining = r.phase.Load() != phaseOpen
+	s.Draining = !r.open()
 	var routed [tally.Lanes]uint64
 	var dropped [tally.Reasons]uint64
 	refused := uint64(0)

@@ -101,7 +101,7 @@ func (s *spawn) Offer(t *Ticket) error {
 		return errSpawnLimit
 	}
 	if t.gated() {
-		entered, err := t.kind.gate.Load().enter(t)
+		entered, err := t.gate().enter(t)
 		if err != nil {
 			s.running.Add(-1)
 		}
@@ -131,7 +131,7 @@ func (s *spawn) take(t *Ticket) bool {
 // start runs a claimed ticket on a goroutine of its own.
 func (s *spawn) start(t *Ticket) {
 	if t.job.waits {
-		t.kind.downstream.Load().begin(t)
+		t.kind.down().begin(t)
 	}
 	if t.job.async {
 		t.launch(s.runFunc)
@@ -146,11 +146,11 @@ func (s *spawn) start(t *Ticket) {
 func (s *spawn) run(t *Ticket) {
 	defer func() { // also after runtime.Goexit
 		if t.job.waits {
-			t.kind.downstream.Load().end(t)
+			t.kind.down().end(t)
 		}
 		s.running.Add(-1)
 		if t.place.Gated {
-			t.kind.gate.Load().leave()
+			t.gate().leave()
 		}
 		t.router().signalIdle()
 		t.notifySubmitter()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/helixrouter/helix/internal/slots"
+	"github.com/helixrouter/helix/internal/tally"
 )
 
 // Ticket is one job's passage through the router, as a [Strategy] sees it.
@@ -99,6 +100,18 @@ const (
 
 // router returns the router of the ticket.
 func (t *Ticket) router() *Router { return t.kind.router }
+
+// pool returns the pool of the router.
+func (t *Ticket) pool() *pool { return t.kind.router.pool }
+
+// counters returns the shard of the kind's counters that the ticket writes to.
+func (t *Ticket) counters() *tally.Shard { return t.kind.counters.Shard(t.shard) }
+
+// gate returns the gate of the kind; nil if there is none.
+func (t *Ticket) gate() *gate { return t.kind.gate.Load() }
+
+// batcher returns the batcher of the kind; nil if there is none.
+func (t *Ticket) batcher() *batcher { return t.kind.batcher.Load() }
 
 // lane returns the lane of the strategy that it was offered to.
 func (t *Ticket) lane() *lane { return t.kind.router.lanes[t.choice.lane] }
