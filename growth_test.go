@@ -76,7 +76,7 @@ func TestARefusalUnderLoadFitsIntoANewStack(t *testing.T) {
 	require.Eventually(t, func() bool { return r.Stats().Pressure.Queued == 20 }, 10*time.Second, time.Millisecond, "they wait: %+v", r.Stats())
 	urgent := register(t, r, helix.Kind[bool, int]{Name: "urgent", Budget: time.Minute, Cost: func(bool) float64 { return 1e6 },
 		Run: func(context.Context, bool) (int, error) { return 0, nil }})
-	ctx, done, moved := t.Context(), make(chan struct{}), 0
+	ctx, done, moved, start := t.Context(), make(chan struct{}), 0, time.Now()
 	for i := range 1000 {
 		hints := helix.Hints{Cost: 1e6 * float64(1+i%7), Priority: helix.High}
 		go func() {
@@ -88,7 +88,8 @@ func TestARefusalUnderLoadFitsIntoANewStack(t *testing.T) {
 		<-done
 	}
 	require.Positive(t, droppedFor(r.Stats(), "budget would end while it waits for a slot"))
-	require.Less(t, moved, 500)
+	// The decision that finds a tick of the ledger due, one in 10 ms, takes more.
+	require.Less(t, moved, 500+int(time.Since(start)/(10*time.Millisecond)))
 }
 
 //go:noinline
