@@ -76,7 +76,7 @@ func (r *Router) machine(now int64, cfg *RouterConfig) fair.Machine {
 		offered, worked := k.counters.Work()
 		m.Kinds = append(m.Kinds, fair.Kind{
 			Account: &k.account, Weight: k.weight.Load(), Offered: offered, Worked: worked,
-			Typical: k.typical(cfg), Queued: k.queued.Load(),
+			Typical: k.typical(cfg), Yields: k.yields.Load(), Queued: k.queued.Load(),
 		})
 	}
 	return m

@@ -223,6 +223,7 @@ func simulate(t *testing.T, classes []simClass, slots int, load float64, span ti
 	for i := range classes {
 		c := &classes[i]
 		c.kind = r.kindNamed(c.name)
+		c.kind.yields.Store(c.yields)
 		if c.weight > 0 {
 			c.kind.weight.Store(c.weight)
 		}

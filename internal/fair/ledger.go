@@ -34,6 +34,10 @@ const (
 	// If what waits is done sooner than that, more is handed out: the slots would soon be empty by
 	// chance. Where budgets are short it is waitPart of them.
 	enoughWaits = 50 * time.Millisecond
+	// blocksFrom is how many times the tightest budget a run may be that does not yield. While
+	// there are longer ones, no more is handed out because little waits: with a long run in each
+	// slot at all times, no job of a tight budget would ever find one free.
+	blocksFrom = 2
 	// probePart is the part of the capacity that all probes together may take.
 	probePart = 0.02
 )
@@ -79,6 +83,7 @@ type Kind struct {
 	Offered int64         // CPU ns demanded by all jobs so far, including refused ones
 	Worked  int64         // CPU ns that jobs so far took
 	Typical time.Duration // work of a usual job; 0 = not known
+	Yields  bool          // its jobs hand their slot over while they run
 	Queued  int64         // jobs that wait
 }
 
@@ -130,7 +135,7 @@ func (l *Ledger) Tick(now int64, look func() Machine) {
 	queueing := 0.0
 	total, noise, worked := 0.0, 0.0, m.UnderWay
 	var q backlog
-	tightest := Patience
+	tightest, longest := Patience, time.Duration(0)
 	for i, k := range m.Kinds {
 		worked += k.Worked
 		asked := k.Account.measure(k.Offered, elapsed, keep)
@@ -140,8 +145,13 @@ func (l *Ledger) Tick(now int64, look func() Machine) {
 		if k.Queued > 0 {
 			queueing += k.Weight
 		}
-		if least := k.Account.Tightest(); least > 0 && asked > leastShare {
-			tightest = min(tightest, least)
+		if asked > leastShare {
+			if least := k.Account.Tightest(); least > 0 {
+				tightest = min(tightest, least)
+			}
+			if !k.Yields {
+				longest = max(longest, k.Typical)
+			}
 		}
 		asks[i] = ask{k, asked}
 	}
@@ -165,6 +175,7 @@ func (l *Ledger) Tick(now int64, look func() Machine) {
 	// Kinds that ask for more than their share make up for what waits too long or too little.
 	less := 1.0
 	if most > modest {
+		q.blocks = longest > blocksFrom*tightest
 		less = max((most-q.excess(m.Waiting, most)-modest)/(most-modest), leastServed)
 	}
 	for i := range asks {
@@ -206,7 +217,8 @@ func (l *Ledger) measure(cores float64, worked, elapsed int64, saturated bool) f
 
 // backlog is what of the kinds' work may wait.
 type backlog struct {
-	may time.Duration // of all kinds
+	may    time.Duration // of all kinds
+	blocks bool          // runs are too long for the tightest budget
 	// Of kinds over their share: the shares, what may wait, and that by the shortest budget, in s.
 	shares, limited, weighted float64
 }
@@ -233,7 +245,7 @@ func (b *backlog) excess(waits time.Duration, capacity float64) float64 {
 	if b.limited <= 0 {
 		return excess / mostDrain.Seconds()
 	}
-	if few := waits.Seconds() - capacity*min(b.limited/b.shares, enoughWaits.Seconds()); few < 0 {
+	if few := waits.Seconds() - capacity*min(b.limited/b.shares, enoughWaits.Seconds()); few < 0 && !b.blocks {
 		excess = few
 	}
 	within := min(max(b.weighted/b.limited, leastDrain.Seconds()), mostDrain.Seconds())

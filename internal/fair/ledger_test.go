@@ -141,6 +141,8 @@ func TestWhatIsGivenAwayFollowsWhatWaits(t *testing.T) {
 	require.Zero(t, b.excess(25*time.Millisecond, 1), "as much as may wait")
 	require.InDelta(t, -.1, b.excess(15*time.Millisecond, 1), 1e-9, "there in 100 ms")
 	require.InDelta(t, -mostExtra, b.excess(0, 1), 1e-9, "not too fast")
+	b.blocks = true
+	require.Zero(t, b.excess(0, 1), "a slot must be free now and then for what cannot wait")
 
 	var d Account
 	d.NoteBudget(40 * time.Millisecond)
