@@ -29,7 +29,7 @@ const expireEvery = int64(time.Millisecond)
 
 // expireBy has the queue looked at then, at the latest. It requires p.mu.
 func (p *pool) expireBy(due int64) {
-	if p.expiry.at == 0 || due < p.expiry.at || inBubble(p.clock()) {
+	if p.expiry.at == 0 || due < p.expiry.at || inBubble(p.clock()) || !sameClock(due, p.expiry.at) {
 		p.armExpiry(due)
 	}
 }
@@ -56,7 +56,7 @@ func (p *pool) expire() {
 	var tickets []*Ticket
 	var batches []*batch
 	next := p.queue.Overdue(now, func(w *slots.Node) {
-		if !w.Expires {
+		if !w.Expires || !sameClock(w.Due, now) { // a timer must not end what waits in a bubble
 			return
 		}
 		switch g := w.Requester.(type) {

@@ -48,10 +48,17 @@ func (g *gate) enter(t *Ticket) (entered bool, err error) {
 
 // arm has the queue looked at when the first that is due is. It requires g.mu.
 func (g *gate) arm() {
-	d := time.Duration(g.waiting.FirstDue() - g.clock())
-	if g.timer == nil {
+	g.armIn(time.Duration(g.waiting.FirstDue() - g.clock()))
+}
+
+// armIn has the queue looked at after d. It requires g.mu.
+func (g *gate) armIn(d time.Duration) {
+	switch {
+	case inBubble(g.clock()):
+		time.AfterFunc(d, g.expire)
+	case g.timer == nil:
 		g.timer = time.AfterFunc(d, g.expire)
-	} else {
+	default:
 		g.timer.Reset(d)
 	}
 }
@@ -98,7 +105,7 @@ func (g *gate) expire() {
 	var due, late []*Ticket
 	now := g.clock()
 	g.waiting.Overdue(now, func(w *slots.Node) {
-		if w.Expires {
+		if w.Expires && sameClock(w.Due, now) {
 			due = append(due, w.Requester.(*Ticket))
 		}
 	})
@@ -109,7 +116,7 @@ func (g *gate) expire() {
 	}
 	next := g.waiting.Overdue(now, func(*slots.Node) {})
 	if next < num.Never {
-		g.timer.Reset(time.Duration(max(next-now, expireEvery)))
+		g.armIn(time.Duration(max(next-now, expireEvery)))
 	}
 	g.mu.Unlock()
 	for _, t := range late {

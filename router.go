@@ -131,6 +131,9 @@ func (r *Router) now() int64 { return int64(time.Since(r.epoch)) }
 // Channels and timers made in a bubble must not be used outside, so none are kept then.
 func inBubble(now int64) bool { return now < 0 }
 
+// sameClock reports whether two times are of the same clock: both of bubbles, or neither.
+func sameClock(a, b int64) bool { return inBubble(a) == inBubble(b) }
+
 // Submit runs one job by the strategy that the policy chooses, and returns when
 // the job has finished or never will start: it never leaves a job behind, so
 // Run may write its caller's variables. An error that matches [ErrNotRun] is a
