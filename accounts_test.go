@@ -3,6 +3,7 @@ package helix
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/helixrouter/helix/internal/tally"
@@ -73,20 +74,24 @@ func idleAccounts(t *testing.T, r *Router) map[string]int64 {
 	return r.Accounts()
 }
 
-func TestOnClock(t *testing.T) {
-	now := time.Now()
-	for name, c := range map[string]struct {
-		at   time.Time
-		want int64
-	}{
-		"monotonic":               {now.Add(-5), 95},
-		"wall clock, since set":   {now.Round(0).Add(-5), 95}, // whatever it said at the epoch
-		"before all time":         {time.Time{}.Add(1), 100 - farAway},
-		"after all time":          {time.Unix(1<<40, 0), 100 + farAway},
-		"a day before the router": {now.Add(-24 * time.Hour), 100 - int64(24*time.Hour)},
-	} {
-		require.InDelta(t, c.want, onClock(c.at, now, 100), 1, name)
-	}
+func TestTimesOfTheUser(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now := time.Now()
+		r := &Router{epoch: now.Add(-100)}
+		for name, c := range map[string]struct {
+			at   time.Time
+			want time.Duration
+		}{
+			"monotonic":               {now.Add(-5), 95},
+			"monotonic, long ago":     {now.Add(-24 * time.Hour), 100 - 24*time.Hour},
+			"wall clock":              {now.Round(0).Add(-5), 95},
+			"before all time":         {time.Time{}.Add(1), 100 - farAway},
+			"after all time":          {time.Unix(1<<40, 0), 100 + farAway},
+			"a day before the router": {now.Round(0).Add(-24 * time.Hour), 100 - 24*time.Hour},
+		} {
+			require.EqualValues(t, c.want, r.since(c.at), name)
+		}
+	})
 }
 
 func TestPreemptedJobsAreNotTakenForOverload(t *testing.T) {

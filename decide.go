@@ -36,22 +36,22 @@ func (r *Router) arrival(at time.Time) int64 {
 	return r.since(at)
 }
 
-// since returns a time that the user gave in nanoseconds since the router was made.
+// since returns a time that the user gave in nanoseconds since the router was made, not beyond
+// a century, so that no difference of two overflows. A time without a monotonic reading, as
+// one that was parsed or sent, is told from now by the wall clock: the epoch's reading of
+// it is old, and it may have been set since.
 func (r *Router) since(at time.Time) int64 {
-	now := time.Now()
-	return onClock(at, now, int64(now.Sub(r.epoch)))
-}
-
-// onClock returns at in nanoseconds since the router was made, which was elapsed before now. A
-// time without a monotonic reading, as one that was parsed or sent, is told from now by
-// the wall clock: the epoch's reading of it is old, and it may have been set since. It is
-// not beyond centuries, so that no difference of two overflows.
-func onClock(at, now time.Time, elapsed int64) int64 {
-	return elapsed - min(max(int64(now.Sub(at)), -farAway), farAway)
+	from := r.epoch
+	var elapsed time.Duration
+	if at == at.Round(0) { // without a monotonic reading
+		from = time.Now()
+		elapsed = from.Sub(r.epoch)
+	}
+	return int64(elapsed + min(max(at.Sub(from), -farAway), farAway))
 }
 
 // farAway is a century.
-const farAway = int64(100 * 365 * 24 * time.Hour)
+const farAway = 100 * 365 * 24 * time.Hour
 
 // decide has the policy choose a strategy, or returns why the job is refused: then it has been
 // counted and has ended.

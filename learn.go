@@ -11,7 +11,10 @@ import (
 func (k *kind) predict(j *JobInfo, cfg *RouterConfig) {
 	if j.Batchable && !j.Waits {
 		if k.calls.Samples() > 0 {
-			k.predictCall(j, cfg)
+			size, _ := k.batcher.Load().limits(cfg)
+			alone, work := k.calls.Predict(k.calls.Units(j.Cost), size)
+			j.expect(alone)
+			j.Work = work // what it really took is put right afterwards
 			return
 		}
 	}
@@ -23,16 +26,6 @@ func (k *kind) predict(j *JobInfo, cfg *RouterConfig) {
 	if j.Waits {
 		j.Work = 0
 	}
-}
-
-// predictCall is predict for a job of a kind whose calls have been learned.
-//
-//go:noinline
-func (k *kind) predictCall(j *JobInfo, cfg *RouterConfig) {
-	size, _ := k.batcher.Load().limits(cfg)
-	alone, work := k.calls.Predict(j.Cost, size)
-	j.expect(alone)
-	j.Work = work // what it really took is put right afterwards
 }
 
 // expect fills in what is expected of the job's run.

@@ -72,18 +72,18 @@ func (m *Calls) Samples() uint64 { return m.samples.Load() }
 // Slope returns the time that each unit of cost adds to a call, in ns; 0 = not known.
 func (m *Calls) Slope() float64 { return m.slope.Load() }
 
-// Predict returns how long a job with that cost runs alone, as a call of one, and the time
+// Predict returns how long a job of that many units runs alone, as a call of one, and the time
 // that it adds to a call of full jobs: the work that it is charged. Under overload, when it
-// matters, batches fill up, but only if enough is admitted.
-func (m *Calls) Predict(cost float64, full int) (alone Estimate, work time.Duration) {
-	units := m.Units(cost)
+// matters, batches fill up, but only if enough is admitted. It calls nothing, so that it fits
+// into any stack.
+func (m *Calls) Predict(units float64, full int) (alone Estimate, work time.Duration) {
 	alone = Estimate{m.Time(units), m.samples.Load(), &m.shape}
 	return alone, Bounded(m.base.Load()/float64(full) + m.slope.Load()*units)
 }
 
 // Usual returns the time of a call for one usual job, and its spread, in ns.
 func (m *Calls) Usual() (run, spread float64) {
-	run = m.Time(m.Units(0))
+	run = m.Time(m.usual())
 	return run, run * m.shape.spread.Load()
 }
 
@@ -96,6 +96,11 @@ func (m *Calls) Units(cost float64) float64 {
 		}
 		return cost
 	}
+	return m.usual()
+}
+
+// usual returns the units of a job without a cost: the mean of those with one.
+func (m *Calls) usual() float64 {
 	if unit := m.unit.Load(); unit > 0 {
 		return unit
 	}
@@ -119,7 +124,7 @@ func (m *Calls) Counted(cost float64) float64 {
 	if believed := m.Units(cost); believed == cost {
 		return cost
 	}
-	return m.Units(0)
+	return m.usual()
 }
 
 // Time returns how long a call with that many units takes, in ns.
@@ -133,7 +138,7 @@ func (m *Calls) Time(units float64) float64 {
 // Gain returns the fraction of work that one call of that many usual jobs saves compared to
 // one call for each; 1, the best, before the first sample.
 func (m *Calls) Gain(jobs int) float64 {
-	unit := m.Units(0)
+	unit := m.usual()
 	alone := float64(jobs) * m.Time(unit)
 	if alone <= 0 {
 		return 1
@@ -156,11 +161,11 @@ func (m *Calls) Observe(jobs int, units, cost float64, run time.Duration) {
 	m.latest[n%uint64(len(m.latest))] = call{float32(units), float32(ns)}
 	m.samples.Store(n + 1)
 	if n < EarlyRuns || n%fitEvery == 0 || jobs > 1 && !m.tells {
-		unit := m.Units(0)
+		unit := m.usual()
 		m.believe()
 		varied := m.varied
 		m.fit(int(min(n+1, uint64(len(m.latest)))))
-		if math.Abs(m.varied-varied) > muchVaried || apart(m.Units(0), unit) > muchDearer {
+		if math.Abs(m.varied-varied) > muchVaried || apart(m.usual(), unit) > muchDearer {
 			m.restate(n)
 		}
 	}
@@ -170,14 +175,14 @@ func (m *Calls) Observe(jobs int, units, cost float64, run time.Duration) {
 	m.times.add(ns/m.longer(units), false)
 	times := m.times.summary()
 	m.base.Store(times.mean * (1 - m.varied))
-	m.slope.Store(times.mean * m.varied / m.Units(0))
+	m.slope.Store(times.mean * m.varied / m.usual())
 	m.shape.set(times)
 }
 
 // longer is how many times longer a call with that many units takes than one for a usual
 // job. It requires m.mu.
 func (m *Calls) longer(units float64) float64 {
-	return 1 - m.varied + m.varied*units/m.Units(0)
+	return 1 - m.varied + m.varied*units/m.usual()
 }
 
 // believe updates the usual cost and the bounds of believed costs. After a small change the
@@ -190,7 +195,7 @@ func (m *Calls) believe() {
 	reach := max(believeReach, apart(lower, upper))
 	least, most := shift(lower, -reach), shift(upper, reach)
 	unit := m.costs.meanWithin(least, most)
-	if was := m.Units(0); apart(unit, was) <= muchDearer {
+	if was := m.usual(); apart(unit, was) <= muchDearer {
 		by := m.longer(unit)
 		m.times.stretch(by)
 		m.varied *= unit / was / by
@@ -241,7 +246,7 @@ func (m *Calls) fit(n int) {
 		return
 	}
 	base := max(0, middle(calls, func(c call) float32 { return c.ns - float32(slope)*c.units }))
-	if unit := slope * m.Units(0); base+unit > 0 {
+	if unit := slope * m.usual(); base+unit > 0 {
 		off := unit/(base+unit) - m.varied
 		if n > EarlyRuns {
 			off *= min(max(fitGain, 2*math.Abs(off)), 1)
