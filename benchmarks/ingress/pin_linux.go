@@ -1,20 +1,28 @@
 package main
 
 import (
+	"os"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// pin keeps this process to one processor, where the system lets it and there are two.
+// pin keeps this process to one processor, where the system lets it and there are two. The
+// set of its parent, which a process begins with, does not count.
 func pin(cpu int) {
 	var set unix.CPUSet
-	if unix.SchedGetaffinity(0, &set) != nil || !set.IsSet(cpu) || set.Count() < 2 {
-		return
-	}
-	set.Zero()
 	set.Set(cpu)
-	_ = unix.SchedSetaffinity(0, &set)
+	// Each thread has a set of its own, and gives it to those that it starts: the second round
+	// finds those that were started during the first.
+	for range 2 {
+		threads, _ := os.ReadDir("/proc/self/task")
+		for _, thread := range threads {
+			if id, err := strconv.Atoi(thread.Name()); err == nil {
+				_ = unix.SchedSetaffinity(id, &set)
+			}
+		}
+	}
 }
 
 // cpuTime is what this process has taken so far.
