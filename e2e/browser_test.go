@@ -39,7 +39,11 @@ func TestLivePage(t *testing.T) {
 	// Without ticks all that is shown comes from before the page was opened.
 	proxy.hold.Store(true)
 	p.open(url)
-	p.step("history is there at once", func(t *testing.T) {
+	p.step("all is there at once", func(t *testing.T) {
+		p.until("document.querySelectorAll('#kinds tbody tr').length === 3")
+		p.until("document.querySelectorAll('#batches .item').length > 0")
+		require.True(t, eval[bool](p, "document.querySelector('#batches .none').hidden"))
+		p.until(jobs + " > 0")
 		p.until("document.querySelectorAll('#table-routed tbody tr').length >= 3")
 		p.until(`Number(document.querySelector('#tile-submitted b').textContent.replaceAll(',', '')) > 0`)
 		require.NotEmpty(t, p.ink("#chart-routed").drawn(20))

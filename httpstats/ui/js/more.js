@@ -6,7 +6,7 @@ import * as f from './format.js';
 /** list keeps rows by name: a label, a figure and a bar. */
 function makeList(host, slot, nothing) {
   const rows = new Map();
-  const none = el('p', { class: 'dim none' }, nothing);
+  const none = el('p', { class: 'dim none', hidden: true }, nothing); // until there are figures
   host.append(none);
   return (entries) => {
     none.hidden = entries.length > 0;

@@ -38,6 +38,7 @@ export function connect(store, on) {
     if (left || asleep) return;
     greeted = false;
     heard = Date.now();
+    if (!store.stats && failures === 0) begin();
     const es = new EventSource(store.lastId ? `api/stream?last_id=${store.lastId}` : 'api/stream');
     source = es;
     const listen = (name, take) => es.addEventListener(name, (event) => {
@@ -114,20 +115,38 @@ export function connect(store, on) {
     polling = false;
   }
 
-  async function poll() {
-    if (left || asleep) return;
-    let stats;
+  /** ask returns the statistics of this moment, null if there is no answer. */
+  async function ask() {
     try {
       const answer = await fetch('api/stats', { cache: 'no-store', signal: AbortSignal.timeout(4000) });
-      if (!answer.ok) throw new Error(answer.statusText);
-      stats = await answer.json();
+      return answer.ok ? await answer.json() : null;
     } catch {
+      return null;
+    }
+  }
+
+  /** begin shows the statistics before the first tick, which may be a second away or more. */
+  async function begin() {
+    const stats = await ask();
+    if (stats && !store.stats && !left) take(stats);
+  }
+
+  async function poll() {
+    if (left || asleep) return;
+    const stats = await ask();
+    if (!stats) {
       polling = false;
       if (poller && !left) setState('reconnecting');
       return;
     }
     if (!poller || left) return; // the stream came first
     polling = true;
+    take(stats);
+    setState('polling');
+  }
+
+  /** take stores an answer of api/stats. */
+  function take(stats) {
     const hello = {
       name: stats.name,
       policy: stats.policy,
@@ -139,7 +158,6 @@ export function connect(store, on) {
     const first = store.hello === null;
     const restarted = store.setHello(hello);
     store.addPolled(stats);
-    setState('polling');
     if (first || restarted) on.hello(store.hello, restarted);
     on.tick();
   }

@@ -108,14 +108,14 @@ const figures = [
     words: (v) => f.durationParts(v.last.p99_ms),
     below: (v) => {
       const worst = v.window.reduce((m, p) => Math.max(m, p.p99_ms ?? 0), 0);
-      return worst > 0 ? `worst in ${v.minutes} min: ${f.duration(worst)}` : '';
+      return worst > 0 ? `worst shown: ${f.duration(worst)}` : '';
     },
   },
   {
     id: 'demand', name: 'CPU demand', slot: 'cpu_pool',
     value: (p) => p.demand,
     high: (v, most) => Math.max(most, v.last.slots),
-    words: (v) => [f.cores(meanDemand(v)), `of ${f.cores(v.last.slots)} cores`],
+    words: (v) => [f.cores(meanDemand(v)), `of ${f.plural(v.last.slots, 'core')}`],
     below: (v) => `${f.duration(v.last.work_ms)} of work in hand`,
     alarm: (v) => meanDemand(v) > v.last.slots,
   },
