@@ -330,6 +330,41 @@ func TestDownstreamsAreShown(t *testing.T) {
 	p.until("document.querySelectorAll('#downstreams .item').length === 1")
 	require.Equal(t, "database", p.text("#downstreams .item .kind"))
 	require.Equal(t, "0 in flight, no limit", p.text("#downstreams .item b"))
+	require.Contains(t, p.text("#downstreams .item .below"), "calls /s succeed, after ")
+}
+
+// TestAFullDownstreamIsShown has more calls than their downstream answers, until one is refused.
+func TestAFullDownstreamIsShown(t *testing.T) {
+	p := newPage(t, 1280, 1000)
+	r := newRouter(t, helix.RouterConfig{})
+	_, url := startService(t, r)
+	p.open(url)
+	one := make(chan struct{}, 1)
+	query, err := helix.Register(r, helix.Kind[int, int]{
+		Name: "query", Downstream: "database", Waits: true, Budget: 100 * time.Millisecond,
+		Run: func(_ context.Context, in int) (int, error) {
+			one <- struct{}{}
+			defer func() { <-one }()
+			time.Sleep(5 * time.Millisecond) // the answer takes so long
+			return in, nil
+		},
+	})
+	require.NoError(t, err)
+	refused := `[...document.querySelectorAll('#feed tbody tr[data-strategy=drop]')].find((r) => / \d+ of \d+ calls? in flight/.test(r.textContent))`
+	limited := `/^\d+ of \d+ in flight$/.test(document.querySelector('#downstreams .item b')?.textContent)`
+	await(t, "a refusal because the downstream is full", func() error {
+		for range 30 {
+			_, _ = query.Go(t.Context(), 1)
+		}
+		if !eval[bool](p, limited+" && Boolean("+refused+")") {
+			return errors.New(p.text("#feed"))
+		}
+		return nil
+	})
+	eval[bool](p, "Boolean("+refused+".click() ?? true)")
+	p.until(`/It had \d+ calls? in flight; the limit for jobs of normal priority was \d+\./.test(document.querySelector('#feed tr.detail .story')?.textContent)`)
+	require.Contains(t, p.text("#feed tr.detail"), "limit on them")
+	require.Contains(t, p.text("#drops"), "its downstream is full")
 }
 
 // TestKindsShowTheirLatency has two kinds of which one is slow: the table must tell them

@@ -32,6 +32,8 @@ type decision struct {
 
 	SoonestMs *number `json:"soonest_ms"` // predicted time until its earliest slot
 	TurnMs    *number `json:"turn_ms"`    // the kind's admitted work, divided by its guaranteed rate
+	InFlight  *int    `json:"in_flight"`  // calls of its downstream; only of a job that waits
+	Limit     *int    `json:"limit"`      // on them, for its priority; null while there is none
 	ExcessMs  *number `json:"excess_ms"`  // how far its kind's virtual queue was too long; only of a refusal
 	RetryMs   *number `json:"retry_ms"`   // as its DropError says; only of a refusal
 
@@ -129,6 +131,12 @@ func newDecision(e *helix.Event) decision {
 		Queued:   e.Pressure.Queued,
 		Rejected: alternatives(e.Decision),
 		Admitted: newAdmission(e),
+	}
+	if e.Info.Waits {
+		d.InFlight = &e.Pressure.InFlight
+		if limit := e.Pressure.DownstreamLimit; limit > 0 {
+			d.Limit = &limit
+		}
 	}
 	if ran && budgeted {
 		inBudget := e.Outcome.InBudget

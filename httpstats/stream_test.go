@@ -2,6 +2,7 @@ package httpstats
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -358,6 +359,19 @@ func TestResumedPageGetsDecisions(t *testing.T) {
 		require.Contains(t, page.until("decisions").data, "meanwhile")
 		page.close()
 	})
+}
+
+// TestDecisionHasTheLimitOnItsDownstream tells no downstream, one without a limit and a full one apart.
+func TestDecisionHasTheLimitOnItsDownstream(t *testing.T) {
+	for want, e := range map[string]helix.Event{
+		`"in_flight":null,"limit":null`: {},
+		`"in_flight":7,"limit":null`:    {Info: helix.JobInfo{Waits: true}, Pressure: helix.Pressure{InFlight: 7}},
+		`"in_flight":7,"limit":6`:       {Info: helix.JobInfo{Waits: true}, Pressure: helix.Pressure{InFlight: 7, DownstreamLimit: 6}},
+	} {
+		got, err := json.Marshal(newDecision(&e))
+		require.NoError(t, err)
+		require.Contains(t, string(got), want)
+	}
 }
 
 // TestDecisionRefusedAfterAdmission shows why the job did not run, and why it was admitted.

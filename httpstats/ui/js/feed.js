@@ -10,6 +10,8 @@ import { facts, late, story, rejectedList } from './words.js';
 const meanings = {
   'soonest slot': 'predicted time until a slot is free: running jobs, and queued jobs with earlier deadlines, come first',
   'its kind’s turn': 'admitted work of the kind that is not done, divided by its guaranteed rate',
+  'calls in flight': 'calls to its downstream at the decision, from all kinds that share it',
+  'limit on them': 'the most that jobs of its priority may have in flight, as learned',
   'too much ahead': 'how far the wait before the job exceeds what its budget allows',
   'worth a retry in': 'predicted time until such a job could be admitted: DropError.RetryAfter',
   'left at the decision': 'rest of its budget at the decision',
@@ -106,8 +108,13 @@ export function makeFeed() {
       ['took in all', f.duration(d.took_ms)],
       ['budget', d.budget_ms === null ? 'none' : f.given(d.budget_ms)],
       [d.admitted ? 'left when refused' : 'left at the decision', f.duration(d.slack_ms)],
-      ['soonest slot', f.duration(d.soonest_ms)],
-      ['its kind’s turn', f.duration(d.turn_ms)],
+      ...(d.in_flight === null ? [
+        ['soonest slot', f.duration(d.soonest_ms)],
+        ['its kind’s turn', f.duration(d.turn_ms)],
+      ] : [
+        ['calls in flight', f.exact(d.in_flight)],
+        ['limit on them', d.limit === null ? 'none' : f.exact(d.limit)],
+      ]),
       d.excess_ms && ['too much ahead', f.duration(d.excess_ms)],
       d.retry_ms && ['worth a retry in', f.duration(d.retry_ms)],
       ['jobs in the call', d.members ? f.exact(d.members) : f.NONE],

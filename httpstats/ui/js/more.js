@@ -1,9 +1,9 @@
 // Drops by reason, batches, downstreams, and the account of all jobs.
 
-import { $, el, text, show, kindName } from './dom.js';
+import { $, el, text, show, kindName, readable } from './dom.js';
 import * as f from './format.js';
 
-/** list keeps rows by name: a label, a figure and a bar. */
+/** list keeps rows by name: a label, a note, a figure, a bar, and text below it. */
 function makeList(host, slot, nothing) {
   const rows = new Map();
   const none = el('p', { class: 'dim none', hidden: true }, nothing); // until there are figures
@@ -24,12 +24,14 @@ function makeList(host, slot, nothing) {
         const value = el('b');
         const fill = el('i');
         const note = el('span', { class: 'dim' });
+        const below = el('p', { class: 'dim below' });
         const node = el('div', { class: 'item', data: { s: slot } },
-          el('div', { class: 'meter-head' }, kindName(e.name), note, value), el('div', { class: 'bar thin', 'aria-hidden': 'true' }, fill));
-        rows.set(e.name, r = { node, value, fill, note });
+          el('div', { class: 'meter-head' }, kindName(e.name), note, value), el('div', { class: 'bar thin', 'aria-hidden': 'true' }, fill), below);
+        rows.set(e.name, r = { node, value, fill, note, below });
       }
       text(r.value, e.value);
       text(r.note, e.note || '');
+      text(r.below, e.below || '');
       r.node.title = e.title || '';
       r.fill.style.width = `${Math.min(1, Math.max(0, e.part)) * 100}%`;
       if (r.node === before) before = before.nextSibling;
@@ -58,15 +60,20 @@ export function makeMore() {
         title: `${f.share(k.batch.full, k.batch.calls)} % of the calls were full; the longest wait for a batch to start was ${f.duration(k.batch.oldest_wait_ms)}`,
       };
     }));
-    // Kinds may share one.
-    const waited = [...new Map(s.kinds.filter((k) => k.downstream).map((k) => [k.downstream.name, k.downstream])).values()];
-    show($('downstreams-part'), waited.length > 0);
-    downstreams(waited.sort((a, b) => b.rate - a.rate).slice(0, 8).map((d) => ({
+    const waited = new Map(); // by name: kinds may share one
+    for (const k of s.kinds.filter((k) => k.downstream)) {
+      const d = waited.get(k.downstream.name) || { ...k.downstream, kinds: [] };
+      d.kinds.push(readable(k.name));
+      waited.set(d.name, d);
+    }
+    show($('downstreams-part'), waited.size > 0);
+    downstreams([...waited.values()].sort((a, b) => b.rate - a.rate).slice(0, 8).map((d) => ({
       name: d.name, part: d.limit > 0 ? d.in_flight / d.limit : 0,
       value: d.limit > 0 ? `${f.exact(d.in_flight)} of ${f.exact(d.limit)} in flight` : `${f.exact(d.in_flight)} in flight, no limit`,
-      note: `${f.duration(d.mean_ms)} · ${f.rate(d.rate)} /s`,
-      title: `${d.limit > 0 ? 'The limit is learned: more calls in flight would only wait longer.' : 'It is not the bottleneck, so there is no limit.'} `
-        + `A call with few others in flight takes ${f.duration(d.base_ms)}; recent calls take ${f.duration(d.mean_ms)}, and ${f.rate(d.rate)} a second succeed.`,
+      below: `${f.rate(d.rate)} calls /s succeed, after ${f.duration(d.mean_ms)}; after ${f.duration(d.base_ms)} with few in flight`,
+      title: `Calls of ${d.kinds.join(', ')}. `
+        + (d.limit > 0 ? 'The limit is learned: more calls in flight would only wait longer. Those beyond it started before it fell.'
+          : 'It is not the bottleneck, so there is no limit.'),
     })));
     const parts = [['completed', s.completed], ['failed', s.failed], ['dropped', s.dropped], ['withdrawn', s.withdrawn], ['in flight', s.in_flight]];
     text($('account'), `${f.exact(s.submitted)} submitted = ${parts.map(([name, n]) => `${f.exact(n)} ${name}`).join(' + ')}`);

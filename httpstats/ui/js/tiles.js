@@ -99,7 +99,7 @@ const figures = [
     id: 'dropped', name: 'Dropped', slot: 'drop', worst: 'max',
     value: (p) => perSecond(p, p.dropped),
     words: (v) => [f.rate(perSecond(v.last, v.last.dropped)), '/s'],
-    below: (v) => (sumOf(v.window, 'dropped') ? `${f.share(sumOf(v.window, 'dropped'), sumOf(v.window, 'submitted'))} % of jobs, last ${v.minutes} min` : `none in ${v.minutes} min`),
+    below: (v) => (sumOf(v.window, 'dropped') ? `${f.share(sumOf(v.window, 'dropped'), sumOf(v.window, 'submitted'))} % in ${v.minutes} min` : `none in ${v.minutes} min`),
     alarm: (v) => v.last.dropped > 0,
   },
   {

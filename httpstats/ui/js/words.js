@@ -4,6 +4,9 @@ import { el } from './dom.js';
 import * as f from './format.js';
 import { strategyTag, DROP } from './strategies.js';
 
+/** full reports that a job was not refused for its budget, but for the limit on its downstream. */
+const full = (d) => d.limit !== null && d.in_flight >= d.limit && !(d.slack_ms !== null && d.predicted_ms > d.slack_ms);
+
 /** facts are the figures that stood behind a reason, in a few words. */
 export function facts(d) {
   const list = [];
@@ -13,6 +16,8 @@ export function facts(d) {
     if (d.slack_ms !== null && d.slack_ms <= 0) list.push(`${f.duration(-d.slack_ms)} over`);
     else if (d.slack_ms !== null && d.predicted_ms !== null && d.predicted_ms > d.slack_ms) {
       list.push(`needs ${f.duration(d.predicted_ms)}, has ${f.duration(d.slack_ms)}`);
+    } else if (full(d)) {
+      list.push(`${f.exact(d.in_flight)} of ${f.plural(d.limit, 'call')} in flight`);
     } else if (d.excess_ms > 0) {
       list.push(`${f.duration(d.excess_ms)} too much ahead of it`);
     } else if (d.admitted) {
@@ -37,6 +42,8 @@ const margin = (left) => (left >= 0
   ? `${f.duration(left)} inside its budget`
   : `${f.duration(-left)} beyond its budget`);
 
+const retry = (d) => (d.retry_ms > 0 ? ` Worth a retry in ${f.duration(d.retry_ms)}.` : '');
+
 /** story tells in a sentence or two what came of a decision. */
 export function story(d) {
   if (d.status === 'dropped' || d.strategy === DROP) {
@@ -46,14 +53,14 @@ export function story(d) {
       if (d.slack_ms !== null) s += d.slack_ms > 0 ? ` It had ${f.duration(d.slack_ms)} left.` : ` It was ${f.duration(-d.slack_ms)} late by then.`;
       return s;
     }
+    if (full(d)) return `${s} It had ${f.plural(d.in_flight, 'call')} in flight; the limit for jobs of ${d.priority} priority was ${f.exact(d.limit)}.${retry(d)}`;
     if (d.predicted_ms !== null) s += ` It would have needed ${f.duration(d.predicted_ms)}`;
     if (d.predicted_ms !== null && d.slack_ms !== null) {
       s += d.slack_ms > 0 ? ` and had ${f.duration(d.slack_ms)} left` : ` and was ${f.duration(-d.slack_ms)} late already`;
     }
     if (d.predicted_ms !== null) s += '.';
     if (d.excess_ms > 0) s += ` What stood before it was ${f.duration(d.excess_ms)} too much.`;
-    if (d.retry_ms > 0) s += ` Worth a retry in ${f.duration(d.retry_ms)}.`;
-    return s;
+    return s + retry(d);
   }
   if (d.status === 'withdrawn') return `Withdrawn by its caller${d.wait_ms > 0 ? ` after ${f.duration(d.wait_ms)}` : ''}, before it started. It was meant for ${d.strategy}: ${d.reason}.`;
   let s = `Went to ${d.strategy}${d.where ? `, at ${d.where}` : ''}: ${d.reason}.`;
