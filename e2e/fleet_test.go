@@ -76,7 +76,7 @@ func TestWorkersAreShown(t *testing.T) {
 	require.Equal(t, []string{"0", "0", "7"}, p.texts("#fleet td.w-lost"))
 	require.Contains(t, p.text("#fleet"), `<b class="injected">3</b>`)
 	require.Zero(t, eval[int](p, "document.querySelectorAll('.injected').length"))
-	require.Contains(t, p.text("#fleet-sums"), "2 of 3 workers take jobs")
+	require.Contains(t, p.text("#fleet-sums"), "2 of 3 workers serving")
 	require.Contains(t, p.text("#fleet-sums"), "3,007 sent = 3,000 answered + 0 refused + 7 lost + 0 in flight")
 	p.do(chromedp.ScrollIntoView(chromedp.CSS("#fleet-panel")))
 	p.screenshot("workers")

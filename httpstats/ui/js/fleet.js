@@ -56,7 +56,7 @@ export function makeFleet() {
   }
 
   function sums(fleet) {
-    const parts = [`${fleet.serving} of ${f.plural(fleet.known, 'worker')} take jobs`,
+    const parts = [`${fleet.serving} of ${f.plural(fleet.known, 'worker')} serving`,
       `${f.count(fleet.sent)} sent = ${f.count(fleet.answered)} answered + ${f.count(fleet.refused + fleet.undelivered + fleet.unsent)} refused + ${f.count(fleet.lost)} lost + ${f.count(fleet.in_flight)} in flight`];
     if (fleet.took_ms !== null) {
       parts.push(`round trip p50 ${f.duration(fleet.round_trip_p50_ms)}, p99 ${f.duration(fleet.round_trip_p99_ms)}`,

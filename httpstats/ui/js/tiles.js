@@ -116,7 +116,7 @@ const figures = [
     value: (p) => p.demand,
     high: (v, most) => Math.max(most, v.last.slots),
     words: (v) => [f.cores(meanDemand(v)), `of ${f.plural(v.last.slots, 'core')}`],
-    below: (v) => `${f.duration(v.last.work_ms)} of work in hand`,
+    below: (v) => `${f.duration(v.last.work_ms)} of work left`,
     alarm: (v) => meanDemand(v) > v.last.slots,
   },
   {
