@@ -160,15 +160,13 @@ func TestTheAdaptivePolicyGoesElsewhere(t *testing.T) {
 					_, err := task.Submit(context.Background(), 10)
 					require.NoError(t, err)
 				}
-				long, err := helix.Register(r, helix.Kind[int, int]{Name: "long",
-					Run: func(context.Context, int) (int, error) { time.Sleep(time.Second); return 0, nil }})
-				require.NoError(t, err)
-				_, err = long.Submit(context.Background(), 0)
+				long := register(t, r, sleepKind("long", 0, false))
+				_, err := long.Submit(context.Background(), time.Second)
 				require.NoError(t, err)
 				var done sync.WaitGroup
 				if c.blocked {
 					for range 2 {
-						done.Go(func() { _, _ = long.Submit(context.Background(), 0) })
+						done.Go(func() { _, _ = long.Submit(context.Background(), time.Second) })
 					}
 					synctest.Wait()
 				}
@@ -227,14 +225,12 @@ func TestAnEstimateOfElsewhereHeals(t *testing.T) {
 		task := registerSleep(t, r, 0)
 		_, err := task.Submit(context.Background(), 10)
 		require.NoError(t, err)
-		long, err := helix.Register(r, helix.Kind[int, int]{Name: "long",
-			Run: func(context.Context, int) (int, error) { time.Sleep(time.Minute); return 0, nil }})
-		require.NoError(t, err)
-		_, err = long.Submit(context.Background(), 0)
+		long := register(t, r, sleepKind("long", 0, false))
+		_, err = long.Submit(context.Background(), time.Minute)
 		require.NoError(t, err)
 		var done sync.WaitGroup
 		for range 2 {
-			done.Go(func() { _, _ = long.Submit(context.Background(), 0) })
+			done.Go(func() { _, _ = long.Submit(context.Background(), time.Minute) })
 		}
 		synctest.Wait()
 		submit := func() error {

@@ -15,20 +15,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// sleeping is a kind whose items say how long they take, alone or the first in a batch.
-func sleeping(name string, batched bool) helix.Kind[time.Duration, int] {
-	k := helix.Kind[time.Duration, int]{Name: name}
-	if batched {
-		k.Batch = func(_ context.Context, ds []time.Duration) ([]int, error) {
-			time.Sleep(ds[0])
-			return make([]int, len(ds)), nil
-		}
-	} else {
-		k.Run = func(_ context.Context, d time.Duration) (int, error) { time.Sleep(d); return 0, nil }
-	}
-	return k
-}
-
 // learning runs test in virtual time, on a router with so many slots and for a kind
 // that is batched and for one that is not.
 func learning(t *testing.T, slots int, test func(*testing.T, *helix.Router, *helix.Task[time.Duration, int])) {
@@ -36,7 +22,7 @@ func learning(t *testing.T, slots int, test func(*testing.T, *helix.Router, *hel
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRouter(t, helix.RouterConfig{CPUParallelism: slots})
-				test(t, r, register(t, r, sleeping("k", batched)))
+				test(t, r, register(t, r, sleepKind("k", 0, batched)))
 			})
 		})
 	}
@@ -289,7 +275,7 @@ func TestConfirmedHintsRunInline(t *testing.T) {
 // refused for it, neither while it waits nor later.
 func TestAHugeHintDoesNotPoisonTheAccounts(t *testing.T) {
 	learning(t, 1, func(t *testing.T, r *helix.Router, task *helix.Task[time.Duration, int]) {
-		quick := register(t, r, helix.Kind[time.Duration, int]{Name: "quick", Budget: 50 * time.Millisecond, Run: sleeping("", false).Run})
+		quick := register(t, r, sleepKind("quick", 50*time.Millisecond, false))
 		for range 20 {
 			_, err := quick.Submit(t.Context(), time.Millisecond)
 			require.NoError(t, err)

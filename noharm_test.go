@@ -134,14 +134,20 @@ type tally struct {
 	reasons             []helix.ReasonCount
 }
 
+// sleepKinds registers n kinds whose jobs run for as long as the item says.
+func sleepKinds(t *testing.T, r *helix.Router, n int) []*helix.Task[time.Duration, int] {
+	tasks := make([]*helix.Task[time.Duration, int], n)
+	for i := range tasks {
+		tasks[i] = register(t, r, sleepKind(fmt.Sprint("kind ", i), 0, false))
+	}
+	return tasks
+}
+
 // replay submits the jobs to a router that knows nothing yet, in virtual time.
 func replay(t *testing.T, jobs []arrival, slots, kinds int) (sum tally) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRouter(t, helix.RouterConfig{CPUParallelism: slots})
-		tasks := make([]*helix.Task[time.Duration, int], kinds)
-		for i := range tasks {
-			tasks[i] = register(t, r, sleepKind(fmt.Sprint("kind ", i), 0, false))
-		}
+		tasks := sleepKinds(t, r, kinds)
 		var mu sync.Mutex
 		var wg sync.WaitGroup
 		begin := time.Now()
@@ -276,10 +282,7 @@ func TestNothingIsRefusedBelowTheQueueCapWithoutBudgets(t *testing.T) {
 				for _, kinds := range []int{1, 4} {
 					synctest.Test(t, func(t *testing.T) {
 						r := newRouter(t, helix.RouterConfig{CPUParallelism: slots})
-						tasks := make([]*helix.Task[time.Duration, int], kinds)
-						for i := range tasks {
-							tasks[i] = register(t, r, sleepKind(fmt.Sprint("kind ", i), 0, false))
-						}
+						tasks := sleepKinds(t, r, kinds)
 						var wg sync.WaitGroup
 						for i := range callers {
 							wg.Go(func() {

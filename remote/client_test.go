@@ -272,17 +272,25 @@ func TestAWorkerThatLeavesLosesNothing(t *testing.T) {
 	})
 }
 
+// begin sends a job and returns a function that waits for its end.
+func begin(c *Client) (end func() error) {
+	ended := make(chan error, 1)
+	go func() {
+		_, err := c.Do(context.Background(), Job{Kind: "k"})
+		ended <- err
+	}()
+	return func() error { return <-ended }
+}
+
 func TestABrokenConnection(t *testing.T) {
 	bubble(t, func(t *testing.T, n *network) {
 		m := fast()
 		n.add("w1", m)
 		c, l := newTestClient(t, n, Config{})
-		var err error
-		var done sync.WaitGroup
-		done.Go(func() { _, err = c.Do(context.Background(), Job{Kind: "k"}) })
+		end := begin(c)
 		time.Sleep(5 * time.Millisecond)
 		l.disconnect()
-		done.Wait()
+		err := end()
 		require.ErrorIs(t, err, helix.ErrLost, "what was under way")
 		require.ErrorContains(t, err, causeDisconnected)
 
@@ -404,14 +412,11 @@ func TestCloseWaitsForWhatIsElsewhere(t *testing.T) {
 		m := fast()
 		n.add("w1", m)
 		c, _ := newTestClient(t, n, Config{})
-		var err error
-		var done sync.WaitGroup
-		done.Go(func() { _, err = c.Do(context.Background(), Job{Kind: "k"}) })
+		end := begin(c)
 		time.Sleep(time.Millisecond)
 		require.NoError(t, c.Close(context.Background()))
-		done.Wait()
-		require.NoError(t, err)
-		_, err = c.Do(context.Background(), Job{Kind: "k"})
+		require.NoError(t, end())
+		_, err := c.Do(context.Background(), Job{Kind: "k"})
 		require.ErrorIs(t, err, helix.ErrNotRun)
 		require.ErrorContains(t, err, reasonClosed)
 
@@ -419,13 +424,12 @@ func TestCloseWaitsForWhatIsElsewhere(t *testing.T) {
 		m.mu.Lock()
 		m.cost = time.Hour
 		m.mu.Unlock()
-		done.Go(func() { _, err = c.Do(context.Background(), Job{Kind: "k"}) })
+		end = begin(c)
 		time.Sleep(time.Millisecond)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		require.ErrorIs(t, c.Close(ctx), context.DeadlineExceeded)
-		done.Wait()
-		require.ErrorIs(t, err, helix.ErrLost)
+		require.ErrorIs(t, end(), helix.ErrLost)
 		n.hosts["w1"].worker.Cancel()
 		time.Sleep(2 * time.Hour)
 	})
@@ -435,13 +439,12 @@ func TestTheLimitOfJobsElsewhere(t *testing.T) {
 	bubble(t, func(t *testing.T, n *network) {
 		n.add("w1", fast())
 		c, _ := newTestClient(t, n, Config{MaxInFlight: 1})
-		var done sync.WaitGroup
-		done.Go(func() { _, _ = c.Do(context.Background(), Job{Kind: "k"}) })
+		end := begin(c)
 		time.Sleep(time.Millisecond)
 		_, err := c.Do(context.Background(), Job{Kind: "k"})
 		require.ErrorIs(t, err, helix.ErrNotRun)
 		require.ErrorContains(t, err, reasonLimit)
-		done.Wait()
+		require.NoError(t, end())
 		_, err = c.Do(context.Background(), Job{Kind: "k"})
 		require.NoError(t, err)
 	})
@@ -457,13 +460,12 @@ func TestAWorkerWithRoomForOne(t *testing.T) {
 			_, err := c.Do(context.Background(), Job{Kind: "k"})
 			require.NoError(t, err)
 		}
-		var done sync.WaitGroup
-		done.Go(func() { _, _ = c.Do(context.Background(), Job{Kind: "k"}) })
+		end := begin(c)
 		time.Sleep(5 * time.Millisecond)
 		_, err := c.Do(context.Background(), Job{Kind: "k"})
 		require.ErrorIs(t, err, helix.ErrNotRun)
 		require.ErrorContains(t, err, reasonCrowded)
-		done.Wait()
+		require.NoError(t, end())
 	})
 }
 
