@@ -21,6 +21,26 @@ export function el(tag, props, ...children) {
   return node;
 }
 
+/**
+ * arrange makes host begin with the nodes of those keys, in order. nodes keeps them by key:
+ * make(key) returns a record with a new node, and records that are not wanted any more are removed.
+ */
+export function arrange(host, nodes, keys, make) {
+  const wanted = new Set(keys);
+  for (const [key, e] of nodes) {
+    if (wanted.has(key)) continue;
+    e.node.remove();
+    nodes.delete(key);
+  }
+  let before = host.firstChild;
+  for (const key of keys) {
+    if (!nodes.has(key)) nodes.set(key, make(key));
+    const { node } = nodes.get(key);
+    if (node === before) before = before.nextSibling;
+    else host.insertBefore(node, before);
+  }
+}
+
 const svgNS = 'http://www.w3.org/2000/svg';
 
 /** svg makes an SVG element with those attributes. */

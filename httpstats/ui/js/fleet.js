@@ -1,6 +1,6 @@
 // The workers that jobs go to, with their state and statistics.
 
-import { $, el, text, attr, show, kindName } from './dom.js';
+import { $, el, text, attr, show, arrange, kindName } from './dom.js';
 import * as f from './format.js';
 import { strategyTag, slot } from './strategies.js';
 
@@ -30,13 +30,13 @@ export function makeFleet() {
   const rows = new Map();
   table.tHead.append(el('tr', {}, columns.map((c) => el('th', { scope: 'col', class: `w-${c.id}${c.num ? ' num' : ''}`, title: c.title || '' }, c.name))));
 
-  function makeRow(w, strategy) {
+  function makeRow({ w, strategy }) {
     const cells = Object.fromEntries(columns.map((c) => [c.id, el('td', { class: `w-${c.id}${c.num ? ' num' : ''}` })]));
     const fill = el('i');
     const words = el('span', { class: 'num' });
     cells.load.append(el('div', { class: 'bar', 'aria-hidden': 'true' }, fill), words);
     cells.worker.append(kindName(w.worker));
-    return { row: el('tr', { data: { worker: w.worker, s: slot(strategy) } }, columns.map((c) => cells[c.id])), cells, fill, words };
+    return { node: el('tr', { data: { worker: w.worker, s: slot(strategy) } }, columns.map((c) => cells[c.id])), cells, fill, words };
   }
 
   function fillRow(e, w) {
@@ -72,21 +72,9 @@ export function makeFleet() {
     if (!fleets.length) return;
     $('fleet-sums').replaceChildren(...fleets.map(sums));
     const list = fleets.flatMap((fleet) => fleet.workers.map((w) => ({ id: `${fleet.strategy}\n${w.worker}`, w, strategy: fleet.strategy })));
-    const ids = new Set(list.map((r) => r.id));
-    for (const [id, e] of rows) {
-      if (!ids.has(id)) {
-        e.row.remove();
-        rows.delete(id);
-      }
-    }
-    let before = body.firstChild;
-    for (const { id, w, strategy } of list) {
-      let e = rows.get(id);
-      if (!e) rows.set(id, e = makeRow(w, strategy));
-      fillRow(e, w);
-      if (e.row === before) before = before.nextSibling;
-      else body.insertBefore(e.row, before);
-    }
+    const workers = new Map(list.map((r) => [r.id, r]));
+    arrange(body, rows, [...workers.keys()], (id) => makeRow(workers.get(id)));
+    for (const { id, w } of list) fillRow(rows.get(id), w);
     show($('fleet-none'), list.length === 0);
   };
 }

@@ -1,6 +1,6 @@
 // The learned models of each kind, and its statistics.
 
-import { $, el, text, attr, show, kindName } from './dom.js';
+import { $, el, text, attr, show, arrange, kindName } from './dom.js';
 import * as f from './format.js';
 import { strategyTag, slot, DROP } from './strategies.js';
 
@@ -97,9 +97,9 @@ export function makeKinds() {
     cells.latency.append(latency.p50, latency.p99);
     const drops = counted(cells.drops);
     const failed = counted(cells.failed);
-    const row = el('tr', { data: { kind: name } }, columns.map((c) => cells[c.id]));
+    const node = el('tr', { data: { kind: name } }, columns.map((c) => cells[c.id]));
     cells.name.append(kindName(name));
-    return { row, cells, fill, limit, words, latency, drops, failed, mostly: '' };
+    return { node, cells, fill, limit, words, latency, drops, failed, mostly: '' };
   }
 
   function fillRow(e, r, slots) {
@@ -133,7 +133,7 @@ export function makeKinds() {
     if (limited) e.limit.style.left = `${Math.min(1, k.share / slots) * 100}%`;
     text(e.words, `${f.cores(r.demand)} cores`);
     e.cells.share.title = limited ? `demands ${f.cores(r.demand)} cores; its fair share now is ${f.cores(k.share)}` : 'not limited: all demands fit';
-    attr(e.row, 'data-s', slot(r.mostly || DROP));
+    attr(e.node, 'data-s', slot(r.mostly || DROP));
   }
 
   function draw() {
@@ -153,20 +153,8 @@ export function makeKinds() {
     }
     const records = new Map(list.map((r) => [r.name, r]));
     const visible = everything ? order : order.slice(0, FEW);
-    for (const [name, e] of rows) {
-      if (!visible.includes(name)) {
-        e.row.remove();
-        rows.delete(name);
-      }
-    }
-    let before = body.firstChild;
-    for (const name of visible) {
-      let e = rows.get(name);
-      if (!e) rows.set(name, e = makeRow(name));
-      fillRow(e, records.get(name), view.last?.slots || view.stats.pressure.slots);
-      if (e.row === before) before = before.nextSibling;
-      else body.insertBefore(e.row, before);
-    }
+    arrange(body, rows, visible, makeRow);
+    for (const name of visible) fillRow(rows.get(name), records.get(name), view.last?.slots || view.stats.pressure.slots);
     for (const th of heads) {
       attr(th, 'aria-sort', th.dataset.id === sort.id ? (sort.up ? 'ascending' : 'descending') : null);
     }

@@ -1,6 +1,6 @@
 // Drops by reason, batches, downstreams, and the account of all jobs.
 
-import { $, el, text, show, kindName, readable } from './dom.js';
+import { $, el, text, show, arrange, kindName, readable } from './dom.js';
 import * as f from './format.js';
 
 /** list keeps rows by name: a label, a note, a figure, a bar, and text below it. */
@@ -8,34 +8,25 @@ function makeList(host, slot, nothing) {
   const rows = new Map();
   const none = el('p', { class: 'dim none', hidden: true }, nothing); // until there are figures
   host.append(none);
+  const make = (name) => {
+    const value = el('b');
+    const fill = el('i');
+    const note = el('span', { class: 'dim' });
+    const below = el('p', { class: 'dim below' });
+    const node = el('div', { class: 'item', data: { s: slot } },
+      el('div', { class: 'meter-head' }, kindName(name), note, value), el('div', { class: 'bar thin', 'aria-hidden': 'true' }, fill), below);
+    return { node, value, fill, note, below };
+  };
   return (entries) => {
     none.hidden = entries.length > 0;
-    const names = new Set(entries.map((e) => e.name));
-    for (const [name, r] of rows) {
-      if (!names.has(name)) {
-        r.node.remove();
-        rows.delete(name);
-      }
-    }
-    let before = host.firstChild;
+    arrange(host, rows, entries.map((e) => e.name), make);
     for (const e of entries) {
-      let r = rows.get(e.name);
-      if (!r) {
-        const value = el('b');
-        const fill = el('i');
-        const note = el('span', { class: 'dim' });
-        const below = el('p', { class: 'dim below' });
-        const node = el('div', { class: 'item', data: { s: slot } },
-          el('div', { class: 'meter-head' }, kindName(e.name), note, value), el('div', { class: 'bar thin', 'aria-hidden': 'true' }, fill), below);
-        rows.set(e.name, r = { node, value, fill, note, below });
-      }
+      const r = rows.get(e.name);
       text(r.value, e.value);
       text(r.note, e.note || '');
       text(r.below, e.below || '');
       r.node.title = e.title || '';
       r.fill.style.width = `${Math.min(1, Math.max(0, e.part)) * 100}%`;
-      if (r.node === before) before = before.nextSibling;
-      else host.insertBefore(r.node, before);
     }
   };
 }
