@@ -53,21 +53,15 @@ func (p *pool) expire() {
 	p.mu.Lock()
 	now := p.clock()
 	p.queue.UndeferDue(p.clock)
-	var tickets []*Ticket
-	var batches []*batch
+	var overdue unstarted
 	next := p.queue.Overdue(now, func(w *slots.Node) {
 		if !w.Expires || !sameClock(w.Due, now) { // a timer must not end what waits in a bubble
 			return
 		}
-		switch g := w.Requester.(type) {
-		case *Ticket:
-			tickets = append(tickets, g)
-		case *batch:
-			batches = append(batches, g)
-		}
+		overdue.add(w)
 	})
-	owned := tickets[:0]
-	for _, t := range tickets {
+	owned := overdue.tickets[:0]
+	for _, t := range overdue.tickets {
 		if p.pop(&t.place); t.claim() {
 			owned = append(owned, t)
 		}
@@ -79,7 +73,7 @@ func (p *pool) expire() {
 		t.refuseLate(reasonExpired)
 		t.notifySubmitter()
 	}
-	for _, f := range batches {
+	for _, f := range overdue.batches {
 		next = min(next, f.expire(now))
 	}
 	p.mu.Lock()

@@ -244,17 +244,9 @@ func (p *pool) Close(context.Context) error {
 	p.closed = true
 	p.expiry.stop()
 	p.stall.stop()
-	var tickets []*Ticket
-	var batches []*batch
-	p.queue.All(func(w *slots.Node) {
-		switch g := w.Requester.(type) {
-		case *Ticket:
-			tickets = append(tickets, g)
-		case *batch:
-			batches = append(batches, g)
-		}
-	})
-	tickets = slices.DeleteFunc(tickets, func(t *Ticket) bool {
+	var waiting unstarted
+	p.queue.All(waiting.add)
+	tickets := slices.DeleteFunc(waiting.tickets, func(t *Ticket) bool {
 		p.pop(&t.place)
 		return !t.giveUp() // its submitter has, and takes its work off
 	})
@@ -264,7 +256,7 @@ func (p *pool) Close(context.Context) error {
 		t.endWithdrawn(ErrClosed)
 		t.notifySubmitter()
 	}
-	for _, b := range batches {
+	for _, b := range waiting.batches {
 		b.withdrawAll(ErrClosed)
 	}
 	return nil

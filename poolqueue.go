@@ -155,3 +155,19 @@ func (p *pool) dequeueBatch(w *slots.Node) {
 		p.pop(w)
 	}
 }
+
+// unstarted are the jobs and batches of queue nodes, without jobs that have started and wait for a
+// slot again.
+type unstarted struct {
+	tickets []*Ticket
+	batches []*batch
+}
+
+func (u *unstarted) add(w *slots.Node) {
+	switch g := w.Requester.(type) {
+	case *Ticket:
+		u.tickets = append(u.tickets, g)
+	case *batch:
+		u.batches = append(u.batches, g)
+	}
+}

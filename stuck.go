@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/helixrouter/helix/internal/slots"
 )
 
 // stall notices that the queue stands still for ever: a job that waits for another, with a
@@ -126,18 +124,15 @@ const inHelix = "github.com/helixrouter/helix."
 
 // whatWaits returns the kinds of the jobs in the queue, by the addresses of their tickets.
 func (p *pool) whatWaits() map[string]*kind {
-	waiting, batches := map[string]*kind{}, []*batch{}
+	waiting := map[string]*kind{}
+	var all unstarted
 	p.mu.Lock()
-	p.queue.All(func(w *slots.Node) {
-		switch g := w.Requester.(type) {
-		case *Ticket:
-			waiting[address(g)] = g.kind
-		case *batch:
-			batches = append(batches, g)
-		}
-	})
+	p.queue.All(all.add)
+	for _, t := range all.tickets { // under the lock, through which a ticket passes before it is reused
+		waiting[address(t)] = t.kind
+	}
 	p.mu.Unlock()
-	for _, f := range batches {
+	for _, f := range all.batches {
 		f.batcher.mu.Lock()
 		for _, t := range f.members {
 			waiting[address(t)] = t.kind
