@@ -93,27 +93,29 @@ type early struct {
 }
 
 // gate returns the gate that inspects the reads from a connection.
-func (e *early) gate(conn net.Conn, came *arrival, receive func([]byte) (int, error)) *gate {
+func (e *early) gate(conn net.Conn, latest *exchange, receive func([]byte) (int, error)) *gate {
 	return &gate{conn: conn, receive: receive, warn: e.warn,
-		refuse: func(h *head, send func([]byte) error) (bool, error) { return e.refuse(h, came, send) }}
+		refuse: func(h *head, send func([]byte) error) (bool, error) { return e.refuse(h, latest, send) }}
 }
 
-// refuse sends the answer to a request that arrived at came, if it is refused.
-func (e *early) refuse(h *head, came *arrival, send func([]byte) error) (bool, error) {
+// refuse sends the answer to the latest request of a connection, if it is refused.
+func (e *early) refuse(h *head, latest *exchange, send func([]byte) error) (bool, error) {
 	job := e.job(h)
 	if job == nil {
 		return false, nil
 	}
-	of := *job
-	if of.Arrived = came.time(); of.Arrived.IsZero() {
-		of.Arrived = time.Now()
+	arrived := latest.arrived()
+	if arrived.IsZero() {
+		arrived = time.Now()
 	}
+	of := *job
+	of.Arrived = arrived.Add(-latest.answers.of(job.Budget))
 	var drop *helix.DropError
 	if err := e.m.router.Screen(of); !errors.As(err, &drop) {
 		return false, nil
 	}
 	now := time.Now()
-	age := now.Sub(of.Arrived)
+	age := now.Sub(arrived)
 	e.m.router.Waited(age)
 	text, _ := e.answers.Get().(*[]byte)
 	*text = appendRefusal((*text)[:0], now, age, of.Budget, drop, e.m.cfg.HideTiming)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"sync/atomic"
 	"time"
 )
 
@@ -14,7 +13,8 @@ import (
 // does it.
 type Listener struct {
 	net.Listener
-	early *early // nil unless requests are refused before they are parsed
+	early   *early // nil unless requests are refused before they are parsed
+	answers answerTime
 }
 
 // NewListener returns a listener around l. It is for http.Server.Serve; set
@@ -34,9 +34,9 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 	tcp, ok := c.(*net.TCPConn)
 	if !ok {
-		return newOtherConn(c, l.early), nil
+		return newOtherConn(c, l), nil
 	}
-	return newTCPConn(tcp, l.early), nil
+	return newTCPConn(tcp, l), nil
 }
 
 // ConnContext is for http.Server.ConnContext: it lets [Arrived] find the connection of a
@@ -44,8 +44,8 @@ func (l *Listener) Accept() (net.Conn, error) {
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	for {
 		switch conn := c.(type) {
-		case interface{ arrival() *arrival }:
-			return context.WithValue(ctx, arrivalKey{}, conn.arrival())
+		case interface{ exchange() *exchange }:
+			return context.WithValue(ctx, exchangeKey{}, conn.exchange())
 		case interface{ NetConn() net.Conn }: // tls.Conn
 			c = conn.NetConn()
 		default:
@@ -54,7 +54,7 @@ func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	}
 }
 
-type arrivalKey struct{}
+type exchangeKey struct{}
 
 // Arrived returns when a request reached the machine: the arrival of the latest data that its
 // connection has read by now. So call it before the body is read; the time that a slow client
@@ -62,61 +62,34 @@ type arrivalKey struct{}
 // another request has arrived since: on HTTP/2, and with pipelining. It is zero if the server
 // does not use a [Listener] and [ConnContext].
 func Arrived(r *http.Request) time.Time {
-	a, ok := r.Context().Value(arrivalKey{}).(*arrival)
-	if !ok {
-		return time.Time{}
+	if x := exchangeOf(r); x != nil {
+		return x.arrived()
 	}
-	return a.time()
+	return time.Time{}
 }
 
-// epoch is what arrivals are counted from, by the monotonic clock.
-var epoch = time.Now()
-
-// arrival is when the latest data of a connection reached the machine, as nanoseconds
-// since epoch; 0 if none has. Written by the reader of the connection.
-type arrival struct{ at atomic.Int64 }
-
-func (a *arrival) time() time.Time {
-	at := a.at.Load()
-	if at == 0 {
-		return time.Time{}
-	}
-	return epoch.Add(time.Duration(at))
-}
-
-// longestAge bounds the wait of data in the kernel: a longer time shows that the clock was set.
-const longestAge = time.Minute
-
-// note records that n bytes of at most room were read now, and how long ago they arrived.
-//
-// A read of one byte is net/http's background read while a handler runs: it belongs to the
-// next request, and more of that follows.
-func (a *arrival) note(n, room int, age time.Duration) {
-	if n == 0 || room == 1 {
-		return
-	}
-	if age < 0 || age > longestAge {
-		age = 0
-	}
-	a.at.Store(int64(max(time.Since(epoch)-age, 1)))
+// exchangeOf returns the exchange of the request's connection; nil without a [Listener].
+func exchangeOf(r *http.Request) *exchange {
+	x, _ := r.Context().Value(exchangeKey{}).(*exchange)
+	return x
 }
 
 // otherConn is a connection without arrival times from the kernel.
 type otherConn struct {
 	net.Conn
-	came arrival
-	gate *gate // nil unless requests are refused early
+	latest exchange
+	gate   *gate // nil unless requests are refused early
 }
 
-func newOtherConn(c net.Conn, by *early) *otherConn {
-	o := &otherConn{Conn: c}
-	if by != nil {
-		o.gate = by.gate(c, &o.came, o.receive)
+func newOtherConn(c net.Conn, l *Listener) *otherConn {
+	o := &otherConn{Conn: c, latest: exchange{answers: &l.answers}}
+	if l.early != nil {
+		o.gate = l.early.gate(c, &o.latest, o.receive)
 	}
 	return o
 }
 
-func (c *otherConn) arrival() *arrival { return &c.came }
+func (c *otherConn) exchange() *exchange { return &c.latest }
 
 func (c *otherConn) gated() *gate { return c.gate }
 
@@ -129,8 +102,14 @@ func (c *otherConn) Read(b []byte) (int, error) {
 
 func (c *otherConn) receive(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	c.came.note(n, len(b), 0)
+	c.latest.arrives(n, len(b), 0)
 	return n, err
+}
+
+// Write is net.Conn's.
+func (c *otherConn) Write(b []byte) (int, error) {
+	c.latest.answering()
+	return c.Conn.Write(b)
 }
 
 // SetReadDeadline is net.Conn's.
@@ -163,11 +142,11 @@ func (c *otherConn) NetConn() net.Conn { return c.Conn }
 // gateTCP puts a gate in front of reads, if requests may be refused early.
 func (c *tcpConn) gateTCP(by *early) {
 	if by != nil {
-		c.gate = by.gate(c.TCPConn, &c.came, c.receive)
+		c.gate = by.gate(c.TCPConn, &c.latest, c.receive)
 	}
 }
 
-func (c *tcpConn) arrival() *arrival { return &c.came }
+func (c *tcpConn) exchange() *exchange { return &c.latest }
 
 func (c *tcpConn) gated() *gate { return c.gate }
 
@@ -180,6 +159,12 @@ func (c *tcpConn) Read(b []byte) (int, error) {
 		return c.gate.Read(b)
 	}
 	return c.receive(b)
+}
+
+// Write is net.Conn's.
+func (c *tcpConn) Write(b []byte) (int, error) {
+	c.latest.answering()
+	return c.TCPConn.Write(b)
 }
 
 // SetReadDeadline is net.Conn's.

@@ -212,7 +212,13 @@ func (h *handler) submit(w http.ResponseWriter, r *http.Request, job *helix.Job)
 	}()
 	admission := &Admission{}
 	ctx := context.WithValue(r.Context(), admissionKey{}, admission)
-	run := *job
+	run, latest := *job, exchangeOf(r)
+	if r.ProtoMajor != 1 {
+		latest = nil // of several requests at once
+	}
+	if latest != nil {
+		run.Arrived = job.Arrived.Add(-latest.answers.of(job.Budget))
+	}
 	run.Started = func(d helix.Decision, wait time.Duration) {
 		admission.Decision, admission.Wait = d, wait
 		admission.Age = max(time.Since(job.Arrived)-wait, 0)
@@ -222,6 +228,9 @@ func (h *handler) submit(w http.ResponseWriter, r *http.Request, job *helix.Job)
 	}
 	run.Run = func(ctx context.Context) (any, error) {
 		h.next.ServeHTTP(w, r.WithContext(ctx))
+		if latest != nil {
+			latest.returned()
+		}
 		return nil, nil
 	}
 	_, err := h.router.Submit(ctx, run)

@@ -24,9 +24,9 @@ func askForStamps(c syscall.Conn) {
 // tcpConn is a TCP connection that reads with recvmsg, which also returns the arrival time.
 type tcpConn struct {
 	*net.TCPConn
-	came arrival
-	gate *gate // nil unless requests are refused early
-	raw  syscall.RawConn
+	latest exchange
+	gate   *gate // nil unless requests are refused early
+	raw    syscall.RawConn
 
 	mu     sync.Mutex         // guards what follows: one Read at a time
 	buffer []byte             // of the current Read
@@ -43,15 +43,15 @@ type stamp struct {
 	_      [64]byte // room for a message that we did not ask for
 }
 
-func newTCPConn(c *net.TCPConn, by *early) net.Conn {
+func newTCPConn(c *net.TCPConn, l *Listener) net.Conn {
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return newOtherConn(c, by)
+		return newOtherConn(c, l)
 	}
 	askForStamps(c)
-	t := &tcpConn{TCPConn: c, raw: raw}
+	t := &tcpConn{TCPConn: c, raw: raw, latest: exchange{answers: &l.answers}}
 	t.recv = t.recvmsg
-	t.gateTCP(by)
+	t.gateTCP(l.early)
 	return t
 }
 
@@ -77,7 +77,7 @@ func (c *tcpConn) receive(b []byte) (int, error) {
 	case c.n == 0:
 		return 0, io.EOF
 	}
-	c.came.note(c.n, len(b), c.age())
+	c.latest.arrives(c.n, len(b), c.age())
 	return c.n, nil
 }
 

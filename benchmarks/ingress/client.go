@@ -18,13 +18,14 @@ import (
 // result is what became of the requests of a point.
 type result struct {
 	sent, inBudget, late, refused, failed int64
+	lagged                                int64   // of the late ones: only because the client was late to send them
 	goodput                               float64 // CPU seconds a second of work answered in budget
 	cpu, client                           float64 // CPU seconds a second that the server took, and the client
 }
 
 func (r result) String() string {
 	part := func(n int64) float64 { return 100 * float64(n) / float64(max(r.sent, 1)) }
-	return fmt.Sprintf("%.1f/%.2f/%.1f g%.2f c%.2f/%.2f", part(r.inBudget), part(r.late), part(r.failed), r.goodput, r.cpu, r.client)
+	return fmt.Sprintf("%.1f/%.2f+%.2f/%.1f g%.2f c%.2f/%.2f", part(r.inBudget), part(r.late-r.lagged), part(r.lagged), part(r.failed), r.goodput, r.cpu, r.client)
 }
 
 // client sends requests at times that are fixed before, each on a kept connection that is
@@ -38,12 +39,13 @@ type client struct {
 	mu   sync.Mutex    // guards free
 	free []*connection
 
-	sent, inBudget, late, refused, failed, goodWork atomic.Int64
+	sent, inBudget, late, lagged, refused, failed, goodWork atomic.Int64
 }
 
 type connection struct {
 	net.Conn
-	in *bufio.Reader
+	from *stamped
+	in   *bufio.Reader
 }
 
 func newClient(addr string, classes []class, load float64) *client {
@@ -92,16 +94,18 @@ func (c *client) run(lasts time.Duration) result {
 		_ = conn.Close()
 	}
 	counted := (lasts - lasts/4).Seconds()
-	return result{c.sent.Load(), c.inBudget.Load(), c.late.Load(), c.refused.Load(), c.failed.Load(),
-		float64(c.goodWork.Load()) / 1e9 / counted, 0, 0}
+	return result{sent: c.sent.Load(), inBudget: c.inBudget.Load(), late: c.late.Load(), lagged: c.lagged.Load(), refused: c.refused.Load(), failed: c.failed.Load(),
+		goodput: float64(c.goodWork.Load()) / 1e9 / counted}
 }
 
-// send sends a request that was due then.
+// send sends a request that was due then. Its latency ends when the answer reaches the machine:
+// the client may be busy with other answers.
 func (c *client) send(of *class, due time.Time, counts bool) {
+	lag := time.Since(due)
 	c.open <- struct{}{}
-	status, err := c.exchange(of.path)
+	status, answered, err := c.exchange(of.path)
 	<-c.open
-	took := time.Since(due)
+	took := answered.Sub(due)
 	if !counts {
 		return
 	}
@@ -116,13 +120,16 @@ func (c *client) send(of *class, due time.Time, counts bool) {
 		c.goodWork.Add(int64(of.work))
 	default:
 		c.late.Add(1)
+		if took-lag <= of.budget {
+			c.lagged.Add(1)
+		}
 	}
 }
 
-func (c *client) exchange(path string) (status int, err error) {
+func (c *client) exchange(path string) (status int, answered time.Time, err error) {
 	conn, err := c.take()
 	if err != nil {
-		return 0, err
+		return 0, answered, err
 	}
 	defer func() {
 		if err != nil {
@@ -134,12 +141,13 @@ func (c *client) exchange(path string) (status int, err error) {
 		c.mu.Unlock()
 	}()
 	if err = conn.SetDeadline(time.Now().Add(patience)); err != nil {
-		return 0, err
+		return 0, answered, err
 	}
 	if _, err = io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: h\r\n\r\n"); err != nil {
-		return 0, err
+		return 0, answered, err
 	}
-	return readAnswer(conn.in)
+	status, err = readAnswer(conn.in)
+	return status, conn.from.latest, err
 }
 
 var errAnswer = errors.New("not an answer of a length that is told")
@@ -191,5 +199,10 @@ func (c *client) take() (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &connection{conn, bufio.NewReader(conn)}, nil
+	from, err := stamp(conn)
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return &connection{conn, from, bufio.NewReader(from)}, nil
 }

@@ -95,10 +95,10 @@ func run(args []string) error {
 	}
 	runtime.GOMAXPROCS(1)
 	pin(1)
-	fmt.Printf("mix %s; in budget / late / not answered, %% of all requests; goodput, CPU time of server and client, of a processor each\n", *mix)
+	fmt.Printf("mix %s; in budget / late + late because the client sent late / not answered, %% of all requests; goodput, CPU time of server and client, of a processor each\n", *mix)
 	fmt.Printf("%-18s", "contender")
 	for _, f := range factors {
-		fmt.Printf("%32s", fmt.Sprintf("%gx", f))
+		fmt.Printf("%36s", fmt.Sprintf("%gx", f))
 	}
 	fmt.Println()
 	for _, name := range names {
@@ -108,7 +108,7 @@ func run(args []string) error {
 			if err != nil {
 				return err
 			}
-			fmt.Printf("%32s", r)
+			fmt.Printf("%36s", r)
 		}
 		fmt.Println()
 	}
