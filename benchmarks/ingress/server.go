@@ -14,7 +14,6 @@ import (
 	"github.com/failsafe-go/failsafe-go/adaptivelimiter"
 	"github.com/failsafe-go/failsafe-go/failsafehttp"
 	"github.com/zeromicro/go-zero/core/load"
-	"github.com/zeromicro/go-zero/core/logx"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/helixrouter/helix"
@@ -34,8 +33,6 @@ func early(name string) bool { return strings.HasSuffix(name, "-early") }
 func serve(what string) error {
 	name, mix, _ := strings.Cut(what, " ")
 	pin(0)
-	logx.Disable()
-	logx.DisableStat()
 	h, admit, err := handler(name, mixes[mix])
 	if err != nil {
 		return err
