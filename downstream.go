@@ -45,9 +45,6 @@ func (d *downstream) place() time.Duration {
 //
 //go:noinline
 func (d *downstream) lookDown(j *JobInfo, p *Pressure) {
-	if d == nil {
-		return // of a kind that is not known
-	}
 	l := &d.limit
 	p.InFlight = int(l.InFlight())
 	// Seldom: if all in flight are served before the job might end, nothing is to be put right.

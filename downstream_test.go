@@ -185,6 +185,13 @@ func TestHangFromTheFirstCall(t *testing.T) {
 	})
 }
 
+// A job of a kind that is not known may wait too, also one that cannot end in its budget.
+func TestExplainOfAnUnknownKindThatWaits(t *testing.T) {
+	d := newRouter(t, helix.RouterConfig{}).Explain(helix.Job{Waits: true, Cost: 1e9, Budget: time.Millisecond})
+	require.Equal(t, helix.Drop, d.Strategy)
+	require.Equal(t, "budget cannot be met", d.Reason)
+}
+
 // Of a downstream that is full, Explain says so and counts nothing; ThresholdPolicy keeps to
 // the hard bounds.
 func TestExplainOfAFullDownstream(t *testing.T) {

@@ -32,6 +32,7 @@ func (r *Router) consider(q *request, p *Pressure, job Job) Decision {
 	}
 	if k == nil {
 		k = &kind{router: r, name: name} // nothing learned
+		k.downstream.Store(&downstream{name: name})
 	}
 	*q = request{ctx: context.Background(), kind: k, cfg: r.cfg.Load(), info: job.info(name)}
 	if of := k.template.Load(); of != nil {

@@ -25,7 +25,7 @@ type kind struct {
 	batcher  atomic.Pointer[batcher] // nil without a batch function
 	gate     atomic.Pointer[gate]    // nil without Kind.MaxConcurrent
 	door     atomic.Pointer[door]    // of its Task, for jobs that come as bytes; nil without a codec
-	// downstream is what its jobs that wait are waiting for. Never nil, but in a kind that Explain makes up.
+	// downstream is what its jobs that wait are waiting for. Never nil.
 	downstream atomic.Pointer[downstream]
 	counters   tally.Counters
 	latencies  [tally.Lanes]Histogram // of its jobs that ran, by strategy
