@@ -84,7 +84,7 @@ type batch struct {
 	sealing    sync.Mutex
 	due        int64 // of the most urgent member; guarded by batcher.mu
 	urgent     int64 // due once it is no longer held back; guarded by pool.mu
-	deferUntil int64 // earliest deferUntil of any member; valid only if held; guarded by batcher.mu
+	deferUntil int64 // earliest deferUntil of any member; valid only if deferred; guarded by batcher.mu
 	isFull     atomic.Bool
 	priority   Priority // of the first member
 	hasSlot    bool     // has a slot, so is not in the queue; guarded by batcher.mu

@@ -2,7 +2,7 @@ package helix
 
 import "time"
 
-// choice is the internal, 72-byte form of a 200-byte [Decision]: the strategy as an index,
+// choice is the internal, 72-byte form of a 208-byte [Decision]: the strategy as an index,
 // rejected alternatives as a pointer to a shared array. Each job that waits holds one, and
 // each decision clears one.
 type choice struct {

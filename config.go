@@ -229,7 +229,7 @@ func policyName(p Policy) string {
 	return fmt.Sprintf("%T", p)
 }
 
-// MarshalJSON writes the original's snake_case names: thresholds in
+// MarshalJSON writes the fields by snake_case names: thresholds in
 // nanoseconds, batch_max_delay_ms in milliseconds, the policy by name.
 // Strategies, Hooks and Logger have no JSON form. See [ConfigFields].
 func (c RouterConfig) MarshalJSON() ([]byte, error) {

@@ -7,7 +7,7 @@ import (
 )
 
 // execute runs the job on this goroutine and settles it. The caller owns the
-// ticket, and delivers it, in a defer because the job may call runtime.Goexit,
+// ticket, and notifies its submitter, in a defer because the job may call runtime.Goexit,
 // unless it is on the submitter's own goroutine. It is a method of the job's kind for
 // the sake of Router.insideJob.
 func (k *kind) execute(t *Ticket, started int64) {

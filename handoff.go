@@ -75,7 +75,7 @@ const (
 type action int8
 
 const (
-	actionWait   action = iota // be told by wake
+	actionWait   action = iota // wait to be woken
 	actionAway                 // likewise; the job is on a goroutine of its own, which alone ends it
 	actionDone                 // the ticket has ended
 	actionInline               // run the job in place

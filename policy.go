@@ -53,7 +53,7 @@ type JobInfo struct {
 type Pressure struct {
 	Now time.Duration // since the router was made
 
-	CPUBusy  int           // slots in use (the seed's cpu_busy)
+	CPUBusy  int           // slots in use
 	Slots    int           // RouterConfig.CPUParallelism
 	Spare    int           // GOMAXPROCS beyond Slots; 0 if there are no more
 	Queued   int           // jobs waiting for a slot

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// idle is the pressure of an idle eight-core router with the original's config.
+// idle is the pressure of an idle eight-core router with the default config.
 func idle() helix.Pressure {
 	return helix.Pressure{
 		Slots: 8, QueueCap: 512, SpawnLimit: 4096, BusyThreshold: 7,
@@ -16,7 +16,7 @@ func idle() helix.Pressure {
 	}
 }
 
-func TestThresholdPolicyIsTheOriginalsTable(t *testing.T) {
+func TestThresholdPolicyIsATable(t *testing.T) {
 	busy := func(n int) func(*helix.Pressure) { return func(p *helix.Pressure) { p.CPUBusy = n } }
 	batchable := func(cost, scaling float64) helix.JobInfo {
 		return helix.JobInfo{Cost: cost, Scaling: scaling, Batchable: true}

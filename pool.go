@@ -192,7 +192,7 @@ func (p *pool) dispatch() {
 		g := p.pop(w)
 		p.stall.granted++
 		// Claimed under mu: a goroutine that withdraws a ticket must pass through
-		// remove before the ticket is used again.
+		// dequeueWithdrawn before the ticket is used again.
 		claimed := g.accept()
 		p.mu.Unlock()
 		if claimed && long {

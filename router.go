@@ -37,7 +37,7 @@ type Router struct {
 	// downstreams are those that have a name of their own; guarded by kindsMu.
 	downstreams map[string]*downstream
 	shards      int           // of every kind's counters, a power of two
-	shardOf     sync.Pool     // of *uint32: the shard that tickets made on this P write
+	shardOf     sync.Pool     // of *uint8: the shard that tickets made on this P write
 	shard       atomic.Uint32 // the latest of them
 
 	ledger *fair.Ledger
@@ -55,7 +55,7 @@ type Router struct {
 	closing closing
 }
 
-// lane is a strategy with its latencies.
+// lane is a strategy with its place among all.
 type lane struct {
 	name     string
 	index    int // in Router.lanes and cell.routed

@@ -24,7 +24,7 @@ const (
 	startMargin = 500 * time.Microsecond
 )
 
-// serve runs the job in the slot it has, gives the slot back and delivers.
+// serve runs the job in the slot it has, gives the slot back and notifies the submitter.
 func (p *pool) serve(t *Ticket) {
 	p.runClaimed(t)
 	p.finish(t)
@@ -66,7 +66,7 @@ func (p *pool) runClaimed(t *Ticket) {
 	returned = true
 }
 
-// finish gives the slot of a ticket back that has ended, and delivers the ticket.
+// finish gives the slot of a ticket that has ended back, and notifies its submitter.
 // Others may be woken here, which takes much stack: runClaimed has returned.
 func (p *pool) finish(t *Ticket) {
 	if t.slot.timed {
