@@ -104,7 +104,7 @@ func (g *gate) expire() {
 	g.mu.Lock()
 	var due, late []*Ticket
 	now := g.clock()
-	g.waiting.Overdue(now, func(w *slots.Node) {
+	next := g.waiting.Overdue(now, func(w *slots.Node) {
 		if w.Expires && sameClock(w.Due, now) {
 			due = append(due, w.Requester.(*Ticket))
 		}
@@ -114,7 +114,6 @@ func (g *gate) expire() {
 			late = append(late, t)
 		}
 	}
-	next := g.waiting.Overdue(now, func(*slots.Node) {})
 	if next < num.Never {
 		g.armIn(time.Duration(max(next-now, expireEvery)))
 	}
