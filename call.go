@@ -204,20 +204,13 @@ func (k *kind) runBatch(f *batch, started int64, members []*Ticket, work slots.L
 	s := &f.slot
 	s.Context, s.due, s.long, s.bounded = ctx, f.place.Due, f.place.Long, true
 	f.nestIn(members)
-	run := int64(f.predicted(members))
-	s.until = num.Add(started, run)
-	s.place = b.pool.runs.Begin(started, run, k.yields.Load())
-	if s.timed = f.place.Long || members[0].job.samples == 0; s.timed {
-		b.pool.underWay.Begin(&s.nested().watch, started)
-	}
+	s.begin(started, int64(f.predicted(members)), f.place.Long || members[0].job.samples == 0)
 	defer func() {
 		if how == exitGoexit {
 			how, err = rescue(recover())
 		}
 		s.finish()
-		if s.timed {
-			b.pool.underWay.End(&s.nested().watch)
-		}
+		s.untime()
 		stop()
 		ended := router.now()
 		for _, t := range members {

@@ -57,11 +57,7 @@ func (p *pool) runClaimed(t *Ticket) {
 			p.finish(t)
 		}
 	}()
-	t.slot.until = num.Add(t.started, int64(t.job.predicted))
-	t.slot.place = p.runs.Begin(t.started, int64(t.job.predicted), t.kind.yields.Load())
-	if t.slot.timed = t.long() || t.job.samples == 0; t.slot.timed {
-		p.underWay.Begin(&t.slot.nested().watch, t.started)
-	}
+	t.slot.begin(t.started, int64(t.job.predicted), t.long() || t.job.samples == 0)
 	t.kind.execute(t, t.started)
 	returned = true
 }
@@ -69,9 +65,7 @@ func (p *pool) runClaimed(t *Ticket) {
 // finish gives the slot of a ticket that has ended back, and notifies its submitter.
 // Others may be woken here, which takes much stack: runClaimed has returned.
 func (p *pool) finish(t *Ticket) {
-	if t.slot.timed {
-		p.underWay.End(&t.slot.nested().watch)
-	}
+	t.slot.untime()
 	router := t.router()
 	t.slot.end(slots.Work(t.charge()))
 	router.signalIdle()

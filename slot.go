@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/helixrouter/helix/internal/jobctx"
+	"github.com/helixrouter/helix/internal/num"
 	"github.com/helixrouter/helix/internal/slots"
 )
 
@@ -87,6 +88,27 @@ func newMark(t *Ticket) *slot {
 	s.state.Store(slotNone)
 	return s
 }
+
+// begin notes that a run of about that many ns begins in the slot. If timed, its time so far counts
+// as work under way, until untime.
+func (s *slot) begin(started, run int64, timed bool) {
+	p := s.pool()
+	s.until = num.Add(started, run)
+	s.place = p.runs.Begin(started, run, s.kind.yields.Load())
+	if s.timed = timed; timed {
+		p.underWay.Begin(&s.nested().watch, started)
+	}
+}
+
+// untime ends what begin has begun, if the run is timed.
+func (s *slot) untime() {
+	if s.timed {
+		s.endTime()
+	}
+}
+
+//go:noinline
+func (s *slot) endTime() { s.pool().underWay.End(&s.nest.Load().watch) }
 
 // finish notes that the job has ended. end must follow if it was given a slot.
 func (s *slot) finish() {
