@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 )
 
 // Codec writes the inputs and outputs of a [Kind] as bytes and reads them, so that a
@@ -164,14 +163,6 @@ func (t *Task[In, Out]) encodeOutput(out Out) (b []byte, err error) {
 	return t.spec.Codec.AppendOutput(nil, out)
 }
 
-// Consider returns what a policy would be given to decide about the job now, and its
-// decision: see [Router.Explain].
-func (r *Router) Consider(job Job) (JobInfo, Pressure, Decision) {
-	q, p := request{}, Pressure{}
-	d := r.consider(&q, &p, job)
-	return q.info, p, d
-}
-
 // AppendInput appends the job's input as bytes, written by its kind's Codec. The error is
 // a [*CodecError]; jobs from Router.Submit and Router.Go have no codec. The ticket must
 // not have ended.
@@ -180,12 +171,4 @@ func (t *Ticket) AppendInput(b []byte) ([]byte, error) {
 		return p.appendInput(b)
 	}
 	return b, codecError(t.kind.name, "writing input", true, errNoCodec, nil)
-}
-
-// Left returns what is left of the job's budget, negative when it is over; false without one.
-func (t *Ticket) Left() (time.Duration, bool) {
-	if t.job.budget == 0 {
-		return 0, false
-	}
-	return time.Duration(t.deadline() - t.router().now()), true
 }

@@ -293,10 +293,7 @@ func (r *Router) again(t *Ticket) error {
 	q := request{ctx: t.ctx, outer: jobIn(t.ctx), kind: t.kind, cfg: r.cfg.Load(), info: t.Info(), declined: t.declines(), arrived: t.arrived, decided: r.now()}
 	q.choice.bound, q.event = t.choice.bound, t.watch.event
 	var p Pressure
-	q.kind.predict(&q.info, q.cfg)
-	r.pressure(&p, q.decided, q.cfg, q.kind, q.info.Priority)
-	r.fillForJob(&q, &p, false)
-	r.foresee(&q, &p)
+	r.fillPressure(&q, &p)
 	r.choose(&q, &p)
 	if t.trial {
 		t.endTrial()
@@ -319,24 +316,12 @@ func (r *Router) again(t *Ticket) error {
 	if p.Offers != nil {
 		p.forget()
 	}
-	c := t.counters()
 	if charge := t.charge(); charge != 0 {
-		c.Admitted.Add(-charge)
+		t.counters().Admitted.Add(-charge)
 		t.kind.correct(t, -charge)
 	}
 	if q.choice.dropped {
-		if t.trial {
-			t.endTrial()
-		}
-		t.decided, t.ended = q.decided, q.decided
-		if t.choice.drop(q.choice.reason); q.choice.lane != laneNone {
-			t.choice = q.choice
-		}
-		reason := r.reasons.Index(q.choice.reason)
-		c.Shed.Add(int64(q.info.Work))
-		c.Bounced[reason].Add(1)
-		r.signalIdle()
-		return r.turnDown(&q, reason)
+		return r.refuseDeclined(t, &q)
 	}
 	before := t.slot
 	if t.initFrom(&q); t.job.nested && !q.entered {
@@ -347,4 +332,20 @@ func (r *Router) again(t *Ticket) error {
 	t.nextAction, t.started = actionWait, 0
 	t.state.Store(stateQueued)
 	return r.admit(t, q.outer)
+}
+
+// refuseDeclined ends a ticket that its strategy declined, and that was then refused.
+func (r *Router) refuseDeclined(t *Ticket, q *request) error {
+	if t.trial {
+		t.endTrial()
+	}
+	t.decided, t.ended = q.decided, q.decided
+	if t.choice.drop(q.choice.reason); q.choice.lane != laneNone {
+		t.choice = q.choice
+	}
+	reason, c := r.reasons.Index(q.choice.reason), t.counters()
+	c.Shed.Add(int64(q.info.Work))
+	c.Bounced[reason].Add(1)
+	r.signalIdle()
+	return r.turnDown(q, reason)
 }

@@ -16,6 +16,14 @@ func (r *Router) Explain(job Job) Decision {
 	return r.consider(&q, &p, job)
 }
 
+// Consider returns what a policy would be given to decide about the job now, and its
+// decision: see [Router.Explain].
+func (r *Router) Consider(job Job) (JobInfo, Pressure, Decision) {
+	q, p := request{}, Pressure{}
+	d := r.consider(&q, &p, job)
+	return q.info, p, d
+}
+
 // consider is Explain; it leaves what it was decided by in q and p.
 func (r *Router) consider(q *request, p *Pressure, job Job) Decision {
 	if err := job.Validate(); err != nil {
@@ -44,10 +52,7 @@ func (r *Router) consider(q *request, p *Pressure, job Job) Decision {
 	}
 	q.decided = r.now()
 	q.arrived = min(r.arrival(job.Arrived), q.decided)
-	q.kind.predict(&q.info, q.cfg)
-	r.pressure(p, q.decided, q.cfg, q.kind, q.info.Priority)
-	r.fillForJob(q, p, false)
-	r.foresee(q, p)
+	r.fillPressure(q, p)
 	r.choose(q, p)
 	r.resolve(q)
 	return r.decision(&q.choice)

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// idle is the pressure of an idle eight-core router with the default config.
+// idle is the pressure of an idle eight-core router.
 func idle() helix.Pressure {
 	return helix.Pressure{
 		Slots: 8, QueueCap: 512, SpawnLimit: 4096, BusyThreshold: 7,

@@ -9,6 +9,15 @@ import (
 	"github.com/helixrouter/helix/internal/slots"
 )
 
+// fillPressure fills in what is known of a job, which is not made a probe and takes no turn, and
+// of the router's state. judge does likewise, with fewer frames on the submitter's stack.
+func (r *Router) fillPressure(q *request, p *Pressure) {
+	q.kind.predict(&q.info, q.cfg)
+	r.pressure(p, q.decided, q.cfg, q.kind, q.info.Priority)
+	r.fillForJob(q, p, false)
+	r.foresee(q, p)
+}
+
 // fillForJob fills in when the job, whose run time has been predicted, must end, and what else of
 // the router's state concerns this job alone. If probe, it may be made one,
 // and takes a turn that is due.

@@ -152,7 +152,7 @@ func sameClock(a, b int64) bool { return inBubble(a) == inBubble(b) }
 // For work that repeats, is hot or can be batched use [Register]: it allocates
 // less and learns better.
 func (r *Router) Submit(ctx context.Context, job Job) (result Result, err error) {
-	item, err := r.decided(ctx, &job)
+	item, err := r.admitItem(ctx, &job)
 	if err != nil {
 		if drop, ok := err.(*DropError); ok {
 			result.Decision = drop.Decision
@@ -175,11 +175,11 @@ func (r *Router) Submit(ctx context.Context, job Job) (result Result, err error)
 	return result, err
 }
 
-// decided returns the item of a job that was not refused. Its frame is large, and is gone
+// admitItem returns the item of a job that was not refused. Its frame is large, and is gone
 // when the job runs.
 //
 //go:noinline
-func (r *Router) decided(ctx context.Context, job *Job) (*jobItem, error) {
+func (r *Router) admitItem(ctx context.Context, job *Job) (*jobItem, error) {
 	var q request
 	q.ctx = ctx
 	if err := r.buildRequest(&q, job, false); err != nil {

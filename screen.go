@@ -38,17 +38,14 @@ func (r *Router) Screen(job Job) error {
 // decision only if it is a refusal: another comes for a job that passes.
 func (r *Router) screen(q *request) {
 	var p Pressure
-	q.kind.predict(&q.info, q.cfg)
-	r.pressure(&p, q.decided, q.cfg, q.kind, q.info.Priority)
-	r.fillForJob(q, &p, false)
-	r.foresee(q, &p)
+	r.fillPressure(q, &p)
 	r.choose(q, &p)
 	r.resolve(q)
 	if q.choice.dropped {
 		if r.watchers.Sample(q.decided, true) {
 			r.fillEvent(q, &p)
 		}
-		if q.cfg.Logger.Enabled(q.ctx, slog.LevelDebug) {
+		if r.logs.Enabled(q.ctx, slog.LevelDebug) {
 			r.logDecision(q, &p)
 		}
 	}

@@ -139,6 +139,14 @@ func deadline(arrived int64, budget time.Duration) int64 {
 	return math.MaxInt64
 }
 
+// Left returns what is left of the job's budget, negative when it is over; false without one.
+func (t *Ticket) Left() (time.Duration, bool) {
+	if t.job.budget == 0 {
+		return 0, false
+	}
+	return time.Duration(t.deadline() - t.router().now()), true
+}
+
 // Info returns what the router knows of the job.
 func (t *Ticket) Info() JobInfo {
 	b := &t.job
