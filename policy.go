@@ -65,7 +65,11 @@ type Pressure struct {
 	Share  float64 // CPU seconds a second that are this kind's fair share
 
 	// What stands before the job.
-	Soonest time.Duration // the soonest that a slot comes: what is in the slots, and what is queued and due before it, must be done
+	//
+	// Soonest is the soonest that a slot comes: what is in the slots, and what is queued and due
+	// before it, must be done. It is predicted only if all slots are taken, for jobs with a budget that
+	// do not wait for a downstream, and not if AdaptivePolicy refuses the job for its kind's share anyway.
+	Soonest time.Duration
 	Turn    time.Duration // how long the kind's guaranteed rate takes for what was admitted of it
 	Room    int           // places in the queue for it; in a full queue, places that it may take from others
 

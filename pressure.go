@@ -91,9 +91,13 @@ func (r *Router) machine(now int64, cfg *RouterConfig) fair.Machine {
 	return m
 }
 
-// foresee fills in the soonest that a slot comes to a job with a budget, if all are taken.
+// foresee fills in the soonest that a slot comes to a job with a budget, if all are taken, unless
+// AdaptivePolicy refuses the job whenever that is, for its kind's share: in an overload most are.
 func (r *Router) foresee(q *request, p *Pressure) {
-	if q.info.Budget > 0 && p.CPUBusy >= p.Slots {
+	if q.info.Budget == 0 || q.info.Waits || p.CPUBusy < p.Slots {
+		return
+	}
+	if _, shares := q.cfg.Policy.(AdaptivePolicy); !shares || !p.Limited || p.Recalled || p.Turn <= q.info.ahead(p) {
 		r.foreseeWait(q, p)
 	}
 }

@@ -151,7 +151,7 @@ func (s *simulation) arrive(c *simClass, cost float64, run time.Duration) {
 	}
 	var p Pressure
 	r.pressure(&p, s.now, cfg, c.kind, Normal)
-	r.foresee(&request{kind: c.kind, info: j.info, decided: s.now}, &p)
+	r.foresee(&request{kind: c.kind, cfg: cfg, info: j.info, decided: s.now}, &p)
 	j.arrived, j.decision = s.now, cfg.Policy.Choose(j.info, p)
 	if j.decision.Strategy == Drop {
 		c.lost++

@@ -113,7 +113,7 @@ func newDecision(e *helix.Event) decision {
 		RunMs:   known(milliseconds(e.Outcome.Run), ran),
 		Members: e.Outcome.Members,
 
-		SoonestMs: known(milliseconds(e.Pressure.Soonest), !e.Info.Waits),
+		SoonestMs: known(milliseconds(e.Pressure.Soonest), !e.Info.Waits && (e.Pressure.Soonest > 0 || e.Pressure.CPUBusy < e.Pressure.Slots)),
 		TurnMs:    known(milliseconds(e.Pressure.Turn), !e.Info.Waits),
 		ExcessMs:  known(milliseconds(e.Decision.Excess), e.Decision.Excess > 0),
 
