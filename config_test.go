@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestDefaultsAreTheOriginals(t *testing.T) {
+func TestDefaults(t *testing.T) {
 	c := helix.DefaultConfig()
 	require.Equal(t, 8*time.Microsecond, c.InlineThreshold)
 	require.Equal(t, 60*time.Microsecond, c.SpawnThreshold)
@@ -37,7 +37,7 @@ func TestDefaultsAreTheOriginals(t *testing.T) {
 	require.Equal(t, helix.DefaultConfig().Policy, c.Policy)
 }
 
-func TestConfigJSONHasTheOriginalsNames(t *testing.T) {
+func TestConfigJSONNames(t *testing.T) {
 	out, err := json.Marshal(helix.RouterConfig{
 		InlineThreshold: 8_000, SpawnThreshold: 60_000, CPUQueueCap: 512, CPUParallelism: 8,
 		BackpressureBusyThreshold: 7, BatchMaxSize: 8, BatchMaxDelay: 10 * time.Millisecond,

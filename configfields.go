@@ -67,7 +67,7 @@ var configFields = []configField{
 			derive:  func(*RouterConfig) int { return runtime.GOMAXPROCS(0) },
 		}},
 	{ConfigField{Name: "BackpressureBusyThreshold", JSON: "backpressure_busy_threshold", Unit: "slots", Default: "CPUParallelism-1, at least 1",
-		Doc: "from here on shed what does not batch"},
+		Doc: "busy slots from which ThresholdPolicy sheds what does not batch"},
 		&countField{
 			at:      func(c *RouterConfig) *int { return &c.BackpressureBusyThreshold },
 			derived: func(c *RouterConfig) *int { return &c.derived.busyThreshold },
@@ -77,7 +77,7 @@ var configFields = []configField{
 		Doc: "most items in one call"},
 		&countField{at: func(c *RouterConfig) *int { return &c.BatchMaxSize }, def: 8}},
 	{ConfigField{Name: "BatchMaxDelay", JSON: "batch_max_delay_ms", Unit: "ms", Default: "10 ms",
-		Doc: "how long a batch without budgets may stand back for more urgent work"},
+		Doc: "how long a batch without budgets may be deferred for more urgent work"},
 		&durationField{func(c *RouterConfig) *time.Duration { return &c.BatchMaxDelay }, time.Millisecond, 10 * time.Millisecond}},
 	{ConfigField{Name: "SpawnLimit", JSON: "spawn_limit", Unit: "jobs", Default: "65536",
 		Doc: "most spawned at the same time; bounds memory only"},

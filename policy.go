@@ -175,7 +175,7 @@ const (
 //
 // Cost is the hint times UnitTime, never what was learned, so that the same
 // job is always routed alike; without a hint the learned run time stands in,
-// and a job without either goes to cpu_pool. Work that Waits is
+// and without either Scaling alone decides between batch and cpu_pool. Work that Waits is
 // spawned. A kind without a batch function goes to cpu_pool where the table
 // says batch.
 //

@@ -100,7 +100,7 @@ func TestGroup(t *testing.T) {
 	ctx, router := t.Context(), newRouter(t)
 	thumbnail, err := helix.Register(router, helix.Kind[string, string]{Name: "thumbnail", Run: resize})
 	require.NoError(t, err)
-	group := helix.NewGroup(thumbnail)
+	group := helix.NewGroup(thumbnail) // a Task, from Register
 	for _, image := range images {
 		group.Go(ctx, image)
 	}

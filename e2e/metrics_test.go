@@ -153,7 +153,7 @@ func TestMetricsParse(t *testing.T) {
 	}
 }
 
-func TestOriginalLinesAreThere(t *testing.T) {
+func TestAliasesAreThere(t *testing.T) {
 	_, url := startMeasured(t)
 	for _, accept := range []string{"", "*/*", asText} { // curl, and a Prometheus that wants text
 		body, _ := get(t, url+"/metrics", "Accept", accept)

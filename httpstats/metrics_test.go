@@ -37,7 +37,7 @@ func busyRouter(t testing.TB) *helix.Router {
 	return r
 }
 
-func TestMetricsKeepTheOriginalsLines(t *testing.T) {
+func TestMetricsKeepTheirLines(t *testing.T) {
 	w := ask(newHandler(t, busyRouter(t)), http.MethodGet, "/metrics", "")
 	require.Equal(t, http.StatusOK, w.Code)
 	require.Contains(t, w.Header().Get("Content-Type"), "text/plain; version=0.0.4")

@@ -13,9 +13,8 @@ import (
 	"github.com/helixrouter/helix"
 )
 
-// TestStatsKeepTheOriginalsKeys reads the answer the way a client of the
-// original would.
-func TestStatsKeepTheOriginalsKeys(t *testing.T) {
+// TestStatsKeepTheirKeys reads the answer as a client does that knows the keys.
+func TestStatsKeepTheirKeys(t *testing.T) {
 	r := newRouter(t, helix.RouterConfig{})
 	h := newHandler(t, r, WithName("checkout"))
 	submit(t, r, helix.Job{Cost: 1})
