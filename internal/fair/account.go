@@ -123,8 +123,9 @@ func (a *Account) mayWait(waits time.Duration) time.Duration {
 
 // divide puts the share of a kind in force that asks for so much while so much is spare. Of
 // a share that does not cover the demand it was served only the part less since the last tick.
-// It requires Ledger.mu.
-func (a *Account) divide(now, elapsed int64, capacity, spare float64, of *ask, level, less float64) {
+// blocks says that runs are too long for the tightest budget. It requires Ledger.mu.
+func (a *Account) divide(now, elapsed int64, capacity, spare float64, of *ask, level, less float64, blocks bool) {
+	a.queue.allow(blocks)
 	share := of.Weight * level
 	a.least.Store(min(a.least.Load()*51/50, a.budget.Load()))
 	a.share.Store(min(share, capacity))
@@ -155,12 +156,25 @@ func (a *Account) divide(now, elapsed int64, capacity, spare float64, of *ask, l
 type virtualQueue struct {
 	rate  num.Float    // CPU seconds a second; written under Ledger.mu
 	empty atomic.Int64 // ns
+	// ahead is how far the queue may be ahead of its work, in ns: what a kind did not use of its
+	// rate lately because by chance few came it may make up for. Without it those that ask for
+	// little more than their share would not get it. Written under Ledger.mu.
+	ahead atomic.Int64
 }
 
-// credit is how far a queue may be ahead of its work: what a kind did not use of its rate lately
-// because by chance few came it may make up for. Without it those that ask for little more than
-// their share would not get it.
-const credit = int64(200 * time.Millisecond)
+// mostAhead is the most that a queue may be ahead of its work.
+const mostAhead = 200 * time.Millisecond
+
+// allow lets the queue be ahead of its work, unless long runs block tight budgets.
+func (q *virtualQueue) allow(blocks bool) {
+	ahead := int64(mostAhead)
+	if blocks {
+		ahead = 0
+	}
+	if q.ahead.Load() != ahead {
+		q.ahead.Store(ahead)
+	}
+}
 
 // longestTurn bounds what one job adds to a queue: 11 days.
 const longestTurn = 1e15 // ns
@@ -179,7 +193,7 @@ func (q *virtualQueue) add(now, work int64) {
 	takes := int64(min(float64(work)/rate, longestTurn))
 	for {
 		was := q.empty.Load()
-		if q.empty.CompareAndSwap(was, max(was, now-credit)+takes) {
+		if q.empty.CompareAndSwap(was, max(was, now-q.ahead.Load())+takes) {
 			return
 		}
 	}
@@ -187,7 +201,7 @@ func (q *virtualQueue) add(now, work int64) {
 
 // delay has all that is in the queue wait longer, or less long if by is negative.
 func (q *virtualQueue) delay(now, by int64) {
-	if q.empty.Load() > now-credit {
+	if q.empty.Load() > now-q.ahead.Load() {
 		q.empty.Add(by)
 	}
 }

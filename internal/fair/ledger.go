@@ -35,9 +35,11 @@ const (
 	// chance. Where budgets are short it is waitPart of them.
 	enoughWaits = 50 * time.Millisecond
 	// blocksFrom is how many times the tightest budget a run may be that does not yield. While
-	// there are longer ones, no more is handed out because little waits: with a long run in each
-	// slot at all times, no job of a tight budget would ever find one free.
-	blocksFrom = 2
+	// there are longer ones, only blockedPart of the capacity is handed out, no more because little
+	// waits, and nothing is made up for: with a long run in each slot at all times, no job of a
+	// tight budget would ever find one free.
+	blocksFrom  = 2
+	blockedPart = 0.99
 	// probePart is the part of the capacity that all probes together may take.
 	probePart = 0.02
 )
@@ -160,6 +162,9 @@ func (l *Ledger) Tick(now int64, look func() Machine) {
 	capacity := l.measure(cores, worked, elapsed, m.Saturated)
 
 	given := capacity * l.Hidden.look(now, tightest, total/capacity)
+	if q.blocks = longest > blocksFrom*tightest; q.blocks {
+		given *= blockedPart
+	}
 	most, level := given, math.Inf(1)
 	if l.overloaded(total, noise, most) {
 		level = waterFill(asks, most)
@@ -175,12 +180,11 @@ func (l *Ledger) Tick(now int64, look func() Machine) {
 	// Kinds that ask for more than their share make up for what waits too long or too little.
 	less := 1.0
 	if most > modest {
-		q.blocks = longest > blocksFrom*tightest
 		less = max((most-q.excess(m.Waiting, most)-modest)/(most-modest), leastServed)
 	}
 	for i := range asks {
 		a := &asks[i]
-		a.Account.divide(now, elapsed, capacity, most-served, a, level, less)
+		a.Account.divide(now, elapsed, capacity, most-served, a, level, less, q.blocks)
 		tighter := 0.0
 		for _, b := range asks {
 			if 2*b.Account.Tightest() <= a.Account.Tightest() {

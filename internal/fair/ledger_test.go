@@ -78,6 +78,7 @@ func TestLedgerMeasuresDemand(t *testing.T) {
 func TestVirtualQueue(t *testing.T) {
 	const ms = int64(time.Millisecond)
 	var q virtualQueue
+	q.allow(false)
 	q.add(0, 10*ms)
 	require.Zero(t, q.wait(0), "it has no rate yet")
 	q.serve(0, .5)
@@ -119,7 +120,7 @@ func TestShortJobsAreTrackedOnlyWhileLimited(t *testing.T) {
 	}
 	require.True(t, k.Account.Limited())
 	before := k.Account.Turn(now)
-	k.Account.Owe(now, credit+int64(10*time.Millisecond))
+	k.Account.Owe(now, int64(mostAhead+10*time.Millisecond))
 	require.GreaterOrEqual(t, k.Account.Turn(now), before+10*time.Millisecond)
 }
 
