@@ -151,7 +151,8 @@ func (p *point) serve(j *job) {
 	if p.class(j).waits && !p.asks {
 		p.run(j, nil) // contenders that limit CPU work would not hold a permit through a wait
 	} else if err := p.who.do(j); err != nil {
-		p.failure.CompareAndSwap(nil, &err)
+		failure := err // err itself would be allocated for every job
+		p.failure.CompareAndSwap(nil, &failure)
 	}
 	j.ended.Store(max(1, p.now()))
 }
