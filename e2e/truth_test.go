@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -333,6 +334,8 @@ func TestDownstreamsAreShown(t *testing.T) {
 	require.Contains(t, p.text("#downstreams .item .below"), "calls /s succeed, after ")
 }
 
+var calls = regexp.MustCompile(`its downstream is full\. It has \d+ of \d+ calls? in flight for jobs of this priority\.`)
+
 // TestAFullDownstreamIsShown has more calls than their downstream answers, until one is refused.
 func TestAFullDownstreamIsShown(t *testing.T) {
 	p := newPage(t, 1280, 1000)
@@ -352,19 +355,33 @@ func TestAFullDownstreamIsShown(t *testing.T) {
 	require.NoError(t, err)
 	refused := `[...document.querySelectorAll('#feed tbody tr[data-strategy=drop]')].find((r) => / \d+ of \d+ calls? in flight/.test(r.textContent))`
 	limited := `/^\d+ of \d+ in flight$/.test(document.querySelector('#downstreams .item b')?.textContent)`
-	await(t, "a refusal because the downstream is full", func() error {
+	overload := func() {
 		for range 30 {
 			_, _ = query.Go(t.Context(), 1)
 		}
+	}
+	await(t, "a refusal because the downstream is full", func() error {
+		overload()
 		if !eval[bool](p, limited+" && Boolean("+refused+")") {
 			return errors.New(p.text("#feed"))
 		}
 		return nil
 	})
 	eval[bool](p, "Boolean("+refused+".click() ?? true)")
-	p.until(`/It had \d+ calls? in flight; the limit for jobs of normal priority was \d+\./.test(document.querySelector('#feed tr.detail .story')?.textContent)`)
+	p.until(`/It had \d+ of \d+ calls? in flight for jobs of normal priority\./.test(document.querySelector('#feed tr.detail .story')?.textContent)`)
 	require.Contains(t, p.text("#feed tr.detail"), "limit on them")
 	require.Contains(t, p.text("#drops"), "its downstream is full")
+
+	p.do(chromedp.SendKeys(chromedp.CSS("#whatif [name=kind]"), "query"))
+	await(t, "a forecast of that", func() error {
+		overload()
+		p.click("#whatif button[type=submit]")
+		p.until("document.getElementById('whatif-answer').dataset.strategy")
+		if answer := p.text("#whatif-answer"); !calls.MatchString(answer) {
+			return errors.New(answer)
+		}
+		return nil
+	})
 }
 
 // TestKindsShowTheirLatency has two kinds of which one is slow: the table must tell them

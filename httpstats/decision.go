@@ -132,12 +132,7 @@ func newDecision(e *helix.Event) decision {
 		Rejected: alternatives(e.Decision),
 		Admitted: newAdmission(e),
 	}
-	if e.Info.Waits {
-		d.InFlight = &e.Pressure.InFlight
-		if limit := e.Pressure.DownstreamLimit; limit > 0 {
-			d.Limit = &limit
-		}
-	}
+	d.InFlight, d.Limit = calls(&e.Info, &e.Pressure)
 	if ran && budgeted {
 		inBudget := e.Outcome.InBudget
 		d.InBudget = &inBudget
@@ -154,6 +149,18 @@ func newDecision(e *helix.Event) decision {
 		d.Error = &text
 	}
 	return d
+}
+
+// calls returns how many calls of the downstream of a job are in flight, nil unless it waits, and
+// how many there may be, nil without a limit.
+func calls(j *helix.JobInfo, p *helix.Pressure) (inFlight, limit *int) {
+	if j.Waits {
+		inFlight = &p.InFlight
+		if p.DownstreamLimit > 0 {
+			limit = &p.DownstreamLimit
+		}
+	}
+	return inFlight, limit
 }
 
 func alternatives(d helix.Decision) []alternative {

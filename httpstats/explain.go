@@ -23,6 +23,8 @@ type explanation struct {
 	PredictedMs     *number       `json:"predicted_ms"`     // wait and run
 	SlackMs         *number       `json:"slack_ms"`         // null without a budget
 	ExcessMs        *number       `json:"excess_ms"`        // how far its kind's virtual queue is too long; null unless it is refused for that
+	InFlight        *int          `json:"in_flight"`        // calls of its downstream; null unless it waits
+	Limit           *int          `json:"limit"`            // on them, for its priority; null while there is none
 	Demand          number        `json:"demand"`
 	Share           number        `json:"share"`
 	Rejected        []alternative `json:"rejected"`
@@ -35,8 +37,11 @@ func (h *Handler) serveExplain(w http.ResponseWriter, r *http.Request) {
 		fail(w, true, http.StatusBadRequest, *bad)
 		return
 	}
-	d := h.router.Explain(job)
+	info, p, d := h.router.Consider(job)
+	inFlight, limit := calls(&info, &p)
 	writeJSON(w, http.StatusOK, explanation{
+		InFlight:        inFlight,
+		Limit:           limit,
 		Strategy:        d.Strategy,
 		Reason:          d.Reason,
 		PredictedWaitMs: known(milliseconds(d.Wait), d.Run > 0 || d.Wait > 0),

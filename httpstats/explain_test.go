@@ -30,7 +30,13 @@ func TestExplain(t *testing.T) {
 	require.Len(t, small.Rejected, 3)
 
 	require.Equal(t, helix.Spawn, explain("cost=50000").Strategy)
-	require.Equal(t, helix.Spawn, explain("waits=true").Strategy)
+	require.Nil(t, small.InFlight)
+	waits := explain("waits=true")
+	require.Equal(t, helix.Spawn, waits.Strategy)
+	require.Zero(t, *waits.InFlight)
+	require.Nil(t, waits.Limit)
+	vain := explain("waits=true&cost=1e12&budget=1ms") // of a kind that is not known
+	require.Equal(t, "budget cannot be met", vain.Reason)
 	unknown := explain("kind=never+seen&cost=&budget=&scaling=&priority=&waits=") // an empty form
 	require.Equal(t, helix.CPUPool, unknown.Strategy)
 	require.Nil(t, unknown.PredictedRunMs)

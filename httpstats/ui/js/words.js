@@ -7,6 +7,8 @@ import { strategyTag, DROP } from './strategies.js';
 /** full reports that a job was not refused for its budget, but for the limit on its downstream. */
 const full = (d) => d.limit !== null && d.in_flight >= d.limit && !(d.slack_ms !== null && d.predicted_ms > d.slack_ms);
 
+const calls = (d) => `${f.exact(d.in_flight)} of ${f.plural(d.limit, 'call')} in flight`;
+
 /** facts are the figures that stood behind a reason, in a few words. */
 export function facts(d) {
   const list = [];
@@ -17,7 +19,7 @@ export function facts(d) {
     else if (d.slack_ms !== null && d.predicted_ms !== null && d.predicted_ms > d.slack_ms) {
       list.push(`needs ${f.duration(d.predicted_ms)}, has ${f.duration(d.slack_ms)}`);
     } else if (full(d)) {
-      list.push(`${f.exact(d.in_flight)} of ${f.plural(d.limit, 'call')} in flight`);
+      list.push(calls(d));
     } else if (d.excess_ms > 0) {
       list.push(`${f.duration(d.excess_ms)} too much ahead of it`);
     } else if (d.admitted) {
@@ -53,7 +55,7 @@ export function story(d) {
       if (d.slack_ms !== null) s += d.slack_ms > 0 ? ` It had ${f.duration(d.slack_ms)} left.` : ` It was ${f.duration(-d.slack_ms)} late by then.`;
       return s;
     }
-    if (full(d)) return `${s} It had ${f.plural(d.in_flight, 'call')} in flight; the limit for jobs of ${d.priority} priority was ${f.exact(d.limit)}.${retry(d)}`;
+    if (full(d)) return `${s} It had ${calls(d)} for jobs of ${d.priority} priority.${retry(d)}`;
     if (d.predicted_ms !== null) s += ` It would have needed ${f.duration(d.predicted_ms)}`;
     if (d.predicted_ms !== null && d.slack_ms !== null) {
       s += d.slack_ms > 0 ? ` and had ${f.duration(d.slack_ms)} left` : ` and was ${f.duration(-d.slack_ms)} late already`;
@@ -87,6 +89,7 @@ export function forecast(e) {
   const needs = e.predicted_ms;
   if (e.strategy === DROP) {
     let s = `${e.reason}.`;
+    if (full(e)) return `${s} It has ${calls(e)} for jobs of this priority.`;
     if (needs !== null) s += ` It needs ${f.duration(needs)}${e.predicted_wait_ms > 0 ? `, of which ${f.duration(e.predicted_wait_ms)} waiting` : ''}`;
     if (needs !== null) s += e.slack_ms !== null ? `, and has ${f.duration(e.slack_ms)}.` : '.';
     return s + ahead;
