@@ -1,5 +1,7 @@
 package limit
 
+import "math"
+
 // learnBase learns from a call with few others in flight, both when it began and when it ended:
 // otherwise the downstream was loaded meanwhile. Before the first such call it learns from the
 // first call to end.
@@ -9,7 +11,11 @@ func (a *law) learnBase(l *Limit, c Call, now, n int64, took float64, well bool)
 	if a.quiet < baseFew && !on { // base may be far too low, and then finds few calls to rest on
 		little = .75 * a.x * min(max(a.mean, a.base), 2*a.base)
 	}
-	little = max(little, few)
+	floor := float64(few)
+	if a.tight {
+		floor = 1
+	}
+	little = max(little, floor)
 	switch {
 	case !well:
 		return
@@ -19,7 +25,7 @@ func (a *law) learnBase(l *Limit, c Call, now, n int64, took float64, well bool)
 		}
 		a.found()
 	case !on && float64(c.Among) <= little && float64(n) <= 1.5*little,
-		a.quiet >= few && c.Among <= few:
+		a.quiet >= few && float64(c.Among) <= floor:
 		a.found()
 	case a.quiet == 0 && a.calls < few/2:
 		a.calls++
@@ -76,12 +82,17 @@ func (a *law) suspect(l *Limit, now, inflight int64, mean, target float64) {
 		// More calls end, of what hardly fits the budget: perhaps they have become faster.
 		soon && b > 0 && b < 4*a.base && a.x > 1.8*a.leastX,
 		now >= a.again && (a.sure() > 1.3*target || a.quiet < baseSure || now > a.again+10*remember):
-		a.startDrain(now, target)
+		a.startDrain(now, target, false)
+	// What was taken for few may have been too many.
+	case !a.certain && a.small() && now >= a.again && a.quiet >= a.need():
+		a.startDrain(now, target, true)
 	}
 }
 
-// startDrain admits so few calls for a while that none queues.
-func (a *law) startDrain(now int64, target float64) {
+// startDrain admits so few calls for a while that none queues. In a trial they are half as many as were
+// taken to be few: if these are faster, the others were not alone.
+func (a *law) startDrain(now int64, target float64, trial bool) {
+	a.trial = trial
 	if a.wasBase > 0 && a.base < 1.5*a.wasBase && a.base > a.wasBase/1.5 {
 		a.pause = min(2*a.pause, 16*remember)
 	} else {
@@ -91,10 +102,29 @@ func (a *law) startDrain(now int64, target float64) {
 	if a.quiet < baseSure { // the first calls to end are the short ones
 		base = max(base, target/8)
 	}
-	a.drain, a.drainTo = drainWindows, max(few, min(a.limit/2, a.x*base))
+	kept := float64(few) // of what is known
+	a.drain, a.drainTo = drainWindows, min(a.limit/2, a.x*base)
+	switch {
+	case a.trial:
+		a.drainTo = max(1, math.Floor(max(a.drainTo/2, a.limit/4)))
+		kept = 0
+	case a.tight:
+		a.drainTo = math.Ceil(a.x*base - .25)
+	default:
+		a.drainTo = max(few, a.drainTo)
+	}
 	a.wasBase, a.again = a.base, now+max(a.pause, int64(5*a.slow))
-	a.quiet, a.calls, a.eased = 0, few/2, 0
-	a.alone.fade(few)
+	a.quiet, a.calls, a.eased = 0, kept/2, 0
+	a.alone.fade(float32(kept))
+}
+
+// need returns how many calls base must rest on to be known.
+func (a *law) need() float64 {
+	v := a.vary
+	if a.drain == 0 {
+		v = max(v, a.cv)
+	}
+	return min(max(2*baseSure, 25*v*v), baseMost)
 }
 
 // lowerToLearn keeps the limit low while base is learned anew.
@@ -102,14 +132,24 @@ func (a *law) lowerToLearn(l *Limit, now, inflight int64) {
 	if a.drain > 0 && float64(inflight) <= a.drainTo+1 { // what was in flight before has ended
 		a.drain--
 	}
-	if a.drain == 0 || a.quiet >= min(max(2*baseSure, 25*a.vary*a.vary), baseMost) {
+	if a.drain == 0 || a.quiet >= a.need() {
 		a.drain = 0
 		if l.quiet.Load() > 0 {
 			a.leastX, a.drained = a.x, now
+			switch {
+			case a.x*a.base > 2.5*few:
+				a.tight = false
+			case a.trial && a.quiet >= baseSure:
+				a.certain = a.base > .75*a.wasBase || a.drainTo == 1
+				a.tight = a.tight || a.base <= .75*a.wasBase
+			case !a.tight && (a.base > 1.5*a.wasBase || a.base < a.wasBase/1.5):
+				a.certain = false
+			}
+			a.floor = min(max(math.Ceil(a.x*a.base-.5), 1), least)
 			l.quiet.Store(0)
 		}
 		return
 	}
 	a.limit = min(a.limit, a.drainTo)
-	l.quiet.Store(int64(a.limit + 1))
+	l.quiet.Store(int64(math.Ceil(a.limit)))
 }

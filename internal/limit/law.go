@@ -26,6 +26,7 @@ type law struct {
 	limit   float64 // how many may be in flight; only if Limit.on
 	calm    int64   // when it was last needed
 	pressed float64 // part of the time in which it was reached, lately
+	beyond  float64 // how often calls filled the limit, lately, by how often they would by chance if just as many came as fit
 
 	eased     int64   // since when no more are in flight than may be; 0 = more are
 	easedMean float64 // mean then, or when it last fell
@@ -36,6 +37,10 @@ type law struct {
 	drained int64   // when base was last learned anew
 	leastX  float64 // least x since
 	wasBase float64 // base before
+	tight   bool    // few calls are too many for it to be alone
+	trial   bool    // base is learned anew with fewer than few
+	certain bool    // it was, and was the same
+	floor   float64 // the lowest limit; 0 = not known
 	pause   int64   // how long it is not learned anew again, the longer the more often it proved right
 	again   int64   // when that is over
 
@@ -48,6 +53,7 @@ type window struct {
 	opened, latest int64   // latest is when a call last ended
 	ended          int     // calls
 	well           int     // those that ended well
+	noted, full    int     // those that were looked at, and those of them that found the limit reached when they ended
 	timed          int     // with a latency that counts
 	sum, squares   float64 // of their latencies
 	slowest        float64
@@ -65,12 +71,21 @@ func (a *law) note(l *Limit, c Call, n, now int64, well bool) {
 	switch wait := l.silence.Load(); {
 	case w.opened == 0, c.Among <= 1 && c.Began-w.latest > windowMost:
 		// Nothing was in flight before, so what is counted begins with the end of this call.
-		if w.opened == 0 { // it does not hang, and how long its calls take will show
+		if w.opened == 0 {
+			if wait > 0 && now-l.busy.Load() >= wait && n >= l.limits[Normal+1].Load() {
+				// It did hang, or works at so many at once that none has ended. They show neither how
+				// long calls take, nor, as many may end at once, how many can be in flight.
+				a.limit, a.calm, a.hung = float64(l.limits[Normal+1].Load()), now, now
+				l.on.Store(true)
+			}
+			// Else it does not hang, and how long its calls take will show.
 			l.silence.Store(0)
 		}
 		*w = l.open(now)
 		w.latest = now
-		a.learnBase(l, c, now, n, took, well)
+		if c.Began >= a.hung {
+			a.learnBase(l, c, now, n, took, well)
+		}
 		return
 	case wait > 0 && now-max(w.latest, l.busy.Load()) >= wait:
 		// It did hang. Calls in flight then do not show its present speed.
@@ -79,6 +94,10 @@ func (a *law) note(l *Limit, c Call, n, now int64, well bool) {
 	}
 	w.latest = now
 	w.ended++
+	w.noted++
+	if n >= l.limits[Normal+1].Load() {
+		w.full++
+	}
 	if well {
 		w.well++
 	}
@@ -136,8 +155,10 @@ func (a *law) target(l *Limit) float64 {
 	switch {
 	case b == 0:
 		return max(8*a.base, patience)
-	case a.quiet < baseSure && a.base > b/4: // that they take so long must be sure first
+	case a.quiet < baseSure && (a.base > b/4 || a.base == 0): // that they take so long must be sure first
 		return b / 2
+	case a.base > b/2 && !a.certain && a.small(): // and that few calls are not too many for it
+		return max(b/2, min(a.base, .85*b))
 	case b <= a.base: // no call can be in time
 		return 1.5 * a.base
 	}
@@ -153,10 +174,35 @@ func (a *law) room(b float64) float64 {
 	if calls == 0 {
 		return 0
 	}
-	full := min(max(2*a.pressed-.6, 0), 1) // 1 while more come than fit
-	longest := mean + (tail0+(tail1-tail0)*full)*deviation
-	share := share0 + (share1-share0)*full
-	return max(0, min(share*(b-longest), a.base*(b/longest-1)))
+	full := a.full()
+	share, queued, slowed := share0, tail0, tail0
+	if a.small() {
+		share, queued, slowed = smallShare, smallQueued, smallSlowed
+	}
+	share += (share1 - share) * full
+	queued += (tail1 - queued) * full
+	slowed += (tail1 - slowed) * full
+	return max(0, min(share*(b-mean-queued*deviation), a.base*(b/(mean+slowed*deviation)-1)))
+}
+
+// small reports whether the downstream works at so few calls at a time that few calls may be too many
+// for it to be alone, and that many calls come at once by chance.
+func (a *law) small() bool { return a.x*a.base < 1.5*few }
+
+// full returns how much speaks for more calls than fit, from 0 to 1.
+func (a *law) full() float64 {
+	if a.small() {
+		return min(max((a.beyond-1.5)/1.5, 0), 1)
+	}
+	return min(max(2*a.pressed-.6, 0), 1)
+}
+
+// lowest returns the least limit.
+func (a *law) lowest() float64 {
+	if a.floor > 0 {
+		return a.floor
+	}
+	return least
 }
 
 // learn closes the window and applies the law; so many are in flight.
@@ -228,7 +274,7 @@ func (a *law) apply(l *Limit, now, inflight int64, mean float64) {
 	rate := float64(a.w.well) / float64(now-a.w.opened)
 	if !on {
 		if !a.overloaded(l, inflight, rate, target) {
-			l.publish(a.x*target, a.base, target, max(2*a.slow, float64(windowMost)))
+			l.publish(max(a.x*target, a.lowest()), a.base, target, max(2*a.slow, float64(windowMost)))
 			return
 		}
 		a.eased, a.limit, a.mean = 0, math.Inf(1), mean
@@ -252,7 +298,7 @@ func (a *law) apply(l *Limit, now, inflight int64, mean float64) {
 		}
 		limit = min(limit, 4*a.limit)
 	}
-	if a.mean > target || reached && a.mean > .75*target {
+	if a.mean > target || reached && (a.mean > .75*target || a.base == 0) {
 		a.calm = now
 	} else if now-a.calm > remember {
 		a.drain = 0
@@ -265,7 +311,13 @@ func (a *law) apply(l *Limit, now, inflight int64, mean float64) {
 	if reached {
 		a.pressed += gain
 	}
-	a.limit = max(limit, least)
+	if on && a.w.noted > 0 {
+		// As many calls as fit, and no more, find k places of a queue taken once in k+1 times if they
+		// vary as an exponential distribution does.
+		often := float64(a.w.full) / float64(a.w.noted) * (max(a.limit-a.x*a.base, 0) + 1)
+		a.beyond += gain * (often/(.5+.5*min(a.vary*a.vary, 8)) - a.beyond)
+	}
+	a.limit = max(limit, a.lowest())
 	a.lowerToLearn(l, now, inflight)
 	l.publish(a.limit, a.base, target, max(2*target, 1.5*a.rare, float64(windowLeast)))
 	l.on.Store(true)
@@ -275,7 +327,7 @@ func (a *law) apply(l *Limit, now, inflight int64, mean float64) {
 func (a *law) overloaded(l *Limit, inflight int64, rate, target float64) bool {
 	from := 1.5 * target
 	if b := a.budget(l); b > a.base {
-		from = max(from, min((a.base+b)/2, 3*target))
+		from = min(max(from, min((a.base+b)/2, 3*target)), max(target, .8*b)) // later they are late
 	}
 	sure := a.sure()
 	// The queue that stands will take inflight/x, however fast the calls were that have ended.

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -206,6 +207,56 @@ func (c *change) judge(r *report, s service, budget int64, load float64, from in
 	return kept / bound, back
 }
 
+// A downstream that works at very few calls at a time: a call that finds few others in flight waits for
+// them, so that base is learned with fewer.
+func TestFewServers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a long simulation")
+	}
+	for _, c := range []struct {
+		servers int
+		budget  int64
+		load    float64
+		kept    float64
+		service func(*rand.Rand) float64
+		refused float64 // below the capacity
+	}{
+		{1, 50 * ms, 3, .98, fixed(5e6), 0},
+		{1, 50 * ms, 10, .98, fixed(5e6), 0},
+		{1, 500 * ms, 3, .98, fixed(5e6), 0},
+		{1, 50 * ms, 3, .92, exponential(5e6), 0},
+		{1, 50 * ms, 10, .93, exponential(5e6), 0},
+		{2, 50 * ms, 3, .955, exponential(5e6), 0},
+		{2, 50 * ms, 10, .97, exponential(5e6), 0},
+		{4, 50 * ms, 3, .98, exponential(5e6), 0},
+		{8, 50 * ms, .95, .98, exponential(5e6), .02},
+	} {
+		kept, refused := 0., 0.
+		for i := range *seeds {
+			r := scene{down: downstream{c.servers, false, c.service}, mean: 5e6, load: c.load, budget: c.budget,
+				length: 10_000 * ms, from: 2000 * ms}.run(*first + uint64(i))
+			kept += float64(r.kept) / float64(r.offered) * max(1, c.load) / float64(*seeds)
+			refused += float64(r.refused) / float64(r.offered) / float64(*seeds)
+		}
+		t.Logf("%d servers, budget %d ms, %g×: kept %.1f %%, refused %.1f %%", c.servers, c.budget/ms, c.load, 100*kept, 100*refused)
+		require.Greater(t, kept, asked(c.kept, .06), "%d servers, budget %d ms, at %g×", c.servers, c.budget/ms, c.load)
+		if c.load < 1 {
+			require.Less(t, refused, asked(c.refused, -.04))
+		}
+	}
+}
+
+// With calls of one length in a downstream that works at all at once, none ends before a flood does not come
+// any more, and then many end at once. Neither the flood nor that is taken for what it can do.
+func TestFloodThatNoneOfEnds(t *testing.T) {
+	for _, budget := range []int64{25 * ms, 50 * ms, 200 * ms} {
+		s := scene{down: downstream{32, true, fixed(5e6)}, mean: 5e6, load: 10, budget: budget, length: 6000 * ms, from: 3000 * ms}
+		r := s.run(*first)
+		require.Greater(t, 10*float64(r.kept)/float64(r.offered), .97, "budget %d ms", budget/ms)
+		require.Less(t, float64(r.late)/float64(r.admitted), .01, "budget %d ms", budget/ms)
+	}
+}
+
 // Kinds with different budgets share a downstream: the shorter ones decide how long its queue
 // may be, and calls of either kind are refused alike.
 func TestMixedBudgets(t *testing.T) {
@@ -254,14 +305,14 @@ func TestNoLimitWithoutABottleneck(t *testing.T) {
 }
 
 // A downstream from which nothing comes back from the very first call on is taken to hang after
-// twice the budget, and is as before when it does not any more. Without a budget there is no telling it
+// the budget, and is as before soon after it does not any more. Without a budget there is no telling it
 // from one that takes long, of which 10,000 calls in flight must be let be.
 func TestHangFromTheFirstCall(t *testing.T) {
-	s := scene{down: constant.down, mean: 5e6, load: .5, budget: 50 * ms, length: 4000 * ms, from: 3100 * ms}
+	s := scene{down: constant.down, mean: 5e6, load: .5, budget: 50 * ms, length: 4000 * ms, from: 3200 * ms}
 	s.change = func(now int64, _ *downstream) bool { return now < 3000*ms }
 	r := s.run(8)
 	require.Less(t, r.most, int64(450), "3200 a second, for 100 ms; and a probe every 100 ms")
-	require.Zero(t, r.refused, "from 0.1 s after it came back")
+	require.Zero(t, r.refused, "from 0.2 s after it came back")
 
 	s = scene{down: downstream{1 << 30, false, fixed(5e9)}, gap: 5e5, length: 6000 * ms}
 	for _, budget := range []int64{0, 10_000 * ms} {
@@ -273,7 +324,7 @@ func TestHangFromTheFirstCall(t *testing.T) {
 	s.change = func(now int64, _ *downstream) bool { return true }
 	s.budget, s.gap = 0, 1e5
 	r = s.run(8)
-	require.Less(t, r.most, int64(1<<14+10))
+	require.Less(t, r.most, int64(1<<14+64))
 }
 
 // Calls that take longer than what would be a hang before the first has ended teach latency.

@@ -148,9 +148,9 @@ func (l *Limit) watchFirst(now, budget int64) {
 	l.busy.Store(now)
 	l.latest.Store(now)
 	if budget > 0 {
-		l.publish(few, 0, 0, float64(max(2*budget, windowMost)))
+		l.publish(few, 0, 0, float64(max(budget, windowMost)))
 	} else {
-		l.publish(mostUnknown, 0, 0, float64(remember))
+		l.publish(mostUnknown, 0, 0, float64(windowMost))
 	}
 }
 
@@ -212,7 +212,11 @@ func (l *Limit) publish(limit, base, target, silence float64) {
 		if target > 0 {
 			queue = (base + part*(target-base)) / target
 		}
-		l.limits[p].Store(int64(max(math.Ceil(limit*queue-.5), least)))
+		n := limit * queue
+		if n < least {
+			n = math.Ceil(n - .1)
+		}
+		l.limits[p].Store(int64(max(math.Ceil(n-.5), 1)))
 	}
 	l.silence.Store(int64(silence))
 }
@@ -248,6 +252,9 @@ const (
 	// share0 is the part of the room in the budget that calls may queue for, share1 the same while
 	// more come than fit.
 	share0, share1 = .55, .25
+	// smallShare is share0 of a downstream that works at few calls at a time, smallQueued and smallSlowed
+	// its tail0 for downstreams with a queue and with processor sharing.
+	smallShare, smallQueued, smallSlowed = .75, 2, 1.5
 	// longQueue is how much queue there may be in any case, in ns, patience the least target
 	// of calls without a budget.
 	longQueue = 20e6

@@ -32,7 +32,7 @@ func (s *spread) add(took float64) {
 
 // fade has what was taken in count for that many calls at most.
 func (s *spread) fade(calls float32) {
-	if s.total <= calls {
+	if s.total == 0 || s.total <= calls {
 		return
 	}
 	part := calls / s.total
