@@ -90,6 +90,10 @@ func (a *law) note(l *Limit, c Call, n, now int64, well bool) {
 	case wait > 0 && now-max(w.latest, l.busy.Load()) >= wait:
 		// It did hang. Calls in flight then do not show its present speed.
 		a.hung, fresh = now, false
+		if most := l.limits[Normal+1].Load(); !l.on.Load() && n >= most && n > few { // nor do they all fit
+			a.limit, a.calm, a.eased = float64(most), now, 0
+			l.on.Store(true)
+		}
 		*w = l.open(now)
 	}
 	w.latest = now

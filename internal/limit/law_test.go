@@ -254,6 +254,10 @@ func TestFloodThatNoneOfEnds(t *testing.T) {
 		r := s.run(*first)
 		require.Greater(t, 10*float64(r.kept)/float64(r.offered), .97, "budget %d ms", budget/ms)
 		require.Less(t, float64(r.late)/float64(r.admitted), .01, "budget %d ms", budget/ms)
+
+		s.quietUntil, s.from = 500*ms, 4000*ms // and the same after a time in which little came
+		r = s.run(*first)
+		require.Greater(t, 10*float64(r.kept)/float64(r.offered), .97, "budget %d ms, warm", budget/ms)
 	}
 }
 
