@@ -127,11 +127,11 @@ func ParseRequest(frame []byte) (r Request, probe bool, err error) {
 		d.fail("neither a job nor a probe")
 	}
 	r.Attempt = d.uvarint("attempt")
-	r.Kind = d.text("kind", maxName)
+	r.Kind = d.text("kind")
 	r.Cost = d.cost("cost")
 	r.Budget = d.duration("budget")
 	r.Priority = helix.Low + helix.Priority(d.byte("priority", byte(helix.High-helix.Low)))
-	r.Trace = d.text("trace", maxName)
+	r.Trace = d.text("trace")
 	if as == frameJob {
 		r.Input = d.rest()
 	}
@@ -174,7 +174,7 @@ func ParseReply(frame []byte) (r Reply, err error) {
 	if r.Status = Status(d.byte("status", byte(StatusMissing))); r.Status == 0 {
 		d.fail("status 0")
 	}
-	r.Reason = d.text("reason", maxName)
+	r.Reason = d.text("reason")
 	r.RetryAfter = d.duration("retry after")
 	r.Wait = d.duration("wait")
 	r.Run = d.duration("run")
@@ -198,10 +198,10 @@ func (p *Presence) Append(b []byte) []byte {
 func ParsePresence(frame []byte) (p Presence, err error) {
 	d := decoder{left: frame}
 	d.want(framePresence)
-	if p.Worker = d.text("worker", maxName); p.Worker == "" {
+	if p.Worker = d.text("worker"); p.Worker == "" {
 		d.fail("worker without a name")
 	}
-	p.Kind = d.text("kind", maxName)
+	p.Kind = d.text("kind")
 	p.Load = d.load()
 	return p, d.end()
 }
@@ -349,7 +349,7 @@ func (d *decoder) bytes(field string, most int) []byte {
 	return v
 }
 
-func (d *decoder) text(field string, most int) string { return string(d.bytes(field, most)) }
+func (d *decoder) text(field string) string { return string(d.bytes(field, maxName)) }
 
 func (d *decoder) load() (l Load) {
 	flags := d.byte("flags", flagsAll)

@@ -4,8 +4,8 @@ import { el } from './dom.js';
 import * as f from './format.js';
 import { strategyTag, DROP } from './strategies.js';
 
-/** full reports that a job was not refused for its budget, but for the limit on its downstream. */
-const full = (d) => d.limit !== null && d.in_flight >= d.limit && !(d.slack_ms !== null && d.predicted_ms > d.slack_ms);
+/** full reports that a job was refused for the limit on its downstream: nothing else that it waits for can be too much. */
+const full = (d) => d.limit !== null && d.excess_ms > 0;
 
 const calls = (d) => `${f.exact(d.in_flight)} of ${f.plural(d.limit, 'call')} in flight`;
 
@@ -15,11 +15,10 @@ export function facts(d) {
   const dropped = d.strategy === DROP || d.status === 'dropped';
   if (dropped) {
     if (d.admitted && d.wait_ms > 0) list.push(`waited ${f.duration(d.wait_ms)}`);
-    if (d.slack_ms !== null && d.slack_ms <= 0) list.push(`${f.duration(-d.slack_ms)} over`);
+    if (full(d)) list.push(calls(d));
+    else if (d.slack_ms !== null && d.slack_ms <= 0) list.push(`${f.duration(-d.slack_ms)} over`);
     else if (d.slack_ms !== null && d.predicted_ms !== null && d.predicted_ms > d.slack_ms) {
       list.push(`needs ${f.duration(d.predicted_ms)}, has ${f.duration(d.slack_ms)}`);
-    } else if (full(d)) {
-      list.push(calls(d));
     } else if (d.excess_ms > 0) {
       list.push(`${f.duration(d.excess_ms)} too much ahead of it`);
     } else if (d.admitted) {
