@@ -128,6 +128,36 @@ func TestPoolRefusesWhatCanNoLongerEndInTime(t *testing.T) {
 	})
 }
 
+// The end of a run is not the end of Submit: other jobs that wait are woken first.
+func TestAJobLeavesTimeToReturnWhileOthersWait(t *testing.T) {
+	for _, c := range []struct {
+		left   time.Duration // beyond its run, when its slot comes
+		others bool
+		run    bool
+	}{
+		{200 * time.Microsecond, false, true},
+		{200 * time.Microsecond, true, false},
+		{600 * time.Microsecond, true, true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			const budget, run = time.Second, 500 * time.Millisecond
+			r := newRouter(t, helix.RouterConfig{Policy: always(helix.CPUPool), CPUParallelism: 1})
+			var s sleepers
+			s.submit(t, r, "first", helix.Job{}, budget-run-c.left)
+			s.submit(t, r, "job", helix.Job{Kind: "hinted", Cost: float64(run), Budget: budget}, run)
+			if c.others {
+				s.submit(t, r, "other", helix.Job{}, 0)
+			}
+			s.wg.Wait()
+			if c.run {
+				require.NoError(t, s.errs["job"], "%+v", c)
+			} else {
+				require.ErrorContains(t, s.errs["job"], "too late to start when its slot came", "%+v", c)
+			}
+		})
+	}
+}
+
 func TestPromisesAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRouter(t, helix.RouterConfig{Policy: always(helix.Inline)})

@@ -22,6 +22,8 @@ const (
 	// twice its predicted run time: on a full machine nothing runs as fast as
 	// alone.
 	startMargin = 500 * time.Microsecond
+	// 1/returnPart of its budget, at most startMargin, is left for Submit to return.
+	returnPart = 64
 )
 
 // serve runs the job in the slot it has, gives the slot back and notifies the submitter.
@@ -105,10 +107,11 @@ func (t *Ticket) endIfPointless(now int64) bool {
 	return true
 }
 
-// needs returns the time that a job must have left when its slot comes: less while no other job waits.
+// needs returns the time that a job must have left when its slot comes: less while no other
+// job waits. While others do, they are woken and run before Submit returns.
 func (t *Ticket) needs() int64 {
 	if t.pool().firstDue.Load() == num.Never {
 		return int64(t.job.low)
 	}
-	return int64(t.job.likely)
+	return int64(t.job.likely) + min(int64(t.job.budget)/returnPart, int64(startMargin))
 }
