@@ -75,7 +75,7 @@
 //     (nine of ten take 1 ms, one 100 ms) and have budgets of 50 ms, and 96.5 where calls with budgets
 //     of ten times their length are all served at once. No constant limit keeps more than 97.1 and 98.2 there:
 //     when a queue stands so briefly, chance and overload look alike. Single runs fall to 87.
-//   - at least 96 over each of the changes, and at most 0.3 s until it is as before. Single runs fall to 84.
+//   - at least 96 over each of the changes, and at most 0.4 s until it is as before. Single runs fall to 84.
 //   - refused below the capacity: nothing up to 0.8 times (0.1 % where calls vary by a hundred). At 0.95 times,
 //     with budgets of 50 ms, 0.06 % where they vary as an exponential distribution does, 2.2 % where they vary by
 //     a hundred (the constant limit that keeps most refuses 1.3 %), 0.1 % where all are served at once.
