@@ -139,7 +139,7 @@ func (a *law) lowerToLearn(l *Limit, now, inflight int64) {
 			switch {
 			case a.x*a.base > 2.5*few:
 				a.tight = false
-			case a.trial && a.quiet >= baseSure:
+			case a.trial && a.quiet >= max(few, baseSure*a.vary*a.vary): // slow calls are few, one at a time
 				a.certain = a.base > .75*a.wasBase || a.drainTo == 1
 				a.tight = a.tight || a.base <= .75*a.wasBase
 			case !a.tight && (a.base > 1.5*a.wasBase || a.base < a.wasBase/1.5):

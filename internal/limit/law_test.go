@@ -246,6 +246,25 @@ func TestFewServers(t *testing.T) {
 	}
 }
 
+// A downstream whose calls become nearly as long as the budget is used to its capacity again: that so few
+// of them end at the lowest limit does not keep it there.
+func TestCallsThatBecomeAlmostAsLongAsTheBudget(t *testing.T) {
+	for _, takes := range []float64{30, 35, 40, 42, 45} {
+		for i := range uint64(3) {
+			r := scene{down: downstream{32, false, fixed(5e6)}, mean: 5e6, load: .3, budget: 50 * ms, length: 30_000 * ms, from: 10_000 * ms,
+				change: func(now int64, d *downstream) bool {
+					if now >= 1000*ms {
+						d.service = fixed(takes * 1e6)
+					}
+					return false
+				}}.run(*first + i)
+			able := 32 / (takes / 1e3) * 20
+			t.Logf("%.0f ms: kept %.1f %% of what can be", takes, 100*float64(r.kept)/able)
+			require.Greater(t, float64(r.kept)/able, .6, "%.0f ms", takes)
+		}
+	}
+}
+
 // With calls of one length in a downstream that works at all at once, none ends before a flood does not come
 // any more, and then many end at once. Neither the flood nor that is taken for what it can do.
 func TestFloodThatNoneOfEnds(t *testing.T) {

@@ -136,9 +136,9 @@ func (l *Limit) Begin(now, budget int64) uint16 {
 	return uint16(min(n, maxAmong))
 }
 
-// watchFirst defines a hang before the first end of a call: no end for twice the budget of the
-// first call. Then all calls in flight are late, and more would be. Without a budget there is
-// only a bound that no downstream is likely to need.
+// watchFirst defines a hang before the first end of a call: no end for the budget of the first
+// call. Then that is late, and more would be. Without a budget there is only a bound that no
+// downstream is likely to need.
 func (l *Limit) watchFirst(now, budget int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
