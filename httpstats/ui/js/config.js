@@ -141,7 +141,7 @@ export function makeConfig(onChange) {
   }
 
   return {
-    /** load asks for the configuration anew, unless somebody is editing it. */
+    /** load asks for the configuration anew, unless it is being edited. */
     async load(mayWrite) {
       if (mayWrite !== undefined) writable = Boolean(mayWrite);
       if (config && writable && Object.keys(changes()).length) return;
