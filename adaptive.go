@@ -62,7 +62,8 @@ func (AdaptivePolicy) choose(j *JobInfo, p *Pressure, c *choice) {
 	case c.contended && j.Budget > 0 && p.Soonest+j.takes(p) > j.Slack:
 		c.excess = p.Soonest + j.takes(p) - j.Slack
 		c.drop(reasonWait)
-	case (c.contended || p.Hidden && !j.Waits) && j.Budget > 0 && p.Limited && !p.Recalled && c.over(j, p):
+	case (c.contended || p.Hidden && !j.Waits) && j.Budget > 0 && j.over(p):
+		c.excess = p.Turn - j.ahead(p)
 		c.drop(reasonShare)
 	}
 	switch {
@@ -121,12 +122,11 @@ func (p *Pressure) full() bool {
 // shorter: earliest deadline first serves it faster than its guaranteed rate does.
 const leastAhead = 50 * time.Millisecond
 
-// over reports, and notes by how much, that the kind, which asks for more than its share,
-// has as much admitted as its guaranteed rate can serve in the time that the job has. Of
-// jobs of one kind those with more time are no better off: the tightest budget counts.
-func (c *choice) over(j *JobInfo, p *Pressure) bool {
-	c.excess = p.Turn - j.ahead(p)
-	return c.excess > 0
+// over reports whether the kind, which asks for more than its share, has as much admitted as
+// its guaranteed rate can serve in the time that the job has, and the job was not told to come now.
+// Of jobs of one kind those with more time are no better off: the tightest budget counts.
+func (j *JobInfo) over(p *Pressure) bool {
+	return p.Limited && !p.Recalled && p.Turn > j.ahead(p)
 }
 
 // ahead returns the backlog that the kind of a job may have before it.

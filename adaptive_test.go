@@ -97,6 +97,19 @@ func TestAWrongEstimateHeals(t *testing.T) {
 	})
 }
 
+// What stands before a job that is admitted is not too much.
+func TestExcessIsOfRefusedJobsOnly(t *testing.T) {
+	j := helix.JobInfo{Budget: 100 * time.Millisecond, Slack: 100 * time.Millisecond, Predicted: ms, Samples: 100}
+	p := helix.Pressure{Slots: 1, CPUBusy: 1, QueueCap: 100, Room: 100, Limited: true, Part: 1, Tightest: 100 * time.Millisecond, Turn: 10 * time.Millisecond}
+	d := helix.AdaptivePolicy{}.Choose(j, p)
+	require.Equal(t, helix.CPUPool, d.Strategy)
+	require.Zero(t, d.Excess)
+	p.Turn = time.Second
+	d = helix.AdaptivePolicy{}.Choose(j, p)
+	require.Equal(t, "over its fair share", d.Reason)
+	require.Equal(t, time.Second-99*time.Millisecond, d.Excess)
+}
+
 func TestBatchingThatDoesNotPayStops(t *testing.T) {
 	for name, c := range map[string]struct {
 		fixed time.Duration

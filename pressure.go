@@ -97,7 +97,7 @@ func (r *Router) foresee(q *request, p *Pressure) {
 	if q.info.Budget == 0 || q.info.Waits || p.CPUBusy < p.Slots {
 		return
 	}
-	if _, shares := q.cfg.Policy.(AdaptivePolicy); !shares || !p.Limited || p.Recalled || p.Turn <= q.info.ahead(p) {
+	if _, shares := q.cfg.Policy.(AdaptivePolicy); !shares || !q.info.over(p) {
 		r.foreseeWait(q, p)
 	}
 }
