@@ -123,9 +123,8 @@ func (a *Account) mayWait(waits time.Duration) time.Duration {
 
 // divide puts the share of a kind in force that asks for so much while so much is spare. Of
 // a share that does not cover the demand it was served only the part less since the last tick.
-// blocks says that runs are too long for the tightest budget. It requires Ledger.mu.
-func (a *Account) divide(now, elapsed int64, capacity, spare float64, of *ask, level, less float64, blocks bool) {
-	a.queue.allow(blocks)
+// It requires Ledger.mu.
+func (a *Account) divide(now, elapsed int64, capacity, spare float64, of *ask, level, less float64) {
 	share := of.Weight * level
 	a.least.Store(min(a.least.Load()*51/50, a.budget.Load()))
 	a.share.Store(min(share, capacity))
