@@ -41,7 +41,7 @@ func (m *Middleware) RefuseEarly(l *Listener, patterns ...string) error {
 		}
 	}
 	e := &early{m: m, literal: map[string]*helix.Job{}, byPattern: map[string]*helix.Job{}}
-	e.answers.New = func() any { return new([]byte) }
+	e.texts.New = func() any { return new([]byte) }
 	for _, pattern := range patterns {
 		job, ok := m.cfg.Routes[pattern]
 		if !ok {
@@ -88,7 +88,7 @@ type early struct {
 	literal   map[string]*helix.Job // by method and path, of patterns that match nothing else
 	byPattern map[string]*helix.Job
 	mux       http.ServeMux // has all patterns of Config.Routes
-	answers   sync.Pool     // of *[]byte
+	texts     sync.Pool     // of *[]byte, for answers
 	warned    sync.Once
 }
 
@@ -117,10 +117,10 @@ func (e *early) refuse(h *head, latest *exchange, send func([]byte) error) (bool
 	now := time.Now()
 	age := now.Sub(arrived)
 	e.m.router.Waited(age)
-	text, _ := e.answers.Get().(*[]byte)
+	text, _ := e.texts.Get().(*[]byte)
 	*text = appendRefusal((*text)[:0], now, age, of.Budget, drop, e.m.cfg.HideTiming)
 	err := send(*text)
-	e.answers.Put(text)
+	e.texts.Put(text)
 	return true, err
 }
 

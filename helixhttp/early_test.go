@@ -353,21 +353,12 @@ func TestAnEarlyRefusalEndsIdleness(t *testing.T) {
 		client, server := net.Pipe()
 		inner.conns <- server
 		in := bufio.NewReader(client)
-		ask := func() int {
-			_, err := io.WriteString(client, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n")
-			require.NoError(t, err)
-			res, err := http.ReadResponse(in, nil)
-			require.NoError(t, err)
-			_, err = io.Copy(io.Discard, res.Body)
-			require.NoError(t, err)
-			synctest.Wait() // until it waits for the next
-			return res.StatusCode
-		}
-		require.Equal(t, 200, ask())
+		require.Equal(t, 200, ask(t, client, in))
 		router.Refuse("a", "shut", time.Second)
 		for range 5 {
+			synctest.Wait() // until it waits for the next
 			time.Sleep(9 * time.Second)
-			require.Equal(t, 503, ask())
+			require.Equal(t, 503, ask(t, client, in))
 		}
 		require.Equal(t, 1, parsed)
 		start := time.Now()

@@ -2,7 +2,6 @@ package helixhttp_test
 
 import (
 	"bufio"
-	"io"
 	"net"
 	"net/http"
 	"testing"
@@ -47,14 +46,8 @@ func TestABudgetCoversTheAnswer(t *testing.T) {
 			inner.conns <- server
 			in, statuses := bufio.NewReader(client), map[int]int{}
 			for i := range 100 {
-				_, err := io.WriteString(client, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n")
-				require.NoError(t, err)
-				res, err := http.ReadResponse(in, nil)
-				require.NoError(t, err)
-				_, err = io.Copy(io.Discard, res.Body)
-				require.NoError(t, err)
-				if i >= 50 { // it has learned
-					statuses[res.StatusCode]++
+				if status := ask(t, client, in); i >= 50 { // it has learned
+					statuses[status]++
 				}
 				time.Sleep(time.Minute) // between requests there is no answer
 			}

@@ -1,6 +1,8 @@
 package helixhttp_test
 
 import (
+	"bufio"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -64,6 +66,18 @@ func get(h http.Handler, path string, header ...string) *httptest.ResponseRecord
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
 	return w
+}
+
+// ask sends a GET of /a over a connection, and returns the status of the answer, read to its end.
+func ask(t testing.TB, c net.Conn, in *bufio.Reader) int {
+	t.Helper()
+	_, err := io.WriteString(c, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n")
+	require.NoError(t, err)
+	res, err := http.ReadResponse(in, nil)
+	require.NoError(t, err)
+	_, err = io.Copy(io.Discard, res.Body)
+	require.NoError(t, err)
+	return res.StatusCode
 }
 
 func answering(text string) http.HandlerFunc {
