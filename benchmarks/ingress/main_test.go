@@ -58,7 +58,11 @@ func TestWhatIsLateIsNotInBudget(t *testing.T) {
 	c.send(of, time.Now(), false)
 	require.EqualValues(t, 1, c.inBudget.Load())
 	require.EqualValues(t, 1, c.late.Load())
-	require.EqualValues(t, 2, c.sent.Load())
+	require.EqualValues(t, 1, c.lagged.Load(), "only because it was sent late")
+	c.send(&class{path: "/", budget: 1}, time.Now(), true)
+	require.EqualValues(t, 2, c.late.Load())
+	require.EqualValues(t, 1, c.lagged.Load(), "it was sent in time")
+	require.EqualValues(t, 3, c.sent.Load())
 	require.EqualValues(t, time.Second, c.goodWork.Load())
 }
 

@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stamped reads from a connection, and keeps when the kernel received the latest data.
+// stamped reads from a connection, and keeps when the kernel received the latest data. It is not
+// helixhttp.Listener, which is measured here.
 type stamped struct {
 	raw    syscall.RawConn
 	latest time.Time
