@@ -71,7 +71,7 @@ func (t *Ticket) fillNested(q *request) {
 		s = newNested(q.outer, nil)
 		s.Context = t.ctx
 	}
-	s.kind, s.due = t.kind, t.due()
+	s.kind, s.due = t.kind, t.latestStart()
 	for _, o := range []*slot{s.outer(), s.host()} {
 		if o != nil && o.kind.router == t.router() {
 			s.due = min(s.due, o.due)

@@ -126,6 +126,16 @@ func (t *Ticket) due() int64 {
 	return t.decided + int64(fair.Patience)
 }
 
+// latestStart returns the time at which the run takes all that is left of the budget: once the job
+// runs, only jobs that are due before may have its slot. A run that takes longer than its budget
+// gives way until that ends.
+func (t *Ticket) latestStart() int64 {
+	if t.job.budget > t.job.predicted {
+		return t.due() - int64(t.job.predicted)
+	}
+	return t.due()
+}
+
 // tryAcquireFree acquires a slot and adds work, if a slot is free. While a job waits none
 // is, except in the moment before it is granted.
 func (p *pool) tryAcquireFree(work slots.Load, long bool) bool {

@@ -109,7 +109,7 @@ func (r *Router) foresee(q *request, p *Pressure) {
 //go:nosplit
 func (r *Router) foreseeWait(q *request, p *Pressure) {
 	jobs, work := r.pool.backlog.Before(int64(q.info.Slack))
-	wait := r.pool.runs.Soonest(q.decided, p.Slots, jobs, work)
+	wait := r.pool.runs.Soonest(q.decided, q.decided+int64(q.info.Slack), p.Slots, jobs, work)
 	p.Soonest = time.Duration(float64(wait) / (1 - q.kind.account.Overtaken()))
 }
 

@@ -52,8 +52,9 @@ type simJob struct {
 	table  int8
 	waited bool // was in the queue
 
-	arrived  int64
-	decision Decision
+	arrived   int64
+	keepsFrom int64 // its slot, from jobs due then or later
+	decision  Decision
 }
 
 func (j *simJob) accept() bool { return true }
@@ -71,7 +72,11 @@ func (j *simJob) granted() bool {
 		return false
 	}
 	j.class.kind.waits.Observe(time.Duration(j.place.Ahead), time.Duration(s.now-j.arrived))
-	j.table = s.router.pool.runs.Begin(s.now, int64(j.info.Predicted), j.class.yields)
+	j.keepsFrom = slots.Always
+	if j.class.yields {
+		j.keepsFrom = j.ticket().latestStart()
+	}
+	j.table = s.router.pool.runs.Begin(s.now, int64(j.info.Predicted), j.keepsFrom)
 	s.at(s.now+j.segment(), j.end)
 	return true
 }
@@ -88,7 +93,7 @@ func (j *simJob) segment() int64 {
 type simYielder struct{ *simJob }
 
 func (y simYielder) granted() bool {
-	y.table = y.sim.router.pool.runs.Begin(y.sim.now, y.left, true)
+	y.table = y.sim.router.pool.runs.Begin(y.sim.now, y.left, y.keepsFrom)
 	y.sim.at(y.sim.now+y.segment(), y.end)
 	return true
 }
@@ -97,12 +102,13 @@ func (j *simJob) end() {
 	s, k := j.sim, j.class.kind
 	if j.left -= j.segment(); j.left > 0 {
 		p := s.router.pool
-		if p.firstDue.Load() >= int64(j.info.Deadline) {
+		if p.firstDue.Load() >= j.keepsFrom {
 			s.at(s.now+j.segment(), j.end)
 			return
 		}
 		p.mu.Lock()
 		p.runs.End(j.table)
+		j.place.Due = j.keepsFrom
 		j.place.Class = slots.ClassOf(j.place.Due - s.now)
 		p.backlog.Add(&j.place, slots.Work(j.left))
 		p.push(&j.place, simYielder{j})
@@ -128,7 +134,7 @@ func (j *simJob) end() {
 
 // ticket is what the accounts want to know of the job.
 func (j *simJob) ticket() *Ticket {
-	t := &Ticket{kind: j.class.kind, choice: choice{lane: laneCPUPool}}
+	t := &Ticket{kind: j.class.kind, choice: choice{lane: laneCPUPool}, arrived: j.arrived}
 	t.job.fill(&j.info)
 	return t
 }

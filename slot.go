@@ -33,7 +33,7 @@ type slot struct {
 	kind *kind
 	nest atomic.Pointer[nest] // nil for most: a slot is allocated for every run
 
-	due   int64 // by when it gets its slot back
+	due   int64 // jobs due before may have its slot in Yield, and get a slot before it when it comes back
 	until int64 // when it is predicted to end, not counting the time it is away
 	state atomic.Int32
 	over  atomic.Bool // the job has ended without having the slot; see ended
@@ -79,12 +79,12 @@ func (s *slot) pool() *pool { return s.kind.router.pool }
 
 // newHeld makes the slot of a job that was given one.
 func newHeld(t *Ticket) *slot {
-	return &slot{Context: t.ctx, kind: t.kind, due: t.due(), long: t.long(), place: slots.NoPlace, bounded: true}
+	return &slot{Context: t.ctx, kind: t.kind, due: t.latestStart(), long: t.long(), place: slots.NoPlace, bounded: true}
 }
 
 // newMark makes the mark of a job that has no slot.
 func newMark(t *Ticket) *slot {
-	s := &slot{Context: t.ctx, kind: t.kind, due: t.due()}
+	s := &slot{Context: t.ctx, kind: t.kind, due: t.latestStart()}
 	s.state.Store(slotNone)
 	return s
 }
@@ -92,12 +92,20 @@ func newMark(t *Ticket) *slot {
 // begin notes that a run of about that many ns begins in the slot. If timed, its time so far counts
 // as work under way, until untime.
 func (s *slot) begin(started, run int64, timed bool) {
-	p := s.pool()
 	s.until = num.Add(started, run)
-	s.place = p.runs.Begin(started, run, s.kind.yields.Load())
+	s.occupy(started, run)
 	if s.timed = timed; timed {
-		p.underWay.Begin(&s.nested().watch, started)
+		s.pool().underWay.Begin(&s.nested().watch, started)
 	}
+}
+
+// occupy notes that a run of about that many ns holds the slot from now on, and to whom it yields.
+func (s *slot) occupy(now, run int64) {
+	due := int64(slots.Always)
+	if s.kind.yields.Load() {
+		due = s.due
+	}
+	s.place = s.pool().runs.Begin(now, run, due)
 }
 
 // untime ends what begin has begun, if the run is timed.
@@ -264,16 +272,16 @@ func (s *slot) handOver(job *slot) {
 	job.arrive()
 }
 
-// queueBack puts the job into the queue to get its slot back by its old due time. It requires
+// queueBack puts the job into the queue to get its slot back, by when it was due. It requires
 // pool.mu; dispatch or release must follow.
 func (s *slot) queueBack(long bool) *returning {
 	n, p := s.nested(), s.pool()
 	now := p.clock()
-	back := &returning{slot: s, resume: make(chan struct{})}
+	back := &returning{slot: s, left: max(s.until+n.away.Load()-now, 0), resume: make(chan struct{})}
 	n.back = back
 	back.place.Due, back.place.Long = s.due, long
 	back.place.Class = slots.ClassOf(s.due - now)
-	p.backlog.Add(&back.place, slots.Work(max(s.until+n.away.Load()-now, 0)))
+	p.backlog.Add(&back.place, slots.Work(back.left))
 	p.push(&back.place, back)
 	return back
 }
@@ -282,12 +290,15 @@ func (s *slot) queueBack(long bool) *returning {
 // requires pool.mu.
 func (s *slot) regain(long bool) bool {
 	n := s.nest.Load()
+	left := n.back.left
 	n.back = nil
 	if n.waiting > 0 {
 		s.state.Store(slotLent)
 		return false
 	}
 	s.long = long
+	s.pool().runs.End(s.place) // a nested run that had the slot has lent it
+	s.occupy(s.pool().clock(), left)
 	s.state.Store(slotHeld)
 	return true
 }
@@ -347,6 +358,7 @@ func (s *slot) giveBack(work slots.Load) {
 type returning struct {
 	place  slots.Node
 	slot   *slot
+	left   int64         // of its run, in ns
 	resume chan struct{} // closed when it has it, or does not want it any more
 }
 

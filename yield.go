@@ -5,9 +5,9 @@ import (
 	"runtime"
 )
 
-// Yield gives way: first to whatever else is runnable, then, if a job with an
-// earlier deadline waits for a CPU slot, it hands its slot over and queues for
-// one again. Long jobs call it about every 100 µs of work, with the ctx they
+// Yield gives way: first to whatever else is runnable, then, if a job waits for a CPU
+// slot whose deadline is before the latest time at which this one could have started, it hands its slot
+// over and queues for one again. Long jobs call it about every 100 µs of work, with the ctx they
 // were given: a tight budget beside long jobs can only be kept if they do.
 //
 // Outside a job that holds a slot it does nothing. It costs about 200 ns while

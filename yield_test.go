@@ -189,3 +189,46 @@ func TestYieldHandsOverToALongJob(t *testing.T) {
 		jobs.Wait()
 	})
 }
+
+// Once a run takes all that is left of its budget, it keeps its slot in Yield: however many jobs
+// come that are due earlier, and could wait, it ends in time.
+func TestYieldKeepsWhatItsBudgetNeeds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter(t, helix.RouterConfig{CPUParallelism: 1})
+		long := register(t, r, helix.Kind[time.Duration, int]{
+			Name: "long", Budget: 150 * time.Millisecond,
+			Run: func(ctx context.Context, run time.Duration) (int, error) {
+				for ; run > 0; run -= 100 * time.Microsecond {
+					time.Sleep(100 * time.Microsecond)
+					helix.Yield(ctx)
+				}
+				return 0, nil
+			},
+		})
+		short := register(t, r, sleepKind("short", 60*time.Millisecond, false))
+		for range 20 {
+			_, err := long.Submit(t.Context(), 100*time.Millisecond)
+			require.NoError(t, err)
+			_, err = short.Submit(t.Context(), 5*time.Millisecond)
+			require.NoError(t, err)
+		}
+		var jobs sync.WaitGroup
+		jobs.Go(func() {
+			came := time.Now()
+			_, err := long.Submit(t.Context(), 100*time.Millisecond)
+			require.NoError(t, err)
+			require.LessOrEqual(t, time.Since(came), 150*time.Millisecond)
+		})
+		var kept atomic.Int64
+		for range 30 { // as much as the slot can do
+			time.Sleep(5 * time.Millisecond)
+			jobs.Go(func() {
+				if _, err := short.Submit(t.Context(), 5*time.Millisecond); err == nil {
+					kept.Add(1)
+				}
+			})
+		}
+		jobs.Wait()
+		require.GreaterOrEqual(t, kept.Load(), int64(8), "of those that fit beside it")
+	})
+}

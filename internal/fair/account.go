@@ -161,12 +161,19 @@ type virtualQueue struct {
 	ahead atomic.Int64
 }
 
-// mostAhead is the most that a queue may be ahead of its work.
-const mostAhead = 200 * time.Millisecond
+// A queue may be ahead of its work by mostAhead, or by jobsAhead usual jobs if those take longer.
+const (
+	mostAhead = 200 * time.Millisecond
+	jobsAhead = 2
+)
 
-// allow lets the queue be ahead of its work, unless long runs block tight budgets.
-func (q *virtualQueue) allow(blocks bool) {
+// allow lets the queue be ahead of its work, unless long runs block tight budgets. A usual job of
+// its kind takes the time typical.
+func (q *virtualQueue) allow(blocks bool, typical time.Duration) {
 	ahead := int64(mostAhead)
+	if rate := q.rate.Load(); rate > 0 {
+		ahead = max(ahead, int64(min(jobsAhead*float64(typical)/rate, longestTurn)))
+	}
 	if blocks {
 		ahead = 0
 	}

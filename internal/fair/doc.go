@@ -37,9 +37,9 @@
 // turn is longer than the rest of its budget. The queue drains with time; when a job has
 // ended, it is corrected by actual minus predicted work.
 //
-// A queue may be ahead of its work by 200 ms: of what a kind did not use because by chance few
-// of its jobs came, it may make up so much. Without it kinds that ask for little more than
-// their share do not get it.
+// A queue may be ahead of its work by 200 ms, or by two usual jobs if those take longer: of what a
+// kind did not use because by chance few of its jobs came, it may make up so much. Without it
+// kinds that ask for little more than their share do not get it.
 //
 // The queues are served faster or slower, all in the same proportion, as it takes for the
 // backlog to stay between two bounds. By Little's law s_k·budget/4 of a kind's work may

@@ -184,7 +184,7 @@ func (l *Ledger) Tick(now int64, look func() Machine) {
 	}
 	for i := range asks {
 		a := &asks[i]
-		a.Account.queue.allow(q.blocks)
+		a.Account.queue.allow(q.blocks, a.Typical)
 		a.Account.divide(now, elapsed, capacity, most-served, a, level, less)
 		tighter := 0.0
 		for _, b := range asks {

@@ -78,7 +78,7 @@ func TestLedgerMeasuresDemand(t *testing.T) {
 func TestVirtualQueue(t *testing.T) {
 	const ms = int64(time.Millisecond)
 	var q virtualQueue
-	q.allow(false)
+	q.allow(false, 0)
 	q.add(0, 10*ms)
 	require.Zero(t, q.wait(0), "it has no rate yet")
 	q.serve(0, .5)
@@ -98,8 +98,13 @@ func TestVirtualQueue(t *testing.T) {
 	require.Equal(t, time.Millisecond, q.wait(1000*ms), "and no longer")
 	q.delay(1000*ms, 3*ms)
 	require.Equal(t, 4*time.Millisecond, q.wait(1000*ms))
+	q.allow(false, 400*time.Millisecond) // at twice the speed of one processor
+	q.add(2000*ms, 800*ms)
+	require.Zero(t, q.wait(2000*ms), "two usual jobs are saved up for")
+	q.add(2000*ms, 2*ms)
+	require.Equal(t, time.Millisecond, q.wait(2000*ms), "and no more")
 	q.correct(1 << 62)
-	require.Less(t, q.wait(1000*ms), 12*24*time.Hour, "nothing overflows")
+	require.Less(t, q.wait(2000*ms), 12*24*time.Hour, "nothing overflows")
 }
 
 // A queue that is not kept takes no work, and begins with what waits once it is.

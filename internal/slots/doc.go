@@ -10,7 +10,8 @@
 // then by arrival: earliest deadline first meets all deadlines that can be met (Liu and
 // Layland, 1973). For a job that would be due in d, let
 //
-//	a_1 ≤ … ≤ a_n   be the predicted ends of the runs in the n slots
+//	a_1 ≤ … ≤ a_n   be the predicted ends of the runs in the n slots; now for those that would
+//	                hand their slot over to it
 //	w               be the work in the queue that is due within d, in k jobs
 //
 // Then its slot comes when k jobs of w/k each have been dealt out, each to the slot that is

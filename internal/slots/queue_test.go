@@ -165,14 +165,18 @@ func TestSoonest(t *testing.T) {
 		free := make([]int64, slots) // in how many ns each is
 		for i := range rnd.IntN(slots + 1) {
 			free[i] = runFrom + rnd.Int64N(100_000)*us
-			require.NotEqual(t, int8(NoPlace), r.Begin(now, free[i], false))
+			gives := []int64{Always, now, now + 10}[rnd.IntN(3)]
+			require.NotEqual(t, int8(NoPlace), r.Begin(now, free[i], gives))
+			if gives > now+5 { // the job is due before, and gets the slot
+				free[i] = 0
+			}
 		}
 		jobs, each := rnd.IntN(60), rnd.Int64N(5000)*us
 		for range jobs {
 			*first(free) += each
 		}
 		want, unit := *first(free), float64(workUnit)
-		got := r.Soonest(now, slots, jobs, int64(jobs)*each)
+		got := r.Soonest(now, now+5, slots, jobs, int64(jobs)*each)
 		if jobs <= exactJobs {
 			require.InDelta(t, want, got, unit*float64(2+jobs), "%d slots, %d jobs of %d", slots, jobs, each)
 		} else {
@@ -194,14 +198,13 @@ func first(free []int64) *int64 {
 
 func TestRunsGiveTheirPlacesBack(t *testing.T) {
 	var r Runs
-	require.Equal(t, int8(NoPlace), r.Begin(0, runFrom-1, false), "too short to matter")
-	require.Equal(t, int8(NoPlace), r.Begin(0, 1e9, true), "it yields")
+	require.Equal(t, int8(NoPlace), r.Begin(0, runFrom-1, Always), "too short to matter")
 	var places []int8
 	for range runPlaces {
-		places = append(places, r.Begin(0, 1e9, false))
+		places = append(places, r.Begin(0, 1e9, Always))
 	}
 	require.Equal(t, runPlaces, r.Noted())
-	require.Equal(t, int8(NoPlace), r.Begin(0, 1e9, false), "there is no place left")
+	require.Equal(t, int8(NoPlace), r.Begin(0, 1e9, Always), "there is no place left")
 	for _, p := range append(places, NoPlace) {
 		r.End(p)
 	}

@@ -1,6 +1,7 @@
 package slots
 
 import (
+	"math"
 	"sync/atomic"
 
 	"github.com/helixrouter/helix/internal/num"
@@ -10,6 +11,7 @@ import (
 // zero value is empty. It has no lock: a run takes a place in the table and returns it.
 type Runs struct {
 	until [runPlaces]atomic.Int64 // ns since the router was made; 0: the place is free
+	due   [runPlaces]atomic.Int64 // of a run that yields; else Always
 }
 
 const (
@@ -18,17 +20,20 @@ const (
 	runFrom = 50_000 // ns
 	// NoPlace is the place of a run that has none.
 	NoPlace = -1
+	// Always is the due time of a run that does not yield: before all others.
+	Always = math.MinInt64
 )
 
-// Begin notes a run that will hold a slot from now on for that long, and returns its place.
-// A run that yields hands its slot over to the first job that needs it.
-func (r *Runs) Begin(now, run int64, yields bool) int8 {
-	if run < runFrom || yields {
+// Begin notes a run that will hold a slot from now on for that long, and returns its place. A run
+// that yields hands its slot over to jobs that are due before it; due is Always for others.
+func (r *Runs) Begin(now, run, due int64) int8 {
+	if run < runFrom {
 		return NoPlace
 	}
 	until := max(num.Add(now, run), 1)
 	for i := range r.until {
 		if r.until[i].Load() == 0 && r.until[i].CompareAndSwap(0, until) {
+			r.due[i].Store(due)
 			return int8(i)
 		}
 	}
@@ -52,14 +57,14 @@ func (r *Runs) Noted() (n int) {
 	return n
 }
 
-// Soonest returns the time, in ns, until one of that many slots, all taken, is free for a job
-// behind that many others with that much work in total. With more slots than places the ends
-// of some runs are unknown, and a slot is assumed to be free soon. It runs on the stack of a
-// submitter, which may be new. It calls no function that grows the stack, so its frame fits
-// into the reserve of every stack.
+// Soonest returns the time, in ns, until one of that many slots, all taken, is free for a job that
+// is due then, behind that many others with that much work in total. With more slots than places
+// the ends of some runs are unknown, and a slot is assumed to be free soon. It runs on the stack of
+// a submitter, which may be new. It calls no function that grows the stack, so its frame fits into
+// the reserve of every stack.
 //
 //go:nosplit
-func (r *Runs) Soonest(now int64, slots, jobs int, work int64) int64 {
+func (r *Runs) Soonest(now, due int64, slots, jobs int, work int64) int64 {
 	if slots > runPlaces {
 		return work / int64(slots)
 	}
@@ -67,7 +72,7 @@ func (r *Runs) Soonest(now int64, slots, jobs int, work int64) int64 {
 	n := 0
 	for i := range r.until {
 		until := r.until[i].Load()
-		if until <= now || n == slots {
+		if until <= now || n == slots || r.due[i].Load() > due {
 			continue
 		}
 		n++
