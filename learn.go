@@ -30,8 +30,8 @@ func (k *kind) predict(j *JobInfo, cfg *RouterConfig) {
 
 // expect fills in what is expected of the job's run.
 func (j *JobInfo) expect(e estimate.Estimate) {
-	j.Predicted, j.Spread, j.Samples = e.Run(), e.Spread(), e.Samples()
-	j.Low, j.Likely, j.High = e.Low(), e.Likely(), e.High()
+	j.Samples = e.Samples()
+	j.Predicted, j.Low, j.Likely, j.High, j.Spread = e.Times()
 }
 
 // guess puts right what a hint says that no run has confirmed: it stands for no more than

@@ -176,7 +176,7 @@ func (m *Calls) Observe(jobs int, units, cost float64, run time.Duration) {
 	times := m.times.summary()
 	m.base.Store(times.mean * (1 - m.varied))
 	m.slope.Store(times.mean * m.varied / m.usual())
-	m.shape.set(times)
+	m.shape.set(times, n+1)
 }
 
 // longer is how many times longer a call with that many units takes than one for a usual

@@ -20,37 +20,17 @@ func (e Estimate) Samples() uint64 { return e.samples }
 // Run returns the mean.
 func (e Estimate) Run() time.Duration { return Bounded(e.ns) }
 
-// Low returns the run time that one run in ten stays within, or less while there are few
-// samples: shorter runs may follow.
-func (e Estimate) Low() time.Duration {
-	if e.shape == nil {
-		return e.Run()
+// Times returns the mean; what one run in ten stays within, or less while there are few samples:
+// shorter runs may follow; what eight runs in ten and what nine in ten stay within, the latter no
+// less than the mean; and the mean deviation from the mean.
+func (e Estimate) Times() (mean, low, likely, high, spread time.Duration) {
+	mean = Bounded(e.ns)
+	s := e.shape
+	if s == nil {
+		return mean, mean, mean, mean, 0
 	}
-	return Bounded(e.ns * e.shape.low.Load() * confidence(e.samples))
-}
-
-// Likely returns the run time that eight runs in ten stay within.
-func (e Estimate) Likely() time.Duration {
-	if e.shape == nil {
-		return e.Run()
-	}
-	return Bounded(e.ns * e.shape.likely.Load())
-}
-
-// High returns the run time that nine runs in ten stay within, or the mean if that is more.
-func (e Estimate) High() time.Duration {
-	if e.shape == nil {
-		return e.Run()
-	}
-	return max(Bounded(e.ns*e.shape.high.Load()), e.Run())
-}
-
-// Spread returns the mean deviation from the mean.
-func (e Estimate) Spread() time.Duration {
-	if e.shape == nil {
-		return 0
-	}
-	return Bounded(e.ns * e.shape.spread.Load())
+	return mean, Bounded(e.ns * s.low.Load()), Bounded(e.ns * s.likely.Load()),
+		max(Bounded(e.ns*s.high.Load()), mean), Bounded(e.ns * s.spread.Load())
 }
 
 const (
@@ -87,10 +67,11 @@ func confidence(samples uint64) float64 {
 // read it; a reader may see fields of two successive distributions.
 type shape struct{ spread, low, likely, high num.Float }
 
-func (s *shape) set(sum summary) {
+// set fills in a summary of so many samples.
+func (s *shape) set(sum summary, samples uint64) {
 	if sum.mean > 0 {
 		s.spread.Store(sum.spread)
-		s.low.Store(sum.low / sum.mean)
+		s.low.Store(sum.low / sum.mean * confidence(samples))
 		s.likely.Store(sum.likely / sum.mean)
 		s.high.Store(sum.high / sum.mean)
 	}

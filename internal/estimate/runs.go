@@ -35,10 +35,10 @@ type forecast struct {
 	shape
 }
 
-func (f *forecast) set(s summary) {
+func (f *forecast) set(s summary, samples uint64) {
 	f.mean.Store(s.mean)
 	f.median.Store(s.median)
-	f.shape.set(s)
+	f.shape.set(s, samples)
 }
 
 const (
@@ -92,7 +92,12 @@ func (m *Runs) Predict(cost float64, unit time.Duration) Estimate {
 	f, ns := &m.run, m.run.mean.Load()
 	if cost > 0 {
 		if unit := m.unit.mean.Load(); unit > 0 && m.unit.spread.Load() <= m.run.spread.Load() {
-			f, ns = &m.unit, min(max(unit*cost, m.least.Load()), m.most.Load())
+			f, ns = &m.unit, unit*cost
+			if most := m.most.Load(); ns > most { // not by min and max: see Bounded
+				ns = most
+			} else if least := m.least.Load(); ns < least {
+				ns = least
+			}
 		}
 	}
 	return Estimate{ns, samples, &f.shape}
@@ -115,11 +120,12 @@ func (m *Runs) Observe(cost float64, run time.Duration, probe bool) {
 		perUnit := ns / cost
 		m.perUnit.add(perUnit, isOdd(perUnit, m.unit.median.Load(), ns, m.run.median.Load()))
 	}
-	if n := m.samples.Add(1); n > EarlyRuns && n%summaryEvery != 0 && !probe {
+	n := m.samples.Add(1)
+	if n > EarlyRuns && n%summaryEvery != 0 && !probe {
 		return
 	}
 	runs := m.runs.summary()
-	m.run.set(runs)
+	m.run.set(runs, n)
 	m.least.Store(runs.least / believeMost)
 	m.most.Store(runs.most * believeMost)
 	if m.perUnit.used > 0 {
@@ -127,7 +133,7 @@ func (m *Runs) Observe(cost float64, run time.Duration, probe bool) {
 		if units.odd > oddMost {
 			units.mean = 0
 		}
-		m.unit.set(units)
+		m.unit.set(units, n)
 	}
 }
 
