@@ -53,16 +53,17 @@ func (AdaptivePolicy) choose(j *JobInfo, p *Pressure, c *choice) {
 	adaptiveLane(c, j, p)
 	c.contended = p.contended() && !j.Waits
 	switch {
-	case j.Budget > 0 && j.Slack <= 0:
+	case j.Budget == 0: // nothing can be late
+	case j.Slack <= 0:
 		c.drop(reasonLate)
-	case j.Budget > 0 && j.least() > j.Slack && p.Probe:
+	case j.least() > j.Slack && p.Probe:
 		c.reason, c.probe = reasonProbe, true
-	case j.Budget > 0 && j.least() > j.Slack:
+	case j.least() > j.Slack:
 		c.drop(reasonBudget)
-	case c.contended && j.Budget > 0 && p.Soonest+j.takes(p) > j.Slack:
+	case c.contended && p.Soonest+j.takes(p) > j.Slack:
 		c.excess = p.Soonest + j.takes(p) - j.Slack
 		c.drop(reasonWait)
-	case (c.contended || p.Hidden && !j.Waits) && j.Budget > 0 && j.over(p):
+	case (c.contended || p.Hidden && !j.Waits) && j.over(p):
 		c.excess = p.Turn - j.ahead(p)
 		c.drop(reasonShare)
 	}
@@ -188,20 +189,22 @@ const seldomMore = 4
 func adaptiveLane(c *choice, j *JobInfo, p *Pressure) {
 	known := j.Samples > 0 || j.Cost > 0
 	confirmed := known && !(j.Samples == 0 && p.Trial)
+	if confirmed && !j.Waits && !j.Async && keepsWithin(j, p.InlineThreshold) {
+		c.choose(laneInline, reasonSmallRun, &besideInline)
+		return
+	}
 	why := whyNotInline(j, known, confirmed)
 	switch {
 	case j.Waits && j.Batchable:
 		c.choose(laneBatch, reasonGathers, &besideWaits[why])
 	case j.Waits:
 		c.choose(laneSpawn, reasonWaits, &besideWaits[why])
-	case confirmed && keepsWithin(j, p.InlineThreshold) && !j.Async:
-		c.choose(laneInline, reasonSmallRun, &besideInline)
-	case confirmed && keepsWithin(j, p.SpawnThreshold) && j.Async && p.CPUBusy < p.Slots:
+	case confirmed && j.Async && p.CPUBusy < p.Slots && keepsWithin(j, p.SpawnThreshold):
 		c.choose(laneSpawn, reasonMediumRun, &besideSpawn)
 	case j.Batchable && p.BatchGain >= batchPays:
 		c.choose(laneBatch, reasonGain, &besideBatch[why])
 		c.wait = p.Wait
-	case confirmed && keepsWithin(j, p.SpawnThreshold) && !j.Async && p.Spare > 0 && p.CPUBusy >= p.Slots:
+	case p.Spare > 0 && confirmed && !j.Async && p.CPUBusy >= p.Slots && keepsWithin(j, p.SpawnThreshold):
 		c.choose(laneInline, reasonSpare, &besideSpare)
 	default:
 		beside, reason := &besideCPUPool[why], reasonSlot

@@ -36,10 +36,12 @@ func (r *Router) fillForJob(q *request, p *Pressure, probe bool) {
 			p.Recalled = q.kind.account.Turns.Ready(q.decided, probe)
 		}
 	}
+	possible := true // to end in its budget, had it been decided on in time
 	if q.hopeless() {
 		p.Probe = q.info.Slack > 0 && r.probe(q, probe)
+		possible = q.info.least() <= q.info.Budget
 	}
-	if q.info.Budget == 0 || q.info.least() <= q.info.Budget {
+	if possible {
 		q.kind.account.NoteBudget(q.info.Budget)
 	}
 	if len(r.forecasters) > 0 {
@@ -94,9 +96,13 @@ func (r *Router) machine(now int64, cfg *RouterConfig) fair.Machine {
 // foresee fills in the soonest that a slot comes to a job with a budget, if all are taken, unless
 // AdaptivePolicy refuses the job whenever that is, for its kind's share: in an overload most are.
 func (r *Router) foresee(q *request, p *Pressure) {
-	if q.info.Budget == 0 || q.info.Waits || p.CPUBusy < p.Slots {
-		return
+	if p.CPUBusy >= p.Slots && q.info.Budget != 0 && !q.info.Waits {
+		r.foreseeFull(q, p)
 	}
+}
+
+// foreseeFull is foresee if all slots are taken.
+func (r *Router) foreseeFull(q *request, p *Pressure) {
 	if _, shares := q.cfg.Policy.(AdaptivePolicy); !shares || !q.info.over(p) {
 		r.foreseeWait(q, p)
 	}

@@ -47,10 +47,11 @@ const (
 )
 
 // ownReasons are the router's own reasons to drop: each has a counter of its own from the
-// beginning, so that a policy that makes up reasons cannot take it.
+// beginning, so that a policy that makes up reasons cannot take it. Those of floods come first:
+// they are found first.
 var ownReasons = []string{
-	reasonBusy, reasonLate, reasonBudget, reasonWait, reasonShare, reasonQueueFull, reasonSpawnLimit,
-	reasonDownstream, reasonExpired, reasonDisplaced, reasonNoTime, reasonGateTime, reasonClosed, reasonRefused, reasonNoStrategy,
+	reasonShare, reasonBudget, reasonWait, reasonDownstream, reasonLate, reasonQueueFull, reasonSpawnLimit,
+	reasonBusy, reasonExpired, reasonDisplaced, reasonNoTime, reasonGateTime, reasonClosed, reasonRefused, reasonNoStrategy,
 	reasonDeclined,
 }
 

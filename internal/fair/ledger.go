@@ -111,8 +111,7 @@ func (l *Ledger) Capacity() float64 {
 // Due reports whether a tick is due at time now. It is due if now is before the last tick: that
 // is the time of another clock, as in a testing/synctest bubble.
 func (l *Ledger) Due(now int64) bool {
-	elapsed := now - l.last.Load()
-	return elapsed >= int64(tickEvery) || elapsed < 0
+	return uint64(now-l.last.Load()) >= uint64(tickEvery) // negative is large
 }
 
 // Tick computes demand and shares of all kinds at time now, if a tick is due and no other
