@@ -70,7 +70,10 @@ func (r *Router) admit(t *Ticket, outer *slot) error {
 		c.Submitted.Add(1)
 	}
 	if charge := t.charge(); charge != 0 {
-		c.Admitted.Add(charge)
+		// A short run that has a slot counts as demand when it ends, as one in place does.
+		if t.place.Brief = taken && t.choice.lane == laneCPUPool && t.job.predicted < yieldFrom; !t.place.Brief {
+			c.Admitted.Add(charge)
+		}
 		t.kind.account.Owe(t.decided, charge)
 	}
 	t.sampled = t.job.samples < estimate.EarlyRuns || t.kind.runs.Sample(t.decided)

@@ -20,10 +20,10 @@ func (k *kind) execute(t *Ticket, started int64) {
 		if t.exit == exitGoexit {
 			t.exit, t.err = rescue(recover())
 		}
+		t.ended = t.router().now()
 		if t.slot != nil {
 			t.slot.finish()
 		}
-		t.ended = t.router().now()
 		t.settle(k.learn(t))
 	}()
 	if t.cfg.Hooks.Start != nil {

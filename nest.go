@@ -172,10 +172,14 @@ func (s *slot) arrive() {
 
 // absent returns how many ns of a run that ended then were not the job's own.
 func (s *slot) absent(ended int64) int64 {
-	n := s.nest.Load()
-	if n == nil {
-		return 0
+	if n := s.nest.Load(); n != nil {
+		return n.absent(ended)
 	}
+	return 0
+}
+
+// absent is slot.absent.
+func (n *nest) absent(ended int64) int64 {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	away := n.away.Load()

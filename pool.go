@@ -188,6 +188,12 @@ func (p *pool) release(work slots.Load, long bool) {
 // into the queue or makes a slot free: of two goroutines that do so at the same time, at
 // least one sees what the other did.
 func (p *pool) dispatch() {
+	if p.firstDue.Load() != num.Never {
+		p.dispatchQueue()
+	}
+}
+
+func (p *pool) dispatchQueue() {
 	for p.firstDue.Load() != num.Never {
 		p.mu.Lock()
 		if p.queue.UndeferDue(p.clock) {

@@ -3,6 +3,8 @@ package helix
 import (
 	"runtime/debug"
 	"time"
+
+	"github.com/helixrouter/helix/internal/tally"
 )
 
 // settle does all the accounting of a job that ran: ended, exit and err are
@@ -165,7 +167,12 @@ func (t *Ticket) pay(work int64, all bool) {
 	} else {
 		c.Served.Add(work)
 	}
-	if t.charge() != 0 {
+	t.discharge(c)
+}
+
+// discharge takes what the ticket was charged out of Shard.Admitted, if it is there.
+func (t *Ticket) discharge(c *tally.Shard) {
+	if t.charge() != 0 && !t.place.Brief {
 		c.Admitted.Add(-t.charge())
 	}
 }
@@ -190,5 +197,5 @@ func (t *Ticket) reimburse() {
 	t.kind.correct(t, -t.charge())
 	c := t.counters()
 	c.Shed.Add(t.charge())
-	c.Admitted.Add(-t.charge())
+	t.discharge(c)
 }

@@ -307,8 +307,13 @@ func (s *slot) regain(long bool) bool {
 func (s *slot) end(work slots.Load) {
 	if s.spent || s.state.CompareAndSwap(slotHeld, slotNone) {
 		s.giveBack(work)
-		return
+	} else {
+		s.endAway(work)
 	}
+}
+
+// endAway is end for a job that does not have the slot.
+func (s *slot) endAway(work slots.Load) {
 	p := s.pool()
 	p.subWork(work)
 	p.mu.Lock()

@@ -55,7 +55,7 @@ type Ticket struct {
 	choice choice
 	cfg    *RouterConfig // in force when the job was decided on
 	slot   *slot         // made once needed: for a job inside another that is when it is admitted
-	place  slots.Node    // in the pool's queue; guarded by pool.mu
+	place  slots.Node    // in the pool's queue; guarded by pool.mu, but for Gated and Brief
 }
 
 // jobFacts holds the JobInfo fields that cannot be derived from the ticket; see JobInfo for

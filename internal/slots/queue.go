@@ -19,6 +19,7 @@ type Node struct {
 	Long     bool // its run is predicted to be long
 	Deferred bool // comes after all others until it is due, and is then due earlier
 	Gated    bool // of a job: it has or awaits a place in its kind's gate
+	Brief    bool // of a job: it is so short that its work is not in tally.Shard.Admitted
 	Expires  bool // the requester is notified when it can no longer finish in its budget
 }
 

@@ -44,8 +44,9 @@ type Shard struct {
 	late      [Reasons]atomic.Uint64 // dropped after that
 	ended     [2][3]atomic.Uint64    // ran: completed, failed × no budget, kept, not kept
 
-	// CPU ns. Their sum is all work ever offered. Jobs that run in place are never in Admitted:
-	// they are accounted for in one step at their end. First what each job writes, beside ended.
+	// CPU ns. Their sum is all work ever offered. Jobs that run in place, and short ones that get a
+	// slot at once, are never in Admitted: they are accounted for in one step at their end. First
+	// what each job writes, beside ended.
 	//
 	// AllWork is as Served, of jobs that worked from their arrival to their end: their CPU time is
 	// their latency, too, and one addition counts both.
