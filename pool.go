@@ -130,10 +130,11 @@ func (t *Ticket) due() int64 {
 // runs, only jobs that are due before may have its slot. A run that takes longer than its budget
 // gives way until that ends.
 func (t *Ticket) latestStart() int64 {
+	due := t.due()
 	if t.job.budget > t.job.predicted {
-		return t.due() - int64(t.job.predicted)
+		due -= int64(t.job.predicted)
 	}
-	return t.due()
+	return due
 }
 
 // tryAcquireFree acquires a slot and adds work, if a slot is free. While a job waits none

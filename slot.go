@@ -101,6 +101,14 @@ func (s *slot) begin(started, run int64, timed bool) {
 
 // occupy notes that a run of about that many ns holds the slot from now on, and to whom it yields.
 func (s *slot) occupy(now, run int64) {
+	s.place = slots.NoPlace
+	if run >= slots.RunFrom {
+		s.takePlace(now, run)
+	}
+}
+
+// takePlace is occupy for a run that is long enough to matter.
+func (s *slot) takePlace(now, run int64) {
 	due := int64(slots.Always)
 	if s.kind.yields.Load() {
 		due = s.due

@@ -164,7 +164,7 @@ func TestSoonest(t *testing.T) {
 		slots := 1 + rnd.IntN(runPlaces)
 		free := make([]int64, slots) // in how many ns each is
 		for i := range rnd.IntN(slots + 1) {
-			free[i] = runFrom + rnd.Int64N(100_000)*us
+			free[i] = RunFrom + rnd.Int64N(100_000)*us
 			gives := []int64{Always, now, now + 10}[rnd.IntN(3)]
 			require.NotEqual(t, int8(NoPlace), r.Begin(now, free[i], gives))
 			if gives > now+5 { // the job is due before, and gets the slot
@@ -198,7 +198,7 @@ func first(free []int64) *int64 {
 
 func TestRunsGiveTheirPlacesBack(t *testing.T) {
 	var r Runs
-	require.Equal(t, int8(NoPlace), r.Begin(0, runFrom-1, Always), "too short to matter")
+	require.Equal(t, int8(NoPlace), r.Begin(0, RunFrom-1, Always), "too short to matter")
 	var places []int8
 	for range runPlaces {
 		places = append(places, r.Begin(0, 1e9, Always))

@@ -16,8 +16,8 @@ type Runs struct {
 
 const (
 	runPlaces = 16
-	// runFrom is the predicted run time from which a run takes a place.
-	runFrom = 50_000 // ns
+	// RunFrom is the predicted run time from which a run takes a place.
+	RunFrom = 50_000 // ns
 	// NoPlace is the place of a run that has none.
 	NoPlace = -1
 	// Always is the due time of a run that does not yield: before all others.
@@ -27,7 +27,7 @@ const (
 // Begin notes a run that will hold a slot from now on for that long, and returns its place. A run
 // that yields hands its slot over to jobs that are due before it; due is Always for others.
 func (r *Runs) Begin(now, run, due int64) int8 {
-	if run < runFrom {
+	if run < RunFrom {
 		return NoPlace
 	}
 	until := max(num.Add(now, run), 1)
