@@ -68,7 +68,7 @@ func (AdaptivePolicy) choose(j *JobInfo, p *Pressure, c *choice) {
 		c.drop(reasonShare)
 	}
 	switch {
-	case c.dropped:
+	case c.dropped || c.lane == laneInline: // which has no bound
 	case j.Waits && p.DownstreamLimit > 0 && p.InFlight >= p.DownstreamLimit && (c.lane == laneSpawn || p.BatchFill == 0):
 		c.crowded(j, p)
 	case c.lane == laneSpawn && p.Spawned >= p.SpawnLimit:
