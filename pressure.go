@@ -109,7 +109,7 @@ func (r *Router) foreseeFull(q *request, p *Pressure) {
 }
 
 // foreseeWait is foresee when all slots are taken. While the job waits, those of much tighter
-// budgets that come later overtake it. Like runTable.soonest it takes its frame from the
+// budgets that come later overtake it. Like Runs.Soonest it takes its frame from the
 // stack's reserve.
 //
 //go:nosplit

@@ -18,6 +18,9 @@ const (
 	runPlaces = 16
 	// RunFrom is the predicted run time from which a run takes a place.
 	RunFrom = 50_000 // ns
+	// handsOverIn is when a run that yields hands its slot over: it calls Yield about every
+	// 100 µs.
+	handsOverIn = 50_000 // ns
 	// NoPlace is the place of a run that has none.
 	NoPlace = -1
 	// Always is the due time of a run that does not yield: before all others.
@@ -72,8 +75,11 @@ func (r *Runs) Soonest(now, due int64, slots, jobs int, work int64) int64 {
 	n := 0
 	for i := range r.until {
 		until := r.until[i].Load()
-		if until <= now || n == slots || r.due[i].Load() > due {
+		if until <= now || n == slots {
 			continue
+		}
+		if r.due[i].Load() > due {
+			until = min(until, now+handsOverIn)
 		}
 		n++
 		left := uint32(min((until-now)/workUnit, 1<<31))
