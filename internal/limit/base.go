@@ -8,14 +8,17 @@ import "math"
 func (a *law) learnBase(l *Limit, c Call, now, n int64, took float64, well bool) {
 	on := l.on.Load()
 	little := .75 * a.x * a.base
-	if a.quiet < baseFew && !on { // base may be far too low, and then finds few calls to rest on
-		little = .75 * a.x * min(max(a.mean, a.base), 2*a.base)
+	if a.quiet < baseCalls && !on { // base may be far too low, and then finds few calls to rest on
+		little = .75 * a.x * a.low
 	}
 	floor := float64(few)
 	if a.tight {
 		floor = 1
 	}
 	little = max(little, floor)
+	if well && c.Among == 1 && !a.tight {
+		a.lone.add(took)
+	}
 	switch {
 	case !well:
 		return
@@ -24,10 +27,10 @@ func (a *law) learnBase(l *Limit, c Call, now, n int64, took float64, well bool)
 			return
 		}
 		a.found()
-	case !on && float64(c.Among) <= little && float64(n) <= 1.5*little,
+	case !on && float64(c.Among) <= little && (float64(n) <= 1.5*little || max(a.vary, a.cv) > varies),
 		a.quiet >= few && float64(c.Among) <= floor:
 		a.found()
-	case a.quiet == 0 && a.calls < few/2:
+	case a.quiet == 0 && a.calls < few/2 && a.drain == 0:
 		a.calls++
 	default:
 		return
@@ -36,9 +39,21 @@ func (a *law) learnBase(l *Limit, c Call, now, n int64, took float64, well bool)
 	a.alone.add(took)
 }
 
+// fewAreMany reports whether calls that find nothing else in flight are faster than those that
+// find few, so that these are not alone; then base is learned from those only.
+func (a *law) fewAreMany() {
+	mean, deviation, _, n := a.lone.within(math.Inf(1))
+	if a.tight || n < max(baseSure, a.need()/2) || mean+2*deviation/math.Sqrt(n) > .75*a.base || !a.small() {
+		return
+	}
+	a.tight, a.certain = true, true
+	a.base, a.alone, a.quiet, a.calls = mean, a.lone, n, n
+	a.floor = min(max(math.Ceil(a.x*a.base-.5), 1), least)
+}
+
 // found counts a call with few others in flight.
 func (a *law) found() {
-	a.quiet = min(a.quiet+1, baseCalls)
+	a.quiet = min(a.quiet+1, baseCalls*min(max(1, .5*a.vary*a.vary), 4))
 	a.calls = max(a.calls, a.quiet)
 }
 
@@ -84,7 +99,7 @@ func (a *law) suspect(l *Limit, now, inflight int64, mean, target float64) {
 		now >= a.again && (a.sure() > 1.3*target || a.quiet < baseSure || now > a.again+10*remember):
 		a.startDrain(now, target, false)
 	// What was taken for few may have been too many.
-	case !a.certain && a.small() && now >= a.again && a.quiet >= a.need():
+	case !a.certain && (a.small() || b > 0 && a.base > b/2) && now >= a.again && a.quiet >= a.need():
 		a.startDrain(now, target, true)
 	}
 }
@@ -113,7 +128,7 @@ func (a *law) startDrain(now int64, target float64, trial bool) {
 	default:
 		a.drainTo = max(few, a.drainTo)
 	}
-	a.wasBase, a.again = a.base, now+max(a.pause, int64(5*a.slow))
+	a.wasBase, a.again = a.base, now+max(a.pause, min(int64(5*a.slow), remember))
 	a.quiet, a.calls, a.eased = 0, kept/2, 0
 	a.alone.fade(float32(kept))
 }

@@ -7,26 +7,30 @@ import "math"
 type law struct {
 	w window
 
-	x    float64 // calls that end well
-	last float64 // likewise, in the latest window alone
+	x    float64 // calls that end well, while enough are in flight
+	last float64 // calls that ended well in the latest window
 	mean float64 // latency
 	n    float64 // calls that mean rests on
 	cv   float64 // coefficient of variation of the latency
 	slow float64 // the slowest call of the windows before, fading
 	rare float64 // likewise, of some longMean
-	hung int64   // when the downstream last came back: calls that began earlier teach no latency
+	fast float64 // the fastest call lately
+	low  float64 // the lowest mean latency of a window, lately
+	hung int64   // when the downstream last came back: calls that began earlier teach neither latency nor x
 
 	base  float64 // latency of calls that find little else in flight
 	quiet float64 // calls that began and ended so
 	calls float64 // calls that base rests on
 	alone spread  // latencies of calls that began and ended so
 	vary  float64 // their coefficient of variation
+	lone  spread  // latencies of calls that found nothing else in flight, lately
 
 	aim     float64 // T, when the law was last applied
 	limit   float64 // how many may be in flight; only if Limit.on
 	calm    int64   // when it was last needed
-	pressed float64 // part of the time in which it was reached, lately
-	beyond  float64 // how often calls filled the limit, lately, by how often they would by chance if just as many came as fit
+	servers int64   // how many in flight keep the downstream busy; 0 = not known
+	idle    float64 // part of its capacity that stands idle, lately
+	near    crowd   // calls that began with the limit nearly reached
 
 	eased     int64   // since when no more are in flight than may be; 0 = more are
 	easedMean float64 // mean then, or when it last fell
@@ -52,12 +56,19 @@ type law struct {
 type window struct {
 	opened, latest int64   // latest is when a call last ended
 	ended          int     // calls
+	stale          int     // those that began before the downstream last came back
 	well           int     // those that ended well
 	noted, full    int     // those that were looked at, and those of them that found the limit reached when they ended
 	timed          int     // with a latency that counts
 	sum, squares   float64 // of their latencies
 	slowest        float64
-	counted        uint32 // Limit.counted when it was opened
+	fastest        float64
+	near           crowd
+	idle           float64 // the part of its capacity that each call left idle when it ended, summed up
+	since          int64   // when a call last ended and left enough in flight to keep the downstream busy; 0 = it did not
+	working        float64 // time from the ends of calls that left enough to the next ones
+	worked         int     // those next ones that ended well
+	counted        uint32  // Limit.counted when it was opened
 }
 
 // open begins a window.
@@ -109,17 +120,53 @@ func (a *law) note(l *Limit, c Call, n, now int64, well bool) {
 		a.learnBase(l, c, now, n, took, well)
 		// A failure is no measurement, but bounds the speed of the downstream.
 		if well || took > a.aim {
-			w.timed++
-			w.sum += took
-			w.squares += took * took
-			w.slowest = max(w.slowest, took)
+			a.time(l, c, took)
 		}
-		if w.timed == timedMost && !l.on.Load() {
-			l.counting.Store(w.opened + windowLeast)
-		}
+	} else {
+		w.stale++
 	}
+	a.watch(now, n-1, fresh && well)
 	if now-w.opened >= windowLeast && a.enough(l, now) {
 		a.learn(l, now, n-1)
+	}
+}
+
+// time takes in a latency.
+func (a *law) time(l *Limit, c Call, took float64) {
+	w := &a.w
+	if w.timed++; w.timed == 1 || took < w.fastest {
+		w.fastest = took
+	}
+	w.sum += took
+	w.squares += took * took
+	w.slowest = max(w.slowest, took)
+	on := l.on.Load()
+	if w.timed == timedMost && !on {
+		l.counting.Store(w.opened + windowLeast)
+	}
+	if on && a.drain == 0 && a.x > 0 && float64(c.Among) > .75*a.limit {
+		if b := a.budget(l); b == 0 || took < b+1.5*max(0, a.mean-a.base) { // others cannot be in time
+			w.near.add(took, took-max(float64(c.Among)/a.x, a.base))
+		}
+	}
+}
+
+// watch looks at how busy the downstream is, when a call has ended and left so many in flight.
+func (a *law) watch(now, left int64, counts bool) {
+	w := &a.w
+	if w.since > 0 {
+		w.working += float64(max(0, now-w.since))
+		if counts {
+			w.worked++
+		}
+	}
+	w.since = 0
+	switch {
+	case a.servers == 0:
+	case left >= a.servers:
+		w.since = now
+	default:
+		w.idle += float64(a.servers-left) / float64(a.servers)
 	}
 }
 
@@ -144,71 +191,6 @@ func (a *law) enough(l *Limit, now int64) bool {
 	return open >= wait
 }
 
-// budget returns the shortest recent budget; 0 = none.
-func (a *law) budget(l *Limit) float64 {
-	b := l.shortest.Load()
-	if b == 0 || a.before > 0 && a.before < b {
-		b = a.before
-	}
-	return float64(b)
-}
-
-// target returns T, how long calls may take.
-func (a *law) target(l *Limit) float64 {
-	b := a.budget(l)
-	switch {
-	case b == 0:
-		return max(8*a.base, patience)
-	case a.quiet < baseSure && (a.base > b/4 || a.base == 0): // that they take so long must be sure first
-		return b / 2
-	case a.base > b/2 && !a.certain && a.small(): // and that few calls are not too many for it
-		return max(b/2, min(a.base, .85*b))
-	case b <= a.base: // no call can be in time
-		return 1.5 * a.base
-	}
-	chance := 1.15 + a.vary/math.Sqrt(max(a.quiet, 1))
-	return max(a.base+min(a.room(b), max(8*a.base, longQueue)), min(chance*a.base, (a.base+b)/2), 1.05*a.base)
-}
-
-// room returns how long calls may queue so that less than one in a hundred of those that can be
-// in time is late, given the latencies within the budget b. It holds for downstreams with a
-// queue and for those with processor sharing.
-func (a *law) room(b float64) float64 {
-	mean, deviation, calls := a.alone.within(b)
-	if calls == 0 {
-		return 0
-	}
-	full := a.full()
-	share, queued, slowed := share0, tail0, tail0
-	if a.small() {
-		share, queued, slowed = smallShare, smallQueued, smallSlowed
-	}
-	share += (share1 - share) * full
-	queued += (tail1 - queued) * full
-	slowed += (tail1 - slowed) * full
-	return max(0, min(share*(b-mean-queued*deviation), a.base*(b/(mean+slowed*deviation)-1)))
-}
-
-// small reports whether the downstream works at so few calls at a time that few calls may be too many
-// for it to be alone, and that many calls come at once by chance.
-func (a *law) small() bool { return a.x*a.base < 1.5*few }
-
-// full returns how much speaks for more calls than fit, from 0 to 1.
-func (a *law) full() float64 {
-	if a.small() {
-		return min(max((a.beyond-1.5)/1.5, 0), 1)
-	}
-	return min(max(2*a.pressed-.6, 0), 1)
-}
-
-// lowest returns the least limit.
-func (a *law) lowest() float64 {
-	if a.floor > 0 {
-		return a.floor
-	}
-	return least
-}
-
 // learn closes the window and applies the law; so many are in flight.
 func (a *law) learn(l *Limit, now, inflight int64) {
 	w := &a.w
@@ -216,53 +198,83 @@ func (a *law) learn(l *Limit, now, inflight int64) {
 	w.ended += counted
 	w.well += counted
 	open := float64(now - w.opened)
-	rate := float64(w.well) / open
-	mean := a.mean
-	if w.timed > 0 {
-		mean = w.sum / float64(w.timed)
-	}
 	a.vary = 1
-	if _, deviation, calls := a.alone.within(math.Inf(1)); calls > few {
+	if _, deviation, _, calls := a.alone.within(math.Inf(1)); calls > few {
 		a.vary = deviation / a.base
 	}
 	known := 10 * a.base
 	if a.quiet < baseSure { // base may be far too low, and what varies look as if it did not
 		known, a.vary = math.Inf(1), max(a.vary, a.cv)
 	}
+	mean := a.mean
+	if w.timed > 0 {
+		mean = w.sum / float64(w.timed)
+		if a.fast == 0 {
+			a.fast = w.fastest
+		}
+		a.fast = min(w.fastest, 1.2*a.fast)
+	}
 	memory := max(shortMean, min(max(2*mean, a.slow, w.slowest), known))
+	rate := a.pace(open, memory)
+	if a.mean == 0 {
+		a.mean = mean
+	}
 	gain := 1 - math.Exp(-open/memory)
-	if a.x == 0 {
-		a.x, a.mean = rate, mean
-	}
-	if a.drain == 0 || rate > a.x { // while few are admitted, that lowers the rate
-		// As long as it takes for a standard deviation of a tenth.
-		memory = max(memory, min(100*a.vary*a.vary/max(a.x, float64(w.ended)/open), longMean))
-		a.x += (1 - math.Exp(-open/memory)) * (rate - a.x)
-	}
 	a.mean += gain * (mean - a.mean)
 	a.n = (1-gain)*a.n + float64(w.timed)
 	if w.timed > 0 && mean > 0 {
 		cv := math.Sqrt(max(0, w.squares/float64(w.timed)-mean*mean)) / mean
 		a.cv += gain * (cv - a.cv)
 	}
+	if w.timed >= windowCalls/2 {
+		if a.low == 0 {
+			a.low = mean
+		}
+		a.low = min(mean, 1.01*a.low)
+	}
+	a.near.merge(w.near, nearCalls*max(1, .5*a.vary*a.vary))
 	a.slow = max(w.slowest, a.slow/2)
 	a.rare = max(a.slow, a.rare*math.Exp(-open/longMean))
 	if w.timed > 0 && a.slow < a.base { // no recent call took as long, so it cannot be that
 		a.base, a.calls = a.slow, min(a.calls, few)
 	}
 
+	a.fewAreMany()
 	a.apply(l, now, inflight, mean)
 
 	a.last = rate
-	a.w = l.open(now)
-	a.w.latest = now
+	since := w.since
+	*w = l.open(now)
+	w.latest, w.since = now, since
 	l.reached.Store(false)
 	if now-a.turned >= remember {
 		a.turned, a.before = now, l.shortest.Swap(0)
+		a.lone.fade(a.lone.total * loneKept)
 	}
+	l.hopeless.Store(int64(min(a.fast, a.base)))
 	l.base.Store(math.Float64bits(a.base))
 	l.mean.Store(math.Float64bits(a.mean))
 	l.rate.Store(math.Float64bits(a.x * 1e9))
+}
+
+// pace learns x, a mean over so long or longer, from a window that was open so long. It returns how
+// many calls ended well in that time.
+func (a *law) pace(open, memory float64) (rate float64) {
+	w := &a.w
+	rate = float64(w.well) / open
+	able, during := rate, open
+	switch {
+	case 2*w.stale > w.ended: // as many of those may end at once, that shows nothing
+		return rate
+	case a.x == 0:
+		a.x = rate
+	case a.servers > 0 && w.ended <= 2*w.well && 2*w.full <= w.noted: // it is not always busy
+		able, during = min(float64(w.worked)/max(w.working, 1), 2*rate), w.working
+	}
+	// As long as it takes for a standard deviation of a tenth.
+	memory = max(memory, min(100*a.vary*a.vary/max(a.x, float64(w.ended)/open), longMean))
+	a.x += (1 - math.Exp(-during/memory)) * (able - a.x)
+	return rate
 }
 
 // sure returns a lower confidence bound of the mean latency.
@@ -272,12 +284,15 @@ func (a *law) sure() float64 {
 
 // apply sets or removes the limit. The mean latency of the window was mean.
 func (a *law) apply(l *Limit, now, inflight int64, mean float64) {
+	on := l.on.Load()
+	if !on {
+		a.idle, a.servers = idleFirst, 0
+	}
 	target := a.target(l)
 	a.aim = target
-	on, reached, timed := l.on.Load(), l.reached.Load(), a.w.timed > 0
-	rate := float64(a.w.well) / float64(now-a.w.opened)
+	open := float64(now - a.w.opened)
 	if !on {
-		if !a.overloaded(l, inflight, rate, target) {
+		if !a.overloaded(l, inflight, float64(a.w.well)/open, target) {
 			l.publish(max(a.x*target, a.lowest()), a.base, target, max(2*a.slow, float64(windowMost)))
 			return
 		}
@@ -285,23 +300,16 @@ func (a *law) apply(l *Limit, now, inflight int64, mean float64) {
 	}
 	a.suspect(l, now, inflight, mean, target)
 
-	x, slack := a.x, timed && a.mean < .85*target
-	if slack && mean < .85*target {
-		x = max(x, rate*(1-max(a.cv, .5)/math.Sqrt(float64(max(a.w.well, 1))))) // but for chance
+	reached, timed := l.reached.Load(), a.w.timed > 0
+	limit := a.x * target
+	switch {
+	case !on:
+	case !timed: // nothing is known of the latency: no reason for more
+		limit = min(limit, a.limit)
+	case reached && a.drain == 0 && max(a.mean, mean) < target: // where few calls are in flight, a little more is none
+		limit = max(limit, a.limit+1)
 	}
-	limit := x * target
-	if on {
-		switch {
-		case !timed: // nothing is known of the latency: no reason for more
-			limit = min(limit, a.limit)
-		case a.mean < target && mean < target: // nor for less
-			limit = max(limit, a.limit)
-		}
-		if slack && reached && a.sure() < .85*target {
-			limit = max(limit, 1.25*a.limit)
-		}
-		limit = min(limit, 4*a.limit)
-	}
+	limit = min(limit, 4*a.limit)
 	if a.mean > target || reached && (a.mean > .75*target || a.base == 0) {
 		a.calm = now
 	} else if now-a.calm > remember {
@@ -310,21 +318,16 @@ func (a *law) apply(l *Limit, now, inflight int64, mean float64) {
 		l.on.Store(false)
 		return
 	}
-	gain := 1 - math.Exp(-float64(now-a.w.opened)/longMean)
-	a.pressed -= gain * a.pressed
-	if reached {
-		a.pressed += gain
-	}
-	if on && a.w.noted > 0 {
-		// As many calls as fit, and no more, find k places of a queue taken once in k+1 times if they
-		// vary as an exponential distribution does.
-		often := float64(a.w.full) / float64(a.w.noted) * (max(a.limit-a.x*a.base, 0) + 1)
-		a.beyond += gain * (often/(.5+.5*min(a.vary*a.vary, 8)) - a.beyond)
+	if on && a.drain == 0 {
+		gain := min(1-math.Exp(-open/longMean), float64(a.w.ended)/idleCalls)
+		a.idle += gain * (a.w.idle/float64(a.w.ended) - a.idle)
 	}
 	a.limit = max(limit, a.lowest())
 	a.lowerToLearn(l, now, inflight)
 	l.publish(a.limit, a.base, target, max(2*target, 1.5*a.rare, float64(windowLeast)))
 	l.on.Store(true)
+	// Rather too many than too few: were base far too low, a limit that leaves servers idle would look right.
+	a.servers = min(int64(math.Ceil(a.x*a.base*(1+a.vary/math.Sqrt(max(a.quiet, 1)))-.25)), l.limits[0].Load()-1)
 }
 
 // overloaded reports whether calls take, or will take, much longer than they may.

@@ -99,7 +99,7 @@ func TestOfferedLoad(t *testing.T) {
 						require.Greater(t, kept, asked(.98, .04), "kept at %g×", load)
 					case heavy && load >= .95: // the best constant limit keeps 97.1 at 1×
 						require.Greater(t, kept, asked(.95, .05), "kept at %g×", load)
-						most = .05
+						most = asked(.025, -.045)
 					case heavy:
 						require.Greater(t, kept, asked(.99, .02), "kept at %g×", load)
 						most = .01
@@ -108,7 +108,7 @@ func TestOfferedLoad(t *testing.T) {
 					default:
 						require.Greater(t, kept, asked(.985, .02), "kept at %g×", load)
 						if load > .9 && budget == 50*ms { // a chance burst has a limit set for a second
-							most = .015
+							most = .01
 						}
 					}
 					if load < 1 {
@@ -221,15 +221,15 @@ func TestFewServers(t *testing.T) {
 		service func(*rand.Rand) float64
 		refused float64 // below the capacity
 	}{
-		{1, 50 * ms, 3, .98, fixed(5e6), 0},
+		{1, 50 * ms, 3, .985, fixed(5e6), 0},
 		{1, 50 * ms, 10, .98, fixed(5e6), 0},
 		{1, 500 * ms, 3, .98, fixed(5e6), 0},
-		{1, 50 * ms, 3, .92, exponential(5e6), 0},
-		{1, 50 * ms, 10, .93, exponential(5e6), 0},
-		{2, 50 * ms, 3, .955, exponential(5e6), 0},
-		{2, 50 * ms, 10, .97, exponential(5e6), 0},
+		{1, 50 * ms, 3, .94, exponential(5e6), 0},
+		{1, 50 * ms, 10, .97, exponential(5e6), 0},
+		{2, 50 * ms, 3, .98, exponential(5e6), 0},
+		{2, 50 * ms, 10, .985, exponential(5e6), 0},
 		{4, 50 * ms, 3, .98, exponential(5e6), 0},
-		{8, 50 * ms, .95, .98, exponential(5e6), .02},
+		{8, 50 * ms, .95, .985, exponential(5e6), .01},
 	} {
 		kept, refused := 0., 0.
 		for i := range *seeds {
@@ -249,7 +249,7 @@ func TestFewServers(t *testing.T) {
 // A downstream whose calls become nearly as long as the budget is used to its capacity again: that so few
 // of them end at the lowest limit does not keep it there.
 func TestCallsThatBecomeAlmostAsLongAsTheBudget(t *testing.T) {
-	for _, takes := range []float64{30, 35, 40, 42} {
+	for _, takes := range []float64{30, 35, 40, 42, 45} {
 		for i := range uint64(3) {
 			r := scene{down: downstream{32, false, fixed(5e6)}, mean: 5e6, load: .3, budget: 50 * ms, length: 30_000 * ms, from: 10_000 * ms,
 				change: func(now int64, d *downstream) bool {
@@ -260,7 +260,7 @@ func TestCallsThatBecomeAlmostAsLongAsTheBudget(t *testing.T) {
 				}}.run(*first + i)
 			able := 32 / (takes / 1e3) * 20
 			t.Logf("%.0f ms: kept %.1f %% of what can be", takes, 100*float64(r.kept)/able)
-			require.Greater(t, float64(r.kept)/able, .6, "%.0f ms", takes)
+			require.Greater(t, float64(r.kept)/able, .75, "%.0f ms", takes)
 		}
 	}
 }
@@ -269,14 +269,16 @@ func TestCallsThatBecomeAlmostAsLongAsTheBudget(t *testing.T) {
 // any more, and then many end at once. Neither the flood nor that is taken for what it can do.
 func TestFloodThatNoneOfEnds(t *testing.T) {
 	for _, budget := range []int64{25 * ms, 50 * ms, 200 * ms} {
-		s := scene{down: downstream{32, true, fixed(5e6)}, mean: 5e6, load: 10, budget: budget, length: 6000 * ms, from: 3000 * ms}
-		r := s.run(*first)
-		require.Greater(t, 10*float64(r.kept)/float64(r.offered), .97, "budget %d ms", budget/ms)
-		require.Less(t, float64(r.late)/float64(r.admitted), .01, "budget %d ms", budget/ms)
+		for i := range uint64(4) {
+			s := scene{down: downstream{32, true, fixed(5e6)}, mean: 5e6, load: 10, budget: budget, length: 6000 * ms, from: 3000 * ms}
+			r := s.run(*first + i)
+			require.Greater(t, 10*float64(r.kept)/float64(r.offered), .97, "budget %d ms", budget/ms)
+			require.Less(t, float64(r.late)/float64(r.admitted), .01, "budget %d ms", budget/ms)
 
-		s.quietUntil, s.from = 500*ms, 4000*ms // and the same after a time in which little came
-		r = s.run(*first)
-		require.Greater(t, 10*float64(r.kept)/float64(r.offered), .97, "budget %d ms, warm", budget/ms)
+			s.quietUntil, s.from = 500*ms, 4000*ms // and the same after a time in which little came
+			r = s.run(*first + i)
+			require.Greater(t, 10*float64(r.kept)/float64(r.offered), .97, "budget %d ms, warm", budget/ms)
+		}
 	}
 }
 

@@ -39,6 +39,7 @@ type Limit struct {
 	silence  atomic.Int64            // after how long without an end the downstream hangs; 0 = not known
 	latest   atomic.Int64            // when a call last ended, or was admitted as a probe
 	busy     atomic.Int64            // since when calls are in flight
+	hopeless atomic.Int64            // no call is in time for so short a budget, which does not count
 	shortest atomic.Int64            // budget since law.turned; 0 = none
 	counting atomic.Int64            // until when successful calls are only counted: enough of them have been measured
 
@@ -114,7 +115,7 @@ func (l *Limit) Probe(now int64) bool {
 func (l *Limit) Begin(now, budget int64) uint16 {
 	n := inFlight(l.calls.Add(begins))
 	if budget > 0 {
-		if least := l.shortest.Load(); (least == 0 || budget < least) && budget > l.Base() {
+		if least := l.shortest.Load(); (least == 0 || budget < least) && budget > l.hopeless.Load() {
 			l.shortest.CompareAndSwap(least, budget)
 		}
 	}
@@ -239,26 +240,32 @@ const (
 	// shortMean is the shortest time over which a mean is taken, in ns, longMean the longest one
 	// for the sake of chance.
 	shortMean, longMean = 30e6, 300e6
-	// base rests on at most baseCalls, is sure with baseSure, and takes what calls it can get up
-	// to baseFew; to learn it anew takes up to drainWindows, or baseMost calls.
-	baseCalls    = 256
+	// base is sure with baseSure calls, and rests on at most baseCalls, or more if they vary much; to learn it
+	// anew takes up to drainWindows, or baseMost calls.
 	baseSure     = 16
-	baseFew      = 64
+	baseCalls    = 256
 	baseMost     = 200
 	drainWindows = 4
-	// tail0 standard deviations above the mean are 0.8 % of an exponential distribution, tail1 0.5 %,
-	// while more come than fit; varies is a coefficient of variation that it has not.
-	tail0, tail1, varies = 3.83, 4.25, 1.5
-	// share0 is the part of the room in the budget that calls may queue for, share1 the same while
-	// more come than fit.
-	share0, share1 = .55, .25
-	// smallShare is share0 of a downstream that works at few calls at a time, smallQueued and smallSlowed
-	// its tail0 for downstreams with a queue and with processor sharing.
-	smallShare, smallQueued, smallSlowed = .75, 2, 1.5
-	// longQueue is how much queue there may be in any case, in ns, patience the least target
-	// of calls without a budget.
-	longQueue = 20e6
-	patience  = 50e6
+	// loneKept is the part of the calls that found nothing else in flight that still counts a second later.
+	loneKept = .6
+	// varies is a coefficient of variation that an exponential distribution has not.
+	varies = 1.5
+	// idleFirst is the part of its capacity that a downstream is taken to have idle when a limit is set. It is
+	// a mean of idleCalls calls, and of longMean.
+	idleFirst, idleCalls = .1, 100
+	// leastLate is the part of the calls that find the limit nearly reached that may be late in any case. They
+	// may queue for roomPart of what that leaves of the budget.
+	leastLate, roomPart = .003, .8
+	// How latencies spread when the limit is nearly reached rests on nearCalls calls, or more if they vary
+	// much, and is half sure with nearSure. Their deviation grows by growthMost of their mean at most,
+	// or as much as with processor sharing.
+	nearCalls, nearSure, growthMost = 400, 30, .5
+	// longQueue is how much queue there may be in any case, in ns, patience the same for calls without a budget.
+	// Both are a quarter if the downstream is never idle, and whole from idleEnough on.
+	longQueue, patience, idleEnough = 20e6, 50e6, .05
+	// places is how many calls may queue in any case, if they vary as an exponential distribution does: so many come
+	// at once by chance.
+	places = 64
 	// latestEvery is how exactly Limit.latest is kept: writing it costs more than reading it.
 	latestEvery = int64(time.Millisecond / 2)
 	// remember is how long a limit stays that is not needed, and how long a budget counts.

@@ -30,11 +30,20 @@ type scene struct {
 	change  func(now int64, d *downstream) (hang bool)  // called at every event; may be nil
 	fail    func(now int64) (failed bool, took float64) // of a call that begins; may be nil
 	cancel  bool                                        // callers leave when their budget is over
-	limit   *limit.Limit                                // that is tried; nil: a new one
+	limit   limiter                                     // that is tried; nil: a new limit.Limit
 
 	gap        float64                    // ns between calls, instead of load
 	quietUntil int64                      // one call every 10 ms until then
 	priority   func(i int) limit.Priority // of the i-th call; nil: all are Normal
+}
+
+// limiter decides which calls may start, as limit.Limit does.
+type limiter interface {
+	Room(now int64, p limit.Priority) (most int, probe bool)
+	Refused()
+	Begin(now, budget int64) uint16
+	End(c limit.Call, now int64, well bool)
+	InFlight() int64
 }
 
 type report struct {

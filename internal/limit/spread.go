@@ -44,7 +44,7 @@ func (s *spread) fade(calls float32) {
 }
 
 // within returns the mean and the standard deviation of latencies below most, and how many calls they rest on.
-func (s *spread) within(most float64) (mean, deviation, calls float64) {
+func (s *spread) within(most float64) (mean, deviation, longest, calls float64) {
 	var sum, squares float64
 	for i, w := range s.weights {
 		if w == 0 {
@@ -55,14 +55,15 @@ func (s *spread) within(most float64) (mean, deviation, calls float64) {
 			break
 		}
 		calls += float64(w)
+		longest = took
 		sum += float64(w) * took
 		squares += float64(w) * took * took
 	}
 	if calls == 0 {
-		return 0, 0, 0
+		return 0, 0, 0, 0
 	}
 	mean = sum / calls
-	return mean, math.Sqrt(max(0, squares/calls-mean*mean)), calls
+	return mean, math.Sqrt(max(0, squares/calls-mean*mean)), longest, calls
 }
 
 // middle is that of each bucket, in ns.
