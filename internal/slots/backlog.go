@@ -40,19 +40,13 @@ func (b *Backlog) Remove(n *Node, jobs int, units uint32) {
 	b.classes[n.Class].Add(-(uint64(jobs)<<workBits + uint64(units)))
 }
 
-// laterClasses is of how many less urgent classes a part has become as urgent by now.
-const laterClasses = 3
-
 // Before returns the jobs and the work, in ns, before a job that is due in so many ns: those of
-// its class, which arrived earlier, and of all more urgent classes. Of the next class half
-// have waited until they are due before it, of the one after a quarter, and so on.
+// its class, which arrived earlier, and of all more urgent classes.
 func (b *Backlog) Before(due int64) (jobs int, work int64) {
-	class := int(ClassOf(due))
-	for i := range b.classes[:min(class+1+laterClasses, urgencies)] {
+	for i := range b.classes[:ClassOf(due)+1] {
 		if c := b.classes[i].Load(); c != 0 {
-			part := max(i-class, 0)
-			jobs += int(c>>workBits) >> part
-			work += int64(c&(1<<workBits-1)) >> part
+			jobs += int(c >> workBits)
+			work += int64(c & (1<<workBits - 1))
 		}
 	}
 	return jobs, work * workUnit

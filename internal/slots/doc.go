@@ -17,6 +17,6 @@
 // Then its slot comes when k jobs of w/k each have been dealt out, each to the slot that is
 // free first (list scheduling: Graham, "Bounds for certain multiprocessing anomalies", 1966).
 // Many jobs are treated as a fluid instead (water filling). Neither reads the queue itself: the
-// queued work is counted in doubling classes of d, with parts of the next three, for what has waited, the ends of the runs in a table of atomic
+// queued work is counted in doubling classes of d, the ends of the runs in a table of atomic
 // words.
 package slots
