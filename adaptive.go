@@ -60,7 +60,7 @@ func (AdaptivePolicy) choose(j *JobInfo, p *Pressure, c *choice) {
 		c.reason, c.probe = reasonProbe, true
 	case j.least() > j.Slack:
 		c.drop(reasonBudget)
-	case c.contended && p.Soonest+j.takes(p) > j.Slack:
+	case c.contended && c.lane != laneInline && p.Soonest+j.takes(p) > j.Slack:
 		c.excess = p.Soonest + j.takes(p) - j.Slack
 		c.drop(reasonWait)
 	case (c.contended || p.Hidden && !j.Waits) && j.over(p):
@@ -111,7 +111,7 @@ func (j *JobInfo) least() time.Duration {
 	return j.Predicted
 }
 
-// contended reports whether a job must wait for a slot.
+// contended reports whether a job that needs a slot must wait for one.
 func (p *Pressure) contended() bool { return p.CPUBusy >= p.Slots || p.Queued > 0 }
 
 // full reports whether there is neither a slot for the job nor a place in the queue.

@@ -40,6 +40,8 @@ func TestAdaptivePolicy(t *testing.T) {
 		{"cannot make it, as far as a hint tells", helix.JobInfo{Predicted: 2 * ms, Cost: 2e6, Budget: ms, Slack: ms}, nil, helix.Drop, "budget cannot be met"},
 		{"cannot make it, but is a probe", helix.JobInfo{Predicted: 2 * ms, Samples: 1, Budget: ms, Slack: ms}, func(p *helix.Pressure) { p.Probe = true }, helix.CPUPool, "let in to learn its run time anew"},
 		{"must wait too long", helix.JobInfo{Predicted: ms, Samples: 1, Budget: 5 * ms, Slack: 5 * ms}, func(p *helix.Pressure) { p.CPUBusy, p.Soonest = 8, 4*ms+1 }, helix.Drop, "budget would end while it waits for a slot"},
+		{"must wait for no slot", helix.JobInfo{Predicted: 8_000, Samples: 1, Budget: 5 * ms, Slack: 5 * ms}, func(p *helix.Pressure) { p.CPUBusy, p.Soonest = 8, time.Second }, helix.Inline, "predicted within inline_threshold"},
+		{"must wait for no slot, a spare P", helix.JobInfo{Predicted: 60_000, Samples: 1, Budget: 5 * ms, Slack: 5 * ms}, func(p *helix.Pressure) { p.CPUBusy, p.Spare, p.Soonest = 8, 1, time.Second }, helix.Inline, "short, all slots are taken, a processor is spare"},
 		{"can just wait", helix.JobInfo{Predicted: ms, Samples: 1, Budget: 5 * ms, Slack: 5 * ms}, func(p *helix.Pressure) { p.CPUBusy, p.Soonest = 8, 4*ms }, helix.CPUPool, "queued, earliest deadline first"},
 		{"over its share", helix.JobInfo{Predicted: ms, Samples: 1, Budget: 90 * ms, Slack: 90 * ms}, over(81 * ms), helix.Drop, "over its fair share"},
 		{"within its share", helix.JobInfo{Predicted: ms, Samples: 1, Budget: 90 * ms, Slack: 90 * ms}, over(79 * ms), helix.CPUPool, "queued, earliest deadline first"},

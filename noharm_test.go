@@ -269,6 +269,36 @@ func TestNoHarm(t *testing.T) {
 	}
 }
 
+// A job so small that it runs inline waits for no slot: it is not refused because runs longer than its budget have
+// all of them.
+func TestInlineJobsNeedNoSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter(t, helix.RouterConfig{CPUParallelism: 2})
+		long := register(t, r, sleepKind("long", 0, false))
+		small := register(t, r, sleepKind("small", 3*time.Millisecond, false))
+		for range 100 {
+			_, err := small.Submit(t.Context(), 2*time.Microsecond)
+			require.NoError(t, err)
+		}
+		_, err := long.Submit(t.Context(), 100*time.Millisecond)
+		require.NoError(t, err)
+		var jobs sync.WaitGroup
+		for range 2 {
+			jobs.Go(func() {
+				_, err := long.Submit(t.Context(), 100*time.Millisecond)
+				require.NoError(t, err)
+			})
+		}
+		synctest.Wait()
+		for range 20 {
+			time.Sleep(time.Millisecond)
+			_, err := small.Submit(t.Context(), 2*time.Microsecond)
+			require.NoError(t, err)
+		}
+		jobs.Wait()
+	})
+}
+
 // Callers that wait for one another are no overload, and neither is a burst that fits into
 // the queue: without budgets nothing is refused.
 func TestNothingIsRefusedBelowTheQueueCapWithoutBudgets(t *testing.T) {
