@@ -35,8 +35,8 @@ func (s scene) keeps(limiter func() limiter) (kept, refused float64) {
 // What is learned is hardly worse than the constant limit that is best for each downstream and load, of those that
 // somebody who knew both could set.
 func TestAgainstTheBestConstantLimit(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a long simulation")
+	if testing.Short() || raceEnabled {
+		t.Skip("a long simulation, of one goroutine")
 	}
 	lost, more, cells := 0., 0., 0.
 	for _, servers := range few([]int{1, 2, 4, 16}, 0, 2) {
