@@ -147,7 +147,9 @@ func TestKeyboardReachesEverything(t *testing.T) {
 	_, url := startService(t, r, httpstats.WithBurst(func(context.Context) error { return nil }), httpstats.WithConfigWrites())
 	submit(t, r, 20, helix.Job{Kind: "thumbnail"})
 	p.open(url)
-	p.until(jobs + " === 20") // the first tick, so that the charts have something to walk along
+	p.until(jobs + " === 20")
+	// The first tick, so that the charts have something to walk along.
+	p.until("(document.getElementById('chart-routed').ariaLabel || '').includes('Now:')")
 	p.until("document.querySelectorAll('#feed tbody tr[data-seq]').length > 3")
 	p.until("document.querySelectorAll('#config input').length > 3")
 
