@@ -39,8 +39,8 @@ func (a *law) learnBase(l *Limit, c Call, now, n int64, took float64, well bool)
 	a.alone.add(took)
 }
 
-// fewAreMany reports whether calls that find nothing else in flight are faster than those that
-// find few, so that these are not alone; then base is learned from those only.
+// fewAreMany has base learned only from calls that find nothing else in flight, if those prove faster
+// than calls that find few: then few are not alone.
 func (a *law) fewAreMany() {
 	mean, deviation, _, n := a.lone.within(math.Inf(1))
 	if a.tight || n < max(baseSure, a.need()/2) || mean+2*deviation/math.Sqrt(n) > .75*a.base || !a.small() {
