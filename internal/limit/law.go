@@ -30,7 +30,7 @@ type law struct {
 	calm    int64   // when it was last needed
 	servers int64   // how many in flight keep the downstream busy; 0 = not known
 	idle    float64 // part of its capacity that stands idle, lately
-	near    crowd   // calls that began with the limit nearly reached
+	near    crowd   // calls that began among many
 
 	eased     int64   // since when no more are in flight than may be; 0 = more are
 	easedMean float64 // mean then, or when it last fell
@@ -144,11 +144,23 @@ func (a *law) time(l *Limit, c Call, took float64) {
 	if w.timed == timedMost && !on {
 		l.counting.Store(w.opened + windowLeast)
 	}
-	if on && a.drain == 0 && a.x > 0 && float64(c.Among) > .75*a.limit {
+	if a.crowded(on, float64(c.Among)) {
 		if b := a.budget(l); b == 0 || took < b+1.5*max(0, a.mean-a.base) { // others cannot be in time
 			w.near.add(took, took-max(float64(c.Among)/a.x, a.base))
 		}
 	}
+}
+
+// crowded reports whether a call that began among so many teaches how latencies spread under load: with the limit
+// nearly reached, or, while there is none, so many that a queue stands.
+func (a *law) crowded(on bool, among float64) bool {
+	switch {
+	case a.x == 0:
+		return false
+	case on:
+		return a.drain == 0 && among > .75*a.limit
+	}
+	return a.quiet >= baseSure && among > max(1.5*a.x*a.base, 2*few)
 }
 
 // watch looks at how busy the downstream is, when a call has ended and left so many in flight.
@@ -310,7 +322,7 @@ func (a *law) apply(l *Limit, now, inflight int64, mean float64) {
 		limit = max(limit, a.limit+1)
 	}
 	limit = min(limit, 4*a.limit)
-	if a.mean > target || reached && (a.mean > .75*target || a.base == 0) {
+	if a.mean > target || reached && (a.mean > .75*target || a.base == 0 || a.drain > 0) {
 		a.calm = now
 	} else if now-a.calm > remember {
 		a.drain = 0

@@ -74,10 +74,13 @@ func TestOfferedLoad(t *testing.T) {
 		for _, budget := range few(budgets, 0, 2) {
 			t.Run(fmt.Sprintf("%s/%dms", s.name, budget/ms), func(t *testing.T) {
 				t.Parallel()
-				line := ""
+				line, runs, heavy := "", *seeds, s.name == heavyTail.name
+				if heavy {
+					runs *= 4 // of which one tells little
+				}
 				for _, load := range loads {
 					kept, refused, late := 0., 0., 0.
-					for i := range *seeds {
+					for i := range runs {
 						r := scene{down: s.down, mean: s.mean, load: load, budget: budget,
 							length: 6000 * ms, from: 2000 * ms}.run(*first + uint64(i))
 						// How much work was drawn for a call is chance, too.
@@ -86,11 +89,10 @@ func TestOfferedLoad(t *testing.T) {
 						refused += float64(r.refused)/float64(r.offered) - max(0, 1-1/load)
 						late += 1 - float64(r.kept)/s.inTime(budget)/float64(max(r.admitted, 1))
 					}
-					n := float64(*seeds)
+					n := float64(runs)
 					kept, refused, late = kept/n, refused/n, late/n
-					line += fmt.Sprintf("  %g×: %.1f", load, 100*kept)
+					line += fmt.Sprintf("  %g×: %.1f (%.2f, %.2f)", load, 100*kept, 100*refused, 100*late)
 
-					heavy := s.name == heavyTail.name
 					most := 1e-9 // to be refused below capacity
 					switch {
 					case heavy && load > 1 && load < 1.5:
@@ -118,7 +120,7 @@ func TestOfferedLoad(t *testing.T) {
 						require.Less(t, late, asked(.01, -.006), "late of those admitted at %g×", load)
 					}
 				}
-				t.Log(line)
+				t.Log("kept (refused too many, late):", line)
 			})
 		}
 	}
@@ -278,6 +280,25 @@ func TestFloodThatNoneOfEnds(t *testing.T) {
 			s.quietUntil, s.from = 500*ms, 4000*ms // and the same after a time in which little came
 			r = s.run(*first + i)
 			require.Greater(t, 10*float64(r.kept)/float64(r.offered), .97, "budget %d ms, warm", budget/ms)
+		}
+	}
+}
+
+// While ten times as many calls come as a downstream can take, its limit stays, also while few calls are let in to
+// learn how long they take alone, and are fast.
+func TestALimitStaysInAFlood(t *testing.T) {
+	for _, down := range []downstream{{1, false, exponential(5e6)}, {1, true, exponential(5e6)}, {4, false, exponential(5e6)}, {4, false, fixed(5e6)}} {
+		for i := range uint64(30) {
+			l, limited, length := new(limit.Limit), false, 8000*ms
+			scene{down: down, mean: 5e6, load: 10, budget: 500 * ms, length: length, limit: l,
+				change: func(now int64, _ *downstream) bool {
+					is := l.Limit(limit.Normal) != limit.None
+					require.False(t, limited && !is && now < length, "%d servers, shared: %t, seed %d: none after %d ms",
+						down.servers, down.shared, i, now/ms)
+					limited = is
+					return false
+				}}.run(i)
+			require.True(t, limited)
 		}
 	}
 }

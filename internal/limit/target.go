@@ -38,20 +38,29 @@ func (a *law) room(b float64) float64 {
 	if calls == 0 {
 		return 0
 	}
-	z := max(0, -math.Log(max(a.idle, leastLate))-1)
+	part := max(a.idle, leastLate)
+	z := exponentialTail(part)
 	late := min(mean+z*deviation, longest)
-	return max(0, roomPart*(b-late)/(1+a.growth(mean, deviation, late/mean-1, z)))
+	return max(0, roomPart*(b-late)/(1+a.growth(mean, deviation, late/mean-1, part)))
 }
 
-// growth returns by how much z deviations of the latency grow as its mean does. Until that is measured, it is as
-// with processor sharing, by shared.
-func (a *law) growth(mean, deviation, shared, z float64) float64 {
+// exponentialTail and normalTail return by how many standard deviations that part of a distribution exceeds its mean.
+func exponentialTail(part float64) float64 { return max(0, -math.Log(part)-1) }
+func normalTail(part float64) float64      { return max(0, math.Sqrt2*math.Erfinv(1-2*part)) }
+
+// growth returns by how much the latency that this part of the calls exceeds grows beyond the mean, as the mean grows.
+// Until that is measured, it is as with processor sharing, by shared.
+func (a *law) growth(mean, deviation, shared, part float64) float64 {
 	loaded, spread := a.near.figures()
 	if loaded <= mean {
 		return shared
 	}
 	sure := a.near.calls / (a.near.calls + nearSure) * min(1, 5*(loaded/mean-1))
-	measured := max(0, z*(spread-deviation)/(loaded-mean))
+	slope := max(0, (spread-deviation)/(loaded-mean))
+	// What many others take, one after the other, is nearly normal. If all are served at once, the slope is 1,
+	// and the latencies are distributed as alone.
+	z, queued := exponentialTail(part), normalTail(part)
+	measured := (queued + min(1, slope/2)*(z-queued)) * slope
 	return shared + sure*(min(measured, max(z*growthMost, shared))-shared)
 }
 
@@ -76,7 +85,7 @@ func (a *law) lowest() float64 {
 	return least
 }
 
-// crowd has the latencies of calls that began with the limit nearly reached and can be in time.
+// crowd has the latencies of calls that began among many and can be in time.
 type crowd struct {
 	calls   float64
 	sum     float64 // of latencies
