@@ -76,13 +76,17 @@ func (r *Router) Close() error {
 func (r *Router) stop() {
 	r.closing.once.Do(func() {
 		r.phase.Store(phaseClosed)
+		// First what is queued: the slot of a job that is cancelled must not go to it.
+		for _, l := range r.lanes {
+			if !l.custom {
+				_ = l.strategy.Close(r.ctx) // never fails
+			}
+		}
 		r.cancel(ErrClosed)
 		for _, l := range r.lanes {
 			if l.custom {
 				// On a goroutine of its own, which a panic or runtime.Goexit there may end.
 				r.closing.strategies.Go(func() { r.closeStrategy(l) })
-			} else {
-				_ = l.strategy.Close(r.ctx) // never fails
 			}
 		}
 	})
