@@ -449,7 +449,7 @@ func TestBatchesWhoseMembersComeAndGo(t *testing.T) {
 				in := c*1000 + i
 				ctx, cancel := context.WithCancel(t.Context())
 				if rng.IntN(2) == 0 {
-					time.AfterFunc(time.Duration(rng.IntN(600))*time.Microsecond, cancel)
+					time.AfterFunc(time.Duration(1+rng.IntN(600))*time.Microsecond, cancel)
 				}
 				// With what a job must have left, room for a short call, but not for a long one.
 				budget := time.Duration(700+rng.IntN(700)) * time.Microsecond

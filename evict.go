@@ -40,7 +40,7 @@ func (p *pool) armExpiry(at int64) {
 	d := time.Duration(at - p.clock())
 	switch {
 	case inBubble(p.clock()):
-		time.AfterFunc(d, p.expire)
+		bubbleTimer(d, p.expire)
 	case p.expiry.timer == nil:
 		p.expiry.timer = time.AfterFunc(d, p.expire)
 	default:

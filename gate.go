@@ -55,7 +55,7 @@ func (g *gate) arm() {
 func (g *gate) armIn(d time.Duration) {
 	switch {
 	case inBubble(g.clock()):
-		time.AfterFunc(d, g.expire)
+		bubbleTimer(d, g.expire)
 	case g.timer == nil:
 		g.timer = time.AfterFunc(d, g.expire)
 	default:

@@ -157,6 +157,7 @@ func (s *simulation) arrive(c *simClass, cost float64, run time.Duration) {
 	}
 	var p Pressure
 	r.pressure(&p, s.now, cfg, c.kind, Normal)
+	p.Spare = 0 // slots are all that the simulated machine has
 	r.foresee(&request{kind: c.kind, cfg: cfg, info: j.info, decided: s.now}, &p)
 	j.arrived, j.decision = s.now, cfg.Policy.Choose(j.info, p)
 	if j.decision.Strategy == Drop {

@@ -30,7 +30,7 @@ func TestWaitingJobsAreConserved(t *testing.T) {
 				mu.Unlock()
 				defer func() { mu.Lock(); running--; mu.Unlock() }()
 				select {
-				case <-time.After(time.Duration(id%7) * time.Millisecond):
+				case <-time.After(time.Duration(id%7)*time.Millisecond + 1):
 				case <-ctx.Done():
 					return 0, ctx.Err()
 				}
@@ -58,7 +58,7 @@ func TestWaitingJobsAreConserved(t *testing.T) {
 			var wg sync.WaitGroup
 			for range 400 {
 				task, id, how := tasks[rnd.IntN(3)], rnd.IntN(30), rnd.IntN(4)
-				after, budget := time.Duration(rnd.IntN(8))*time.Millisecond, time.Duration(rnd.IntN(20))*time.Millisecond
+				after, budget := time.Duration(rnd.IntN(8))*time.Millisecond+1, time.Duration(rnd.IntN(20))*time.Millisecond
 				wg.Go(func() {
 					defer func() { _ = recover() }()
 					ctx, cancel := context.WithCancel(t.Context())

@@ -375,7 +375,7 @@ func TestServeShutsTheRouterDown(t *testing.T) {
 		grace time.Duration
 	}{{"in time", time.Minute}, {"grace is over", time.Millisecond}} {
 		t.Run(c.name, func(t *testing.T) {
-			router := newRouter(t, helix.RouterConfig{})
+			router := newRouter(t, helix.RouterConfig{CPUParallelism: 2}) // one for the job that stays
 			running, proceed, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 			srv := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 				_, err := router.Go(context.Background(), helix.Job{Run: func(ctx context.Context) (any, error) {
