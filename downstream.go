@@ -88,7 +88,8 @@ func (d *downstream) end(t *Ticket) {
 // DownstreamStats is what is known of what a kind's jobs wait for.
 type DownstreamStats struct {
 	Name     string  `json:"name"`      // Kind.Downstream, or the kind's own
-	InFlight int     `json:"in_flight"` // calls, of all kinds that share it
+	InFlight int     `json:"in_flight"` // calls, of all kinds that share it, without those lost
+	Lost     int     `json:"lost"`      // calls in flight that stay there while later ones end: none counts against Limit
 	Limit    int     `json:"limit"`     // the most that may be in flight, as learned; 0 = it is not the bottleneck
 	BaseMs   float64 `json:"base_ms"`   // learned latency of a call that finds little else in flight; 0 = not known
 	MeanMs   float64 `json:"mean_ms"`   // mean latency lately
@@ -96,7 +97,7 @@ type DownstreamStats struct {
 }
 
 // known reports whether a call was ever made.
-func (d *downstream) known() bool { return d.limit.InFlight() > 0 || d.limit.Base() > 0 }
+func (d *downstream) known() bool { return d.limit.InFlight()+d.limit.Lost() > 0 || d.limit.Base() > 0 }
 
 // waiting reports whether the kind was registered as one that waits.
 func (k *kind) waiting() bool {
@@ -108,7 +109,7 @@ func (k *kind) waiting() bool {
 func (d *downstream) stats() *DownstreamStats {
 	l := &d.limit
 	s := &DownstreamStats{
-		Name: d.name, InFlight: int(l.InFlight()),
+		Name: d.name, InFlight: int(l.InFlight()), Lost: int(l.Lost()),
 		BaseMs: milliseconds(time.Duration(l.Base())), MeanMs: milliseconds(time.Duration(l.Latency())), Rate: l.Rate(),
 	}
 	if most := l.Limit(limit.Normal); most != limit.None {

@@ -185,6 +185,41 @@ func TestHangFromTheFirstCall(t *testing.T) {
 	})
 }
 
+// Calls that never return, as on a connection that is dead, do not keep others out, with budgets or without. They
+// are shown, and forgotten when they return after all.
+func TestLostCallsKeepNothingOut(t *testing.T) {
+	for _, budget := range []time.Duration{0, 50 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRouter(t, helix.RouterConfig{})
+			dead, revive := atomic.Bool{}, make(chan struct{})
+			task := register(t, r, helix.Kind[int, int]{Name: "query", Waits: true, Budget: budget, Run: func(context.Context, int) (int, error) {
+				if time.Sleep(5 * time.Millisecond); dead.Load() {
+					<-revive
+				}
+				return 0, nil
+			}})
+			o := offer(task, 1000, time.Second, 0, helix.Hints{}, 1)
+			require.Zero(t, o.refused.Load())
+			dead.Store(true)
+			var lost sync.WaitGroup
+			lost.Go(func() { offer(task, 1000, time.Second, 0, helix.Hints{}, 2) })
+			time.Sleep(time.Second)
+			dead.Store(false)
+			time.Sleep(time.Second / 2)
+			o = offer(task, 1000, time.Second, time.Second/2, helix.Hints{}, 3)
+			require.Zero(t, o.refused.Load())
+			require.Equal(t, o.sent.Load(), o.kept.Load())
+			stats := r.Stats().Kinds[0]
+			require.Positive(t, stats.Downstream.Lost)
+			require.Zero(t, stats.Downstream.InFlight)
+			require.EqualValues(t, stats.Downstream.Lost, r.Stats().InFlight, "nothing else runs")
+			close(revive)
+			lost.Wait()
+			require.Zero(t, r.Stats().Kinds[0].Downstream.Lost)
+		})
+	}
+}
+
 // A job of a kind that is not known may wait too, also one that cannot end in its budget.
 func TestExplainOfAnUnknownKindThatWaits(t *testing.T) {
 	d := newRouter(t, helix.RouterConfig{}).Explain(helix.Job{Waits: true, Cost: 1e9, Budget: time.Millisecond})

@@ -157,8 +157,10 @@ var routerFamilies = []family{
 	gauge("helix_kind_share_cores", "Current fair share of a kind in cores.",
 		func(s *source, m *series) { m.perKind(s, func(k *helix.KindStats) float64 { return k.Share }) }, "kind"),
 
-	gauge("helix_kind_downstream_calls", "Calls in flight to the downstream of a kind that waits, from all kinds that share it.",
+	gauge("helix_kind_downstream_calls", "Calls in flight to the downstream of a kind that waits, from all kinds that share it, without those lost.",
 		readDownstream(func(d *helix.DownstreamStats) float64 { return float64(d.InFlight) }), "kind"),
+	gauge("helix_kind_downstream_lost_calls", "Calls in flight to the downstream of a kind that waits that stay there while later ones end; they count in neither helix_kind_downstream_calls nor its limit.",
+		readDownstream(func(d *helix.DownstreamStats) float64 { return float64(d.Lost) }), "kind"),
 	gauge("helix_kind_downstream_limit_calls", "Learned limit on calls in flight to the downstream of a kind that waits; +Inf while it is not the bottleneck.",
 		readDownstream(limitOf), "kind"),
 	gauge("helix_kind_downstream_base_seconds", "Learned latency of a call to the downstream of a kind that waits, with few others in flight.",

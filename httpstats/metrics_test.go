@@ -66,6 +66,7 @@ func TestMetricsKeepTheirLines(t *testing.T) {
 		`helix_kind_jobs_total{kind="bad",outcome="failed"} 1`,
 		`helix_kind_jobs_total{kind="late",outcome="dropped"} 1`,
 		`helix_kind_downstream_calls{kind="query"} 0`,
+		`helix_kind_downstream_lost_calls{kind="query"} 0`,
 		`helix_kind_downstream_limit_calls{kind="query"} +Inf`,
 		fmt.Sprintf(`helix_cpu_slots %d`, helix.DefaultConfig().CPUParallelism),
 	} {

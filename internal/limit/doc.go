@@ -75,6 +75,8 @@
 //     probe. Calls in flight meanwhile count neither in the latency nor in X. Before the first end of a call
 //     it counts as hung after the budget of the first call (at least 100 ms), with an L of 8;
 //     without a budget after 100 ms, with an L of 16384. That L stays until calls have begun and ended.
+//   - If two probes end well, one after the other, and none of the calls that were in flight before, those are lost
+//     and do not count any more. If all calls that a limit lets in never end, it is open again after two probes.
 //
 // # How well it does
 //

@@ -18,6 +18,10 @@ type law struct {
 	low  float64 // the lowest mean latency of a window, lately
 	hung int64   // when the downstream last came back: calls that began earlier teach neither latency nor x
 
+	stuck      int64 // calls in flight when the downstream last came back
+	stuckSince int64 // when that was; 0 = not known, or one of them has ended since
+	lostSince  int64 // when those in Limit.lost were in flight
+
 	base  float64 // latency of calls that find little else in flight
 	quiet float64 // calls that began and ended so
 	calls float64 // calls that base rests on
@@ -86,7 +90,8 @@ func (a *law) note(l *Limit, c Call, n, now int64, well bool) {
 			if wait > 0 && now-l.busy.Load() >= wait && n >= l.limits[Normal+1].Load() {
 				// It did hang, or works at so many at once that none has ended. They show neither how
 				// long calls take, nor, as many may end at once, how many can be in flight.
-				a.limit, a.calm, a.hung = float64(l.limits[Normal+1].Load()), now, now
+				a.limit, a.calm = float64(l.limits[Normal+1].Load()), now
+				a.cameBack(l, c, now, well, true)
 				l.on.Store(true)
 			}
 			// Else it does not hang, and how long its calls take will show.
@@ -100,8 +105,10 @@ func (a *law) note(l *Limit, c Call, n, now int64, well bool) {
 		return
 	case wait > 0 && now-max(w.latest, l.busy.Load()) >= wait:
 		// It did hang. Calls in flight then do not show its present speed.
-		a.hung, fresh = now, false
-		if most := l.limits[Normal+1].Load(); !l.on.Load() && n >= most && n > few { // nor do they all fit
+		fresh = false
+		most := l.limits[Normal+1].Load()
+		a.cameBack(l, c, now, well, n >= most)
+		if !l.on.Load() && n >= most && n > few { // nor do they all fit
 			a.limit, a.calm, a.eased = float64(most), now, 0
 			l.on.Store(true)
 		}

@@ -330,6 +330,12 @@ func TestMixedBudgets(t *testing.T) {
 	}
 }
 
+// Budgets that no call can keep do not make the queue shorter for others.
+func TestHopelessBudgets(t *testing.T) {
+	r := scene{down: constant.down, mean: 5e6, load: .5, budgets: []int64{1 * ms, 50 * ms}, length: 4000 * ms, from: 2000 * ms}.run(3)
+	require.Greater(t, float64(r.byBudget[1].kept)/float64(r.byBudget[1].offered), .98)
+}
+
 // A downstream that can do whatever comes is never limited: 10,000 calls in flight, at once.
 func TestNoLimitWithoutABottleneck(t *testing.T) {
 	if testing.Short() {

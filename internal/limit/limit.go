@@ -41,6 +41,7 @@ type Limit struct {
 	busy     atomic.Int64            // since when calls are in flight
 	hopeless atomic.Int64            // no call is in time for so short a budget, which does not count
 	shortest atomic.Int64            // budget since law.turned; 0 = none
+	lost     atomic.Int64            // calls in flight that seem never to end, and do not count; see lost.go
 	counting atomic.Int64            // until when successful calls are only counted: enough of them have been measured
 
 	mu  sync.Mutex // guards law, and the writing of on, limits, quiet, silence and counting
@@ -113,7 +114,7 @@ func (l *Limit) Probe(now int64) bool {
 // Begin records that a call starts, with or without room, and returns its Call.Among.
 // budget is that of the call; 0 = none.
 func (l *Limit) Begin(now, budget int64) uint16 {
-	n := inFlight(l.calls.Add(begins))
+	n := max(inFlight(l.calls.Add(begins))-l.lost.Load(), 1)
 	if budget > 0 {
 		if least := l.shortest.Load(); (least == 0 || budget < least) && budget > l.hopeless.Load() {
 			l.shortest.CompareAndSwap(least, budget)
@@ -171,17 +172,20 @@ func (l *Limit) End(c Call, now int64, well bool) {
 		l.calls.Add(counts)
 		return
 	}
-	n := inFlight(l.calls.Add(ends))
+	all := inFlight(l.calls.Add(ends))
 	l.mu.Lock()
 	if l.law == nil {
 		l.law = new(law)
 	}
+	n := all - l.law.unlose(l, c, all)
 	l.law.note(l, c, n+1, now, well)
 	l.mu.Unlock()
 }
 
-// InFlight returns the number of calls in flight.
-func (l *Limit) InFlight() int64 { return inFlight(l.calls.Load()) }
+// InFlight returns the number of calls in flight, without those that seem never to end: Lost
+// returns that of these.
+func (l *Limit) InFlight() int64 { return max(inFlight(l.calls.Load())-l.lost.Load(), 0) }
+func (l *Limit) Lost() int64     { return min(l.lost.Load(), inFlight(l.calls.Load())) }
 
 func inFlight(calls uint64) int64 { return int64(calls & (1<<countBits - 1)) }
 

@@ -61,10 +61,12 @@ export function makeMore() {
     downstreams([...waited.values()].sort((a, b) => b.rate - a.rate).slice(0, 8).map((d) => ({
       name: d.name, part: d.limit > 0 ? d.in_flight / d.limit : 0,
       value: d.limit > 0 ? `${f.exact(d.in_flight)} of ${f.exact(d.limit)} in flight` : `${f.exact(d.in_flight)} in flight, no limit`,
+      note: d.lost > 0 ? `${f.exact(d.lost)} lost` : '',
       below: `${f.rate(d.rate)} calls /s succeed, after ${f.duration(d.mean_ms)}; after ${f.duration(d.base_ms)} with few in flight`,
       title: `Calls of ${d.kinds.join(', ')}. `
         + (d.limit > 0 ? 'The limit is learned: more calls in flight would only wait longer. Those beyond it started before it fell.'
-          : 'It is not the bottleneck, so there is no limit.'),
+          : 'It is not the bottleneck, so there is no limit.')
+        + (d.lost > 0 ? ' Those lost stay in flight while later ones end, and do not count: does their Run return when its ctx is done?' : ''),
     })));
     const parts = [['completed', s.completed], ['failed', s.failed], ['dropped', s.dropped], ['withdrawn', s.withdrawn], ['in flight', s.in_flight]];
     text($('account'), `${f.exact(s.submitted)} submitted = ${parts.map(([name, n]) => `${f.exact(n)} ${name}`).join(' + ')}`);
