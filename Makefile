@@ -10,7 +10,7 @@ all:
 test:
 	go test -race ./...
 
-# lint: formatting, vet, linters, dependencies. tests: also on one processor and on 32 bits.
+# lint: formatting, vet, linters, dependencies. tests: also on one and on eight processors and on 32 bits.
 # mutants: every tenth fault of scripts/mutate. bench: all benchmarks, once. fuzz: some
 # seconds for each target, or FUZZTIME=1m. e2e: NATS, processes, a browser and Prometheus.
 lint tests mutants bench fuzz e2e examples:
