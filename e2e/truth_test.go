@@ -334,6 +334,39 @@ func TestDownstreamsAreShown(t *testing.T) {
 	require.Contains(t, p.text("#downstreams .item .below"), "calls /s succeed, after ")
 }
 
+// TestLostCallsAreShown has eight calls that hang, as many as are let in before one has ended, and later ones that do not.
+func TestLostCallsAreShown(t *testing.T) {
+	p := newPage(t, 1280, 1000)
+	r := newRouter(t, helix.RouterConfig{})
+	_, url := startService(t, r)
+	p.open(url)
+	hang := make(chan struct{})
+	query, err := helix.Register(r, helix.Kind[bool, int]{
+		Name: "query", Waits: true, Budget: 100 * time.Millisecond,
+		Run: func(_ context.Context, hangs bool) (int, error) {
+			if hangs {
+				<-hang
+			}
+			return 0, nil
+		},
+	})
+	require.NoError(t, err)
+	for range 8 {
+		_, err := query.Go(t.Context(), true)
+		require.NoError(t, err)
+	}
+	note := "document.querySelector('#downstreams .item')?.textContent"
+	await(t, "that eight calls are lost", func() error {
+		_, _ = query.Go(t.Context(), false)
+		if !eval[bool](p, "(("+note+") ?? '').includes('8 lost')") {
+			return errors.New(p.text("#downstreams"))
+		}
+		return nil
+	})
+	close(hang)
+	p.until("!" + note + ".includes('lost')")
+}
+
 var calls = regexp.MustCompile(`its downstream is full\. It has \d+ of \d+ calls? in flight for jobs of this priority\.`)
 
 // TestAFullDownstreamIsShown has more calls than their downstream answers, until one is refused.
