@@ -95,12 +95,17 @@ func (c *choice) crowded(j *JobInfo, p *Pressure) {
 
 // takes returns the run time that must fit into the budget of a job that has to wait: what a run
 // is unlikely to exceed while its kind asks for more than its share, because others could use
-// the slot, and else what it may just keep within.
+// the slot, and else what it may just keep within; and, while others wait, what is left for Submit
+// to return (see Ticket.needs).
 func (j *JobInfo) takes(p *Pressure) time.Duration {
+	takes := j.least()
 	if p.Limited && j.Likely > 0 {
-		return j.Likely
+		takes = j.Likely
 	}
-	return j.least()
+	if p.Queued > 0 {
+		takes += timeToReturn(j.Budget)
+	}
+	return takes
 }
 
 // least returns the run time that a job may just keep within.

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -88,6 +90,63 @@ func TestWaitingJobsAreToldInTime(t *testing.T) {
 					}
 					callers.Wait()
 				})
+			})
+		}
+	}
+}
+
+// A run of an unknown kind that hangs, or takes far longer than expected, is a slot less: what is admitted beside it
+// still ends in its budget. It takes some budgets until that is known.
+func TestARunThatHangsIsASlotLess(t *testing.T) {
+	const budget, run = 50 * time.Millisecond, 5 * time.Millisecond
+	for _, learned := range []bool{false, true} {
+		for _, load := range []float64{1.2, 2, 5} { // of the slot that is left
+			synctest.Test(t, func(t *testing.T) {
+				r := newRouter(t, helix.RouterConfig{CPUParallelism: 2})
+				free := make(chan struct{})
+				hangs := register(t, r, helix.Kind[bool, int]{Name: "hangs", Run: func(_ context.Context, hangs bool) (int, error) {
+					if time.Sleep(time.Millisecond); hangs {
+						<-free
+					}
+					return 0, nil
+				}})
+				task := register(t, r, sleepKind("task", budget, false))
+				for range 20 {
+					_, err := task.Submit(t.Context(), run)
+					require.NoError(t, err)
+					if learned {
+						_, err = hangs.Submit(t.Context(), false)
+						require.NoError(t, err)
+					}
+				}
+				_, err := hangs.Go(t.Context(), true)
+				require.NoError(t, err)
+
+				var sent, kept, refused atomic.Int64
+				var jobs sync.WaitGroup
+				rnd, start := rand.New(rand.NewPCG(1, 1)), time.Now()
+				for at := time.Duration(0); at < 3*time.Second; at += time.Duration(rnd.ExpFloat64() * float64(run) / load) {
+					time.Sleep(time.Until(start.Add(at)))
+					jobs.Go(func() {
+						began := time.Now()
+						_, err := task.Submit(t.Context(), run)
+						took := time.Since(began)
+						if at < time.Second {
+							return
+						}
+						sent.Add(1)
+						switch {
+						case err == nil && took <= budget:
+							kept.Add(1)
+						case took == 0:
+							refused.Add(1)
+						}
+					})
+				}
+				jobs.Wait()
+				close(free)
+				require.EqualValues(t, sent.Load(), kept.Load()+refused.Load(), "at %g times: those admitted are kept", load)
+				require.Greater(t, float64(kept.Load())/float64(sent.Load()), .97/load, "at %g times", load)
 			})
 		}
 	}

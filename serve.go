@@ -113,5 +113,8 @@ func (t *Ticket) needs() int64 {
 	if t.pool().firstDue.Load() == num.Never {
 		return int64(t.job.low)
 	}
-	return int64(t.job.likely) + min(int64(t.job.budget)/returnPart, int64(startMargin))
+	return int64(t.job.likely) + int64(timeToReturn(t.job.budget))
 }
+
+// timeToReturn is what is left of a budget for Submit to return.
+func timeToReturn(budget time.Duration) time.Duration { return min(budget/returnPart, startMargin) }

@@ -93,8 +93,11 @@ func newMark(t *Ticket) *slot {
 // as work under way, until untime.
 func (s *slot) begin(started, run int64, timed bool) {
 	s.until = num.Add(started, run)
-	s.occupy(started, run)
 	if s.timed = timed; timed {
+		run = max(run, slots.RunFrom) // of an unknown kind, so that it has a place
+	}
+	s.occupy(started, run)
+	if timed {
 		s.pool().underWay.Begin(&s.nested().watch, started)
 	}
 }

@@ -165,8 +165,11 @@ func TestSoonest(t *testing.T) {
 		free := make([]int64, slots) // in how many ns each is
 		for i := range rnd.IntN(slots + 1) {
 			free[i] = RunFrom + rnd.Int64N(100_000)*us
-			gives := []int64{Always, now, now + 10}[rnd.IntN(3)]
-			require.NotEqual(t, int8(NoPlace), r.Begin(now, free[i], gives))
+			gives, began := []int64{Always, now, now + 10}[rnd.IntN(3)], now
+			if rnd.IntN(4) == 0 { // it is overdue by twice that
+				began -= 3 * free[i]
+			}
+			require.NotEqual(t, int8(NoPlace), r.Begin(began, free[i], gives))
 			if gives > now+5 { // the job is due before, and gets the slot
 				free[i] = handsOverIn
 			}

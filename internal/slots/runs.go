@@ -61,7 +61,8 @@ func (r *Runs) Noted() (n int) {
 }
 
 // Soonest returns the time, in ns, until one of that many slots, all taken, is free for a job that
-// is due then, behind that many others with that much work in total. With more slots than places
+// is due then, behind that many others with that much work in total. A run that is overdue is expected
+// to take half as long again as it is overdue, so that one that hangs soon counts as a slot less. With more slots than places
 // the ends of some runs are unknown, and a slot is assumed to be free soon. It runs on the stack of
 // a submitter, which may be new. It calls no function that grows the stack, so its frame fits into
 // the reserve of every stack.
@@ -75,14 +76,18 @@ func (r *Runs) Soonest(now, due int64, slots, jobs int, work int64) int64 {
 	n := 0
 	for i := range r.until {
 		until := r.until[i].Load()
-		if until <= now || n == slots {
+		if until == 0 || n == slots {
 			continue
 		}
+		takes := until - now
+		if takes < 0 { // the longer it is overdue, the longer it is likely to take still
+			takes = -takes / 2
+		}
 		if r.due[i].Load() > due {
-			until = min(until, now+handsOverIn)
+			takes = min(takes, handsOverIn)
 		}
 		n++
-		left := uint32(min((until-now)/workUnit, 1<<31))
+		left := uint32(min(takes/workUnit, 1<<31))
 		at := slots - n // those from here on are sorted, and the others 0
 		for ; at < slots-1 && free[at+1] < left; at++ {
 			free[at] = free[at+1]
