@@ -99,10 +99,11 @@ func TestWaitingJobsAreToldInTime(t *testing.T) {
 // still ends in its budget. It takes some budgets until that is known.
 func TestARunThatHangsIsASlotLess(t *testing.T) {
 	const budget, run = 50 * time.Millisecond, 5 * time.Millisecond
-	for _, learned := range []bool{false, true} {
-		for _, load := range []float64{1.2, 2, 5} { // of the slot that is left
+	for _, slots := range []int{2, 32} {
+		for _, load := range []float64{1.2, 2, 5} { // of the slots that are left
 			synctest.Test(t, func(t *testing.T) {
-				r := newRouter(t, helix.RouterConfig{CPUParallelism: 2})
+				learned, left := load < 5, slots/2
+				r := newRouter(t, helix.RouterConfig{CPUParallelism: slots})
 				free := make(chan struct{})
 				hangs := register(t, r, helix.Kind[bool, int]{Name: "hangs", Run: func(_ context.Context, hangs bool) (int, error) {
 					if time.Sleep(time.Millisecond); hangs {
@@ -119,13 +120,14 @@ func TestARunThatHangsIsASlotLess(t *testing.T) {
 						require.NoError(t, err)
 					}
 				}
-				_, err := hangs.Go(t.Context(), true)
-				require.NoError(t, err)
-
+				for range slots - left {
+					_, err := hangs.Go(t.Context(), true)
+					require.NoError(t, err)
+				}
 				var sent, kept, refused atomic.Int64
 				var jobs sync.WaitGroup
 				rnd, start := rand.New(rand.NewPCG(1, 1)), time.Now()
-				for at := time.Duration(0); at < 3*time.Second; at += time.Duration(rnd.ExpFloat64() * float64(run) / load) {
+				for at := time.Duration(0); at < 3*time.Second; at += time.Duration(rnd.ExpFloat64() * float64(run) / load / float64(left)) {
 					time.Sleep(time.Until(start.Add(at)))
 					jobs.Go(func() {
 						began := time.Now()
@@ -145,8 +147,8 @@ func TestARunThatHangsIsASlotLess(t *testing.T) {
 				}
 				jobs.Wait()
 				close(free)
-				require.EqualValues(t, sent.Load(), kept.Load()+refused.Load(), "at %g times: those admitted are kept", load)
-				require.Greater(t, float64(kept.Load())/float64(sent.Load()), .97/load, "at %g times", load)
+				require.EqualValues(t, sent.Load(), kept.Load()+refused.Load(), "%d slots, at %g times: those admitted are kept", slots, load)
+				require.Greater(t, float64(kept.Load())/float64(sent.Load()), .97/load, "%d slots, at %g times", slots, load)
 			})
 		}
 	}

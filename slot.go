@@ -94,7 +94,7 @@ func newMark(t *Ticket) *slot {
 func (s *slot) begin(started, run int64, timed bool) {
 	s.until = num.Add(started, run)
 	if s.timed = timed; timed {
-		run = max(run, slots.RunFrom) // of an unknown kind, so that it has a place
+		run = max(run, slots.NotedFrom(s.pool().slots.Load())) // of an unknown kind
 	}
 	s.occupy(started, run)
 	if timed {
@@ -112,11 +112,15 @@ func (s *slot) occupy(now, run int64) {
 
 // takePlace is occupy for a run that is long enough to matter.
 func (s *slot) takePlace(now, run int64) {
+	p := s.pool()
+	if run < slots.NotedFrom(p.slots.Load()) {
+		return
+	}
 	due := int64(slots.Always)
 	if s.kind.yields.Load() {
 		due = s.due
 	}
-	s.place = s.pool().runs.Begin(now, run, due)
+	s.place = p.runs.Begin(now, run, due)
 }
 
 // untime ends what begin has begun, if the run is timed.

@@ -161,7 +161,7 @@ func TestSoonest(t *testing.T) {
 	const now, us = int64(time.Hour), int64(time.Microsecond)
 	for range 3000 {
 		var r Runs
-		slots := 1 + rnd.IntN(runPlaces)
+		slots := 1 + rnd.IntN(exactSlots)
 		free := make([]int64, slots) // in how many ns each is
 		for i := range rnd.IntN(slots + 1) {
 			free[i] = RunFrom + rnd.Int64N(100_000)*us
@@ -186,6 +186,25 @@ func TestSoonest(t *testing.T) {
 			require.InDelta(t, want, got, float64(each)+3*unit, "%d slots, %d jobs of %d", slots, jobs, each)
 		}
 	}
+}
+
+// With many slots, those that are taken until the job is due are no use to it.
+func TestSoonestOfManySlots(t *testing.T) {
+	var r Runs
+	const work = 320e6
+	require.EqualValues(t, work/32, r.Soonest(0, 1e9, 32, 8, work))
+	for range 24 {
+		r.Begin(0, 2e9, Always)
+	}
+	r.Begin(0, 1e6, Always)
+	require.EqualValues(t, (work+1e6)/8, r.Soonest(0, 1e9, 32, 8, work))
+	require.Zero(t, r.Soonest(0, 1e9, 32, 0, 0), "the others are assumed to be free soon")
+	require.InDelta(t, (work+(24*2e9+1e6)*8/32)/32, r.Soonest(0, 3e9, 32, 8, work), 10, "all end before")
+	require.EqualValues(t, (320_000_000)/7, r.Soonest(4e9, 4e9+5e8, 32, 8, work), "all 25 are overdue by more than a second")
+	for range runPlaces {
+		r.Begin(0, 1e12, Always)
+	}
+	require.EqualValues(t, work+1e6, r.Soonest(0, 1e9, 32, 8, work))
 }
 
 // first is the slot that is free first.

@@ -15,9 +15,12 @@ type Runs struct {
 }
 
 const (
-	runPlaces = 16
-	// RunFrom is the predicted run time from which a run takes a place.
-	RunFrom = 50_000 // ns
+	runPlaces = 64
+	// exactSlots is up to how many slots Soonest deals work out to one by one.
+	exactSlots = 16
+	// RunFrom is the predicted run time from which a run may take a place, see NotedFrom.
+	RunFrom  = 50_000    // ns
+	manyFrom = 1_000_000 // ns
 	// handsOverIn is when a run that yields hands its slot over: it calls Yield about every
 	// 100 µs.
 	handsOverIn = 50_000 // ns
@@ -26,6 +29,15 @@ const (
 	// Always is the due time of a run that does not yield: before all others.
 	Always = math.MinInt64
 )
+
+// NotedFrom returns the predicted run time, in ns, from which a run takes a place, with so many slots: with many,
+// only those that may hold a slot for longer than budgets last.
+func NotedFrom(slots int64) int64 {
+	if slots > exactSlots {
+		return manyFrom
+	}
+	return RunFrom
+}
 
 // Begin notes a run that will hold a slot from now on for that long, and returns its place. A run
 // that yields hands its slot over to jobs that are due before it; due is Always for others.
@@ -62,27 +74,23 @@ func (r *Runs) Noted() (n int) {
 
 // Soonest returns the time, in ns, until one of that many slots, all taken, is free for a job that
 // is due then, behind that many others with that much work in total. A run that is overdue is expected
-// to take half as long again as it is overdue, so that one that hangs soon counts as a slot less. With more slots than places
-// the ends of some runs are unknown, and a slot is assumed to be free soon. It runs on the stack of
-// a submitter, which may be new. It calls no function that grows the stack, so its frame fits into
-// the reserve of every stack.
+// to take half as long again as it is overdue, so that one that hangs soon counts as a slot less. With more than
+// exactSlots, those whose runs last longer than until due are left out. It runs on the stack of a submitter, which may be new. It calls no function that grows the stack, so its frame
+// fits into the reserve of every stack.
 //
 //go:nosplit
 func (r *Runs) Soonest(now, due int64, slots, jobs int, work int64) int64 {
-	if slots > runPlaces {
-		return work / int64(slots)
+	if slots > exactSlots {
+		return r.soonestOfMany(now, due, int64(slots), int64(jobs), work)
 	}
-	var free [runPlaces]uint32 // when each slot is, in units of Load, sorted
+	var free [exactSlots]uint32 // when each slot is, in units of Load, sorted
 	n := 0
-	for i := range r.until {
+	for i := range r.until[:exactSlots] {
 		until := r.until[i].Load()
 		if until == 0 || n == slots {
 			continue
 		}
-		takes := until - now
-		if takes < 0 { // the longer it is overdue, the longer it is likely to take still
-			takes = -takes / 2
-		}
+		takes := stillTakes(until, now)
 		if r.due[i].Load() > due {
 			takes = min(takes, handsOverIn)
 		}
@@ -95,6 +103,43 @@ func (r *Runs) Soonest(now, due int64, slots, jobs int, work int64) int64 {
 		free[at] = left
 	}
 	return startAfter(free[:slots], jobs, work/workUnit) * workUnit
+}
+
+// soonestOfMany is Soonest for many slots: a fluid.
+//
+//go:nosplit
+func (r *Runs) soonestOfMany(now, due, slots, jobs, work int64) int64 {
+	left, rest := slots, int64(0) // slots that are of use, and the work in them
+	for i := range r.until {
+		until := r.until[i].Load()
+		if until == 0 {
+			continue
+		}
+		takes := stillTakes(until, now)
+		if r.due[i].Load() > due {
+			takes = min(takes, handsOverIn)
+		}
+		if takes > due-now {
+			left--
+		} else {
+			rest += takes
+		}
+	}
+	left = max(left, 1)
+	if jobs < left { // the first slots come earlier
+		rest = rest / left * jobs
+	}
+	return (work + rest) / left
+}
+
+// stillTakes returns the time that a run is expected to take still: the longer it is overdue, the longer.
+//
+//go:nosplit
+func stillTakes(until, now int64) int64 {
+	if until < now {
+		return (now - until) / 2
+	}
+	return until - now
 }
 
 // exactJobs is up to how many jobs startAfter deals out one by one.
