@@ -29,13 +29,13 @@
 //	T ≥ base·(1.15 + cv/√n), but at most the middle of base and B
 //	T = base + longest    without a budget
 //
-// m + z·s is what an exponential distribution exceeds with the probability idle. g is by how much z standard deviations
-// of the latency grow as its mean does: 0 if calls wait in a queue until they are served, all alike; q/m − 1 if all
-// calls in flight are served at once, each more slowly (processor sharing); and in between, if few servers, or calls that
-// vary much, make waiting vary. It is measured with calls that begin when a queue stands, or, if there is a limit, when
-// that is nearly reached, and is taken to be q/m − 1 until then. The less the deviation grows with the mean, the nearer
-// this z is to that of a normal distribution, as a queue is a sum of many calls. cv is the coefficient of variation of the latency, n the number of calls that base
-// rests on.
+// m + z·s is what an exponential distribution exceeds with the probability idle. g is by how much z standard
+// deviations of the latency grow as its mean does: 0 if calls wait in a queue until they are served, all alike;
+// q/m − 1 if all calls in flight are served at once, each more slowly (processor sharing); and in between, if
+// few servers, or calls that vary much, make waiting vary. It is measured with calls that begin when a queue
+// stands, or, if there is a limit, when that is nearly reached, and is taken to be q/m − 1 until then. The less
+// the deviation grows with the mean, the nearer this z is to that of a normal distribution, as a queue is a sum
+// of many calls. cv is the coefficient of variation of the latency, n the number of calls that base rests on.
 //
 // longest bounds the queue where budgets do not: 8·base or 20 ms (50 ms without a budget), a quarter of it while the
 // downstream is never idle; but room for 64 calls, more if they vary by more than an exponential distribution, because

@@ -72,11 +72,11 @@ func (r *Runs) Noted() (n int) {
 	return n
 }
 
-// Soonest returns the time, in ns, until one of that many slots, all taken, is free for a job that
-// is due then, behind that many others with that much work in total. A run that is overdue is expected
-// to take half as long again as it is overdue, so that one that hangs soon counts as a slot less. With more than
-// exactSlots, those whose runs last longer than until due are left out. It runs on the stack of a submitter, which may be new. It calls no function that grows the stack, so its frame
-// fits into the reserve of every stack.
+// Soonest returns the time, in ns, until one of that many slots, all taken, is free for a job that is due then,
+// behind that many others with that much work in total. A run that is overdue is expected to take half as long
+// again as it is overdue, so that one that hangs soon counts as a slot less. With more than exactSlots, those
+// whose runs last longer than until due are left out. It runs on the stack of a submitter, which may be new. It
+// calls no function that grows the stack, so its frame fits into the reserve of every stack.
 //
 //go:nosplit
 func (r *Runs) Soonest(now, due int64, slots, jobs int, work int64) int64 {
