@@ -13,15 +13,9 @@ import (
 // expiry has the queue looked at when a job in it can no longer end in its budget. It is
 // guarded by pool.mu.
 type expiry struct {
-	timer   *time.Timer // nil until first needed
-	at      int64       // when it fires; 0: it does not
-	waiters int         // in the queue, with a budget
-}
-
-func (e *expiry) stop() {
-	if e.timer != nil {
-		e.timer.Stop()
-	}
+	alarm   alarm
+	at      int64 // when it fires; 0: it does not
+	waiters int   // in the queue, with a budget
 }
 
 // expireEvery is the minimum time between two such looks at the queue.
@@ -37,15 +31,8 @@ func (p *pool) expireBy(due int64) {
 // armExpiry requires p.mu.
 func (p *pool) armExpiry(at int64) {
 	p.expiry.at = at
-	d := time.Duration(at - p.clock())
-	switch {
-	case inBubble(p.clock()):
-		bubbleTimer(d, p.expire)
-	case p.expiry.timer == nil:
-		p.expiry.timer = time.AfterFunc(d, p.expire)
-	default:
-		p.expiry.timer.Reset(d)
-	}
+	now := p.clock()
+	p.expiry.alarm.set(now, time.Duration(at-now), p.expire)
 }
 
 // expire ends the jobs in the queue that can no longer end in their budgets.

@@ -20,7 +20,7 @@ type gate struct {
 	running int
 	waiting slots.Queue // those without a place
 	queued  int
-	timer   *time.Timer // for the first whose budget ends; nil until there was one
+	alarm   alarm // for the first whose budget ends
 	closed  bool
 }
 
@@ -53,14 +53,7 @@ func (g *gate) arm() {
 
 // armIn has the queue looked at after d. It requires g.mu.
 func (g *gate) armIn(d time.Duration) {
-	switch {
-	case inBubble(g.clock()):
-		bubbleTimer(d, g.expire)
-	case g.timer == nil:
-		g.timer = time.AfterFunc(d, g.expire)
-	default:
-		g.timer.Reset(d)
-	}
+	g.alarm.set(g.clock(), d, g.expire)
 }
 
 // leave gives a place to the first that waits for one and still wants it.
@@ -136,9 +129,7 @@ func (g *gate) close() {
 			left = append(left, t)
 		}
 	}
-	if g.timer != nil {
-		g.timer.Stop()
-	}
+	g.alarm.stop()
 	g.mu.Unlock()
 	for _, t := range left {
 		g.spawn.running.Add(-1)

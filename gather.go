@@ -84,7 +84,7 @@ func (b *batcher) windowEnd(t *Ticket, delay int64) int64 {
 	if t.job.budget > 0 {
 		window = min(window, (t.deadline()-t.decided-int64(t.job.predicted))/2)
 	}
-	return t.decided + max(window, 0)
+	return t.decided + max(window, 1) // see alarm: no timer is due when it is set
 }
 
 // fire calls g, whose window is over, if it still forms.

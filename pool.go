@@ -259,7 +259,7 @@ func (p *pool) Load() Load {
 func (p *pool) Close(context.Context) error {
 	p.mu.Lock()
 	p.closed = true
-	p.expiry.stop()
+	p.expiry.alarm.stop()
 	p.stall.stop()
 	var waiting unstarted
 	p.queue.All(waiting.add)

@@ -131,10 +131,6 @@ func (r *Router) now() int64 { return int64(time.Since(r.epoch)) }
 // Channels and timers made in a bubble must not be used outside, so none are kept then.
 func inBubble(now int64) bool { return now < 0 }
 
-// bubbleTimer calls f after d in a bubble, at once if d is past. A timer that is due when it is set fires on the
-// goroutine that sets it, and with the race detector go1.26 crashes if two goroutines of a bubble do that at a time.
-func bubbleTimer(d time.Duration, f func()) { time.AfterFunc(max(d, 1), f) }
-
 // sameClock reports whether two times are of the same clock: both of bubbles, or neither.
 func sameClock(a, b int64) bool { return inBubble(a) == inBubble(b) }
 

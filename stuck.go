@@ -16,7 +16,7 @@ import (
 // gets one. It is guarded by pool.mu. Until the queue has stood still for a second it costs
 // a count for each grant and a look at a flag for each job that is queued.
 type stall struct {
-	timer   *time.Timer // nil until first needed
+	alarm   alarm
 	armed   bool
 	granted uint64        // slots given to jobs in the queue, since ever
 	seen    uint64        // of those, when the timer was set
@@ -41,21 +41,13 @@ func (p *pool) watchForStall() {
 	}
 	s.armed, s.seen = true, s.granted
 	s.wait = max(s.wait, stallFrom)
-	switch {
-	case inBubble(p.clock()):
-		time.AfterFunc(s.wait, p.lookForStall)
-	case s.timer == nil:
-		s.timer = time.AfterFunc(s.wait, p.lookForStall)
-	default:
-		s.timer.Reset(s.wait)
-	}
+	s.alarm.set(p.clock(), s.wait, p.lookForStall)
 }
 
 // stop has nothing looked at any more.
 func (s *stall) stop() {
-	if s.told = true; s.timer != nil {
-		s.timer.Stop()
-	}
+	s.told = true
+	s.alarm.stop()
 }
 
 // lookForStall logs, once, which jobs the queue stands still for.

@@ -90,10 +90,7 @@ func (r *Runs) Soonest(now, due int64, slots, jobs int, work int64) int64 {
 		if until == 0 || n == slots {
 			continue
 		}
-		takes := stillTakes(until, now)
-		if r.due[i].Load() > due {
-			takes = min(takes, handsOverIn)
-		}
+		takes := r.stillTakes(i, until, now, due)
 		n++
 		left := uint32(min(takes/workUnit, 1<<31))
 		at := slots - n // those from here on are sorted, and the others 0
@@ -115,10 +112,7 @@ func (r *Runs) soonestOfMany(now, due, slots, jobs, work int64) int64 {
 		if until == 0 {
 			continue
 		}
-		takes := stillTakes(until, now)
-		if r.due[i].Load() > due {
-			takes = min(takes, handsOverIn)
-		}
+		takes := r.stillTakes(i, until, now, due)
 		if takes > due-now {
 			left--
 		} else {
@@ -132,14 +126,19 @@ func (r *Runs) soonestOfMany(now, due, slots, jobs, work int64) int64 {
 	return (work + rest) / left
 }
 
-// stillTakes returns the time that a run is expected to take still: the longer it is overdue, the longer.
+// stillTakes returns for how long the run in that place will hold its slot, if a job waits that is due then: one that is
+// overdue the longer, the longer it is overdue.
 //
 //go:nosplit
-func stillTakes(until, now int64) int64 {
-	if until < now {
-		return (now - until) / 2
+func (r *Runs) stillTakes(place int, until, now, due int64) int64 {
+	takes := until - now
+	if takes < 0 {
+		takes = -takes / 2
 	}
-	return until - now
+	if r.due[place].Load() > due {
+		takes = min(takes, handsOverIn)
+	}
+	return takes
 }
 
 // exactJobs is up to how many jobs startAfter deals out one by one.
