@@ -168,7 +168,7 @@ func (l *Limit) End(c Call, now int64, well bool) {
 	if l.hangs.Load() {
 		l.hangs.Store(false)
 	}
-	if well && now < l.counting.Load() {
+	if well && now < l.counting.Load() && l.lost.Load() == 0 {
 		l.calls.Add(counts)
 		return
 	}

@@ -37,19 +37,7 @@ func TestLostCalls(t *testing.T) {
 			}
 		}
 	}
-	var l limit.Limit
-	call := func(now int64) limit.Call { return limit.Call{Began: now, Among: l.Begin(now, 50*ms)} }
-	for now := range int64(100) {
-		l.End(call(now*ms), now*ms+ms, true)
-	}
-	var stuck []limit.Call
-	for now := 100 * ms; len(stuck) < 200; now += ms {
-		stuck = append(stuck, call(now))
-	}
-	for now := 1000 * ms; now < 2000*ms; now += 200 * ms { // probes
-		l.End(call(now), now+ms, true)
-	}
-	require.EqualValues(t, 200, l.Lost())
+	l, call, stuck := withLostCalls(t, 50*ms)
 	require.Zero(t, l.InFlight())
 	call(2000 * ms)
 	for i, c := range stuck {
@@ -57,4 +45,42 @@ func TestLostCalls(t *testing.T) {
 		require.EqualValues(t, 199-i, l.Lost())
 		require.EqualValues(t, 1, l.InFlight())
 	}
+}
+
+// Nor are those lost any longer that end well while so many calls do that most are only counted.
+func TestLostCallsThatEndAmongMany(t *testing.T) {
+	l, call, stuck := withLostCalls(t, 0)
+	for now := 2000 * ms; now < 4000*ms; now += ms / 100 { // until no limit is needed, and beyond
+		l.End(call(now), now+ms/200, true)
+	}
+	require.Equal(t, limit.None, l.Limit(limit.Normal))
+	var live []limit.Call
+	for range 300 {
+		live = append(live, call(4000*ms))
+	}
+	for range 400 { // more than are looked at in a window
+		l.End(call(4000*ms), 4000*ms+ms/100, true)
+	}
+	for _, c := range stuck {
+		l.End(c, 4000*ms+ms/50, true)
+	}
+	require.Zero(t, l.Lost())
+	require.EqualValues(t, len(live), l.InFlight())
+}
+
+// withLostCalls returns a limit at 2 s of which 200 calls are lost, and what begins another call.
+func withLostCalls(t *testing.T, budget int64) (l *limit.Limit, call func(now int64) limit.Call, lost []limit.Call) {
+	l = new(limit.Limit)
+	call = func(now int64) limit.Call { return limit.Call{Began: now, Among: l.Begin(now, budget)} }
+	for now := range int64(100) {
+		l.End(call(now*ms), now*ms+ms, true)
+	}
+	for now := 100 * ms; len(lost) < 200; now += ms {
+		lost = append(lost, call(now))
+	}
+	for now := 1000 * ms; now < 2000*ms; now += 200 * ms { // probes
+		l.End(call(now), now+ms, true)
+	}
+	require.EqualValues(t, 200, l.Lost())
+	return l, call, lost
 }
