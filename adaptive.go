@@ -99,8 +99,8 @@ func (c *choice) crowded(j *JobInfo, p *Pressure) {
 // to return (see Ticket.needs).
 func (j *JobInfo) takes(p *Pressure) time.Duration {
 	takes := j.least()
-	if p.Limited && j.Likely > 0 {
-		takes = j.Likely
+	if p.Limited && j.High > 0 {
+		takes = j.High
 	}
 	if p.Queued > 0 {
 		takes += timeToReturn(j.Budget)

@@ -204,7 +204,8 @@ func (k *kind) runBatch(f *batch, started int64, members []*Ticket, work slots.L
 	s := &f.slot
 	s.Context, s.due, s.long, s.bounded = ctx, f.place.Due, f.place.Long, true
 	f.nestIn(members)
-	s.begin(started, int64(f.predicted(members)), f.place.Long || members[0].job.samples == 0)
+	takes := f.predicted(members)
+	s.begin(started, int64(takes), members[0].more(time.Duration(takes)), f.place.Long || members[0].job.samples == 0)
 	defer func() {
 		if how == exitGoexit {
 			how, err = rescue(recover())

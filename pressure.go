@@ -109,13 +109,14 @@ func (r *Router) foreseeFull(q *request, p *Pressure) {
 }
 
 // foreseeWait is foresee when all slots are taken. While the job waits, those of much tighter
-// budgets that come later overtake it. Like Runs.Soonest it takes its frame from the
-// stack's reserve.
+// budgets that come later overtake it. For a kind that asks for more than its share it is the
+// soonest that is nearly sure: others could use the slot. Like Runs.Soonest it takes its frame
+// from the stack's reserve.
 //
 //go:nosplit
 func (r *Router) foreseeWait(q *request, p *Pressure) {
 	jobs, work := r.pool.backlog.Before(int64(q.info.Slack))
-	wait := r.pool.runs.Soonest(q.decided, q.decided+int64(q.info.Slack), p.Slots, jobs, work)
+	wait := r.pool.runs.Soonest(q.decided, q.decided+int64(q.info.Slack), p.Slots, jobs, work, p.Limited)
 	p.Soonest = time.Duration(float64(wait) / (1 - q.kind.account.Overtaken()))
 }
 

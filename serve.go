@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/helixrouter/helix/internal/estimate"
 	"github.com/helixrouter/helix/internal/num"
 	"github.com/helixrouter/helix/internal/slots"
 )
@@ -59,7 +60,7 @@ func (p *pool) runClaimed(t *Ticket) {
 			p.finish(t)
 		}
 	}()
-	t.slot.begin(t.started, int64(t.job.predicted), t.long() || t.job.samples == 0)
+	t.slot.begin(t.started, int64(t.job.predicted), t.more(t.job.predicted), t.long() || t.job.samples == 0)
 	t.kind.execute(t, t.started)
 	returned = true
 }
@@ -114,6 +115,16 @@ func (t *Ticket) needs() int64 {
 		return int64(t.job.low)
 	}
 	return int64(t.job.likely) + int64(timeToReturn(t.job.budget))
+}
+
+// more returns by how many ns more than predicted a run is nearly sure not to take, if it varies as those
+// of the job do: nine in ten take no more.
+func (t *Ticket) more(predicted time.Duration) int64 {
+	mean, high := float64(t.job.predicted), float64(t.job.high)
+	if mean <= 0 || high <= mean {
+		return 0
+	}
+	return int64(estimate.Bounded(float64(predicted) * (high/mean - 1)))
 }
 
 // timeToReturn is what is left of a budget for Submit to return.

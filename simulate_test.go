@@ -76,7 +76,7 @@ func (j *simJob) granted() bool {
 	if j.class.yields {
 		j.keepsFrom = j.ticket().latestStart()
 	}
-	j.table = s.router.pool.runs.Begin(s.now, int64(j.info.Predicted), j.keepsFrom)
+	j.table = s.router.pool.runs.Begin(s.now, int64(j.info.Predicted), int64(j.info.High-j.info.Predicted), j.keepsFrom)
 	s.at(s.now+j.segment(), j.end)
 	return true
 }
@@ -93,7 +93,7 @@ func (j *simJob) segment() int64 {
 type simYielder struct{ *simJob }
 
 func (y simYielder) granted() bool {
-	y.table = y.sim.router.pool.runs.Begin(y.sim.now, y.left, y.keepsFrom)
+	y.table = y.sim.router.pool.runs.Begin(y.sim.now, y.left, int64(y.info.High-y.info.Predicted), y.keepsFrom)
 	y.sim.at(y.sim.now+y.segment(), y.end)
 	return true
 }

@@ -89,29 +89,29 @@ func newMark(t *Ticket) *slot {
 	return s
 }
 
-// begin notes that a run of about that many ns begins in the slot. If timed, its time so far counts
-// as work under way, until untime.
-func (s *slot) begin(started, run int64, timed bool) {
+// begin notes that a run of about that many ns, which is nearly sure not to take longer by more, begins
+// in the slot. If timed, its time so far counts as work under way, until untime.
+func (s *slot) begin(started, run, more int64, timed bool) {
 	s.until = num.Add(started, run)
 	if s.timed = timed; timed {
 		run = max(run, slots.NotedFrom(s.pool().slots.Load())) // of an unknown kind
 	}
-	s.occupy(started, run)
+	s.occupy(started, run, more)
 	if timed {
 		s.pool().underWay.Begin(&s.nested().watch, started)
 	}
 }
 
-// occupy notes that a run of about that many ns holds the slot from now on, and to whom it yields.
-func (s *slot) occupy(now, run int64) {
+// occupy notes that a run, see begin, holds the slot from now on, and to which jobs it yields.
+func (s *slot) occupy(now, run, more int64) {
 	s.place = slots.NoPlace
 	if run >= slots.RunFrom {
-		s.takePlace(now, run)
+		s.takePlace(now, run, more)
 	}
 }
 
 // takePlace is occupy for a run that is long enough to matter.
-func (s *slot) takePlace(now, run int64) {
+func (s *slot) takePlace(now, run, more int64) {
 	p := s.pool()
 	if run < slots.NotedFrom(p.slots.Load()) {
 		return
@@ -120,7 +120,7 @@ func (s *slot) takePlace(now, run int64) {
 	if s.kind.yields.Load() {
 		due = s.due
 	}
-	s.place = p.runs.Begin(now, run, due)
+	s.place = p.runs.Begin(now, run, more, due)
 }
 
 // untime ends what begin has begun, if the run is timed.
@@ -292,7 +292,7 @@ func (s *slot) handOver(job *slot) {
 func (s *slot) queueBack(long bool) *returning {
 	n, p := s.nested(), s.pool()
 	now := p.clock()
-	back := &returning{slot: s, left: max(s.until+n.away.Load()-now, 0), resume: make(chan struct{})}
+	back := &returning{slot: s, left: max(s.until+n.away.Load()-now, 0), more: s.pool().runs.More(s.place), resume: make(chan struct{})}
 	n.back = back
 	back.place.Due, back.place.Long = s.due, long
 	back.place.Class = slots.ClassOf(s.due - now)
@@ -305,7 +305,7 @@ func (s *slot) queueBack(long bool) *returning {
 // requires pool.mu.
 func (s *slot) regain(long bool) bool {
 	n := s.nest.Load()
-	left := n.back.left
+	left, more := n.back.left, n.back.more
 	n.back = nil
 	if n.waiting > 0 {
 		s.state.Store(slotLent)
@@ -313,7 +313,7 @@ func (s *slot) regain(long bool) bool {
 	}
 	s.long = long
 	s.pool().runs.End(s.place) // a nested run that had the slot has lent it
-	s.occupy(s.pool().clock(), left)
+	s.occupy(s.pool().clock(), left, more)
 	s.state.Store(slotHeld)
 	return true
 }
@@ -379,6 +379,7 @@ type returning struct {
 	place  slots.Node
 	slot   *slot
 	left   int64         // of its run, in ns
+	more   int64         // see slots.Runs.Begin
 	resume chan struct{} // closed when it has it, or does not want it any more
 }
 

@@ -161,7 +161,7 @@ func TestSoonest(t *testing.T) {
 	const now, us = int64(time.Hour), int64(time.Microsecond)
 	for range 3000 {
 		var r Runs
-		slots := 1 + rnd.IntN(exactSlots)
+		slots, sure := 1+rnd.IntN(exactSlots), rnd.IntN(2) == 0
 		free := make([]int64, slots) // in how many ns each is
 		for i := range rnd.IntN(slots + 1) {
 			free[i] = RunFrom + rnd.Int64N(100_000)*us
@@ -169,7 +169,13 @@ func TestSoonest(t *testing.T) {
 			if rnd.IntN(4) == 0 { // it is overdue by twice that
 				began -= 3 * free[i]
 			}
-			require.NotEqual(t, int8(NoPlace), r.Begin(began, free[i], gives))
+			run, more := free[i], rnd.Int64N(free[i]-RunFrom+1)
+			if sure {
+				run -= more
+			}
+			place := r.Begin(began, run, more, gives)
+			require.NotEqual(t, int8(NoPlace), place)
+			require.Equal(t, more, r.More(place))
 			if gives > now+5 { // the job is due before, and gets the slot
 				free[i] = handsOverIn
 			}
@@ -179,7 +185,7 @@ func TestSoonest(t *testing.T) {
 			*first(free) += each
 		}
 		want, unit := *first(free), float64(workUnit)
-		got := r.Soonest(now, now+5, slots, jobs, int64(jobs)*each)
+		got := r.Soonest(now, now+5, slots, jobs, int64(jobs)*each, sure)
 		if jobs <= exactJobs {
 			require.InDelta(t, want, got, unit*float64(2+jobs), "%d slots, %d jobs of %d", slots, jobs, each)
 		} else {
@@ -192,19 +198,19 @@ func TestSoonest(t *testing.T) {
 func TestSoonestOfManySlots(t *testing.T) {
 	var r Runs
 	const work = 320e6
-	require.EqualValues(t, work/32, r.Soonest(0, 1e9, 32, 8, work))
+	require.EqualValues(t, work/32, r.Soonest(0, 1e9, 32, 8, work, false))
 	for range 24 {
-		r.Begin(0, 2e9, Always)
+		r.Begin(0, 2e9, 0, Always)
 	}
-	r.Begin(0, 1e6, Always)
-	require.EqualValues(t, (work+1e6)/8, r.Soonest(0, 1e9, 32, 8, work))
-	require.Zero(t, r.Soonest(0, 1e9, 32, 0, 0), "the others are assumed to be free soon")
-	require.InDelta(t, (work+(24*2e9+1e6)*8/32)/32, r.Soonest(0, 3e9, 32, 8, work), 10, "all end before")
-	require.EqualValues(t, (320_000_000)/7, r.Soonest(4e9, 4e9+5e8, 32, 8, work), "all 25 are overdue by more than a second")
+	r.Begin(0, 1e6, 0, Always)
+	require.EqualValues(t, (work+1e6)/8, r.Soonest(0, 1e9, 32, 8, work, false))
+	require.Zero(t, r.Soonest(0, 1e9, 32, 0, 0, false), "the others are assumed to be free soon")
+	require.InDelta(t, (work+(24*2e9+1e6)*8/32)/32, r.Soonest(0, 3e9, 32, 8, work, false), 10, "all end before")
+	require.EqualValues(t, (320_000_000)/7, r.Soonest(4e9, 4e9+5e8, 32, 8, work, false), "all 25 are overdue by more than a second")
 	for range runPlaces {
-		r.Begin(0, 1e12, Always)
+		r.Begin(0, 1e12, 0, Always)
 	}
-	require.EqualValues(t, work+1e6, r.Soonest(0, 1e9, 32, 8, work))
+	require.EqualValues(t, work+1e6, r.Soonest(0, 1e9, 32, 8, work, false))
 }
 
 // first is the slot that is free first.
@@ -220,13 +226,13 @@ func first(free []int64) *int64 {
 
 func TestRunsGiveTheirPlacesBack(t *testing.T) {
 	var r Runs
-	require.Equal(t, int8(NoPlace), r.Begin(0, RunFrom-1, Always), "too short to matter")
+	require.Equal(t, int8(NoPlace), r.Begin(0, RunFrom-1, 0, Always), "too short to matter")
 	var places []int8
 	for range runPlaces {
-		places = append(places, r.Begin(0, 1e9, Always))
+		places = append(places, r.Begin(0, 1e9, 0, Always))
 	}
 	require.Equal(t, runPlaces, r.Noted())
-	require.Equal(t, int8(NoPlace), r.Begin(0, 1e9, Always), "there is no place left")
+	require.Equal(t, int8(NoPlace), r.Begin(0, 1e9, 0, Always), "there is no place left")
 	for _, p := range append(places, NoPlace) {
 		r.End(p)
 	}

@@ -11,6 +11,7 @@ import (
 // zero value is empty. It has no lock: a run takes a place in the table and returns it.
 type Runs struct {
 	until [runPlaces]atomic.Int64 // ns since the router was made; 0: the place is free
+	more  [runPlaces]atomic.Int64 // ns by which it is nearly sure not to last longer than until
 	due   [runPlaces]atomic.Int64 // of a run that yields; else Always
 }
 
@@ -39,20 +40,30 @@ func NotedFrom(slots int64) int64 {
 	return RunFrom
 }
 
-// Begin notes a run that will hold a slot from now on for that long, and returns its place. A run
-// that yields hands its slot over to jobs that are due before it; due is Always for others.
-func (r *Runs) Begin(now, run, due int64) int8 {
+// Begin notes a run that will hold a slot from now on for that long, and is nearly sure not to for longer than
+// by more, and returns its place. A run that yields hands its slot over to jobs that are due before it; due is Always
+// for others.
+func (r *Runs) Begin(now, run, more, due int64) int8 {
 	if run < RunFrom {
 		return NoPlace
 	}
 	until := max(num.Add(now, run), 1)
 	for i := range r.until {
 		if r.until[i].Load() == 0 && r.until[i].CompareAndSwap(0, until) {
+			r.more[i].Store(more)
 			r.due[i].Store(due)
 			return int8(i)
 		}
 	}
 	return NoPlace
+}
+
+// More returns by how much the run in that place may last longer, see Begin; 0 for NoPlace.
+func (r *Runs) More(place int8) int64 {
+	if place == NoPlace {
+		return 0
+	}
+	return r.more[place].Load()
 }
 
 // End gives the place of a run back.
@@ -75,13 +86,14 @@ func (r *Runs) Noted() (n int) {
 // Soonest returns the time, in ns, until one of that many slots, all taken, is free for a job that is due then,
 // behind that many others with that much work in total. A run that is overdue is expected to take half as long
 // again as it is overdue, so that one that hangs soon counts as a slot less. With more than exactSlots, those
-// whose runs last longer than until due are left out. It runs on the stack of a submitter, which may be new. It
+// whose runs last longer than until due are left out. If sure, runs are expected to last until they are nearly sure to
+// have ended. It runs on the stack of a submitter, which may be new. It
 // calls no function that grows the stack, so its frame fits into the reserve of every stack.
 //
 //go:nosplit
-func (r *Runs) Soonest(now, due int64, slots, jobs int, work int64) int64 {
+func (r *Runs) Soonest(now, due int64, slots, jobs int, work int64, sure bool) int64 {
 	if slots > exactSlots {
-		return r.soonestOfMany(now, due, int64(slots), int64(jobs), work)
+		return r.soonestOfMany(now, due, int64(slots), int64(jobs), work, sure)
 	}
 	var free [exactSlots]uint32 // when each slot is, in units of Load, sorted
 	n := 0
@@ -90,7 +102,7 @@ func (r *Runs) Soonest(now, due int64, slots, jobs int, work int64) int64 {
 		if until == 0 || n == slots {
 			continue
 		}
-		takes := r.stillTakes(i, until, now, due)
+		takes := r.stillTakes(i, until, now, due, sure)
 		n++
 		left := uint32(min(takes/workUnit, 1<<31))
 		at := slots - n // those from here on are sorted, and the others 0
@@ -105,14 +117,14 @@ func (r *Runs) Soonest(now, due int64, slots, jobs int, work int64) int64 {
 // soonestOfMany is Soonest for many slots: a fluid.
 //
 //go:nosplit
-func (r *Runs) soonestOfMany(now, due, slots, jobs, work int64) int64 {
+func (r *Runs) soonestOfMany(now, due, slots, jobs, work int64, sure bool) int64 {
 	left, rest := slots, int64(0) // slots that are of use, and the work in them
 	for i := range r.until {
 		until := r.until[i].Load()
 		if until == 0 {
 			continue
 		}
-		takes := r.stillTakes(i, until, now, due)
+		takes := r.stillTakes(i, until, now, due, sure)
 		if takes > due-now {
 			left--
 		} else {
@@ -130,7 +142,10 @@ func (r *Runs) soonestOfMany(now, due, slots, jobs, work int64) int64 {
 // overdue the longer, the longer it is overdue.
 //
 //go:nosplit
-func (r *Runs) stillTakes(place int, until, now, due int64) int64 {
+func (r *Runs) stillTakes(place int, until, now, due int64, sure bool) int64 {
+	if sure {
+		until += r.more[place].Load()
+	}
 	takes := until - now
 	if takes < 0 {
 		takes = -takes / 2
