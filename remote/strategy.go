@@ -42,14 +42,15 @@ func (c *Client) Forecast(j helix.JobInfo) helix.Forecast {
 // no worker ran is declined, as is an idempotent one that is lost.
 func (c *Client) Offer(t *helix.Ticket) error {
 	info := t.Info()
-	if !info.Async {
-		return c.send(t, &info)
-	}
 	if c.fleet.kind(info.Kind, false) == nil {
 		return helix.ErrDecline
 	}
 	if err := c.enter(); err != nil {
 		return fmt.Errorf("%w: %w", helix.ErrDecline, err)
+	}
+	if !info.Async {
+		defer c.leave()
+		return c.send(t, &info)
 	}
 	go func() {
 		defer c.leave()
