@@ -154,9 +154,10 @@ func (c *Client) do(ctx context.Context, job Job) (Result, error) {
 			r.Output, err = outcome(s.worker.id, &reply)
 			return r, err
 		}
-		last = err
-		lost := errors.Is(err, helix.ErrLost)
-		if lost && !job.Idempotent || errors.Is(err, errUnsent) {
+		if !errors.Is(last, helix.ErrLost) { // else it may have run, whatever comes of other attempts
+			last = err
+		}
+		if errors.Is(err, helix.ErrLost) && !job.Idempotent || errors.Is(err, errUnsent) {
 			break
 		}
 	}
