@@ -99,8 +99,14 @@ type jobs struct{ router *helix.Router }
 func (j jobs) Kinds() []string { return j.router.PortableKinds() }
 
 func (j jobs) Do(ctx context.Context, r *Request, arrived time.Time) (Output, error) {
-	result, err := j.router.SubmitBytes(ctx, r.Kind, r.Input,
-		helix.Hints{Cost: r.Cost, Budget: r.Budget, Arrived: arrived, Priority: r.Priority})
+	h := helix.Hints{Cost: r.Cost, Budget: r.Budget, Arrived: arrived, Priority: r.Priority}
+	if h.Budget == 0 { // the submitter's choice counts, not the default of the kind here
+		h.Budget = helix.NoBudget
+	}
+	if h.Priority == helix.Normal {
+		h.Priority = helix.PlainNormal
+	}
+	result, err := j.router.SubmitBytes(ctx, r.Kind, r.Input, h)
 	out := Output{Ran: result.Ran, Wait: result.Wait, Run: result.Run}
 	out.Body, _ = result.Value.([]byte)
 	return out, err

@@ -81,3 +81,40 @@ func TestCloseOfTheRouterWaitsForSubmits(t *testing.T) {
 		done.Wait()
 	})
 }
+
+// A job has the budget and the priority at the worker that it was submitted with, also where
+// that is none and Normal and the worker's kind has others.
+func TestAWorkerKeepsWhatTheSubmitterSaid(t *testing.T) {
+	bubble(t, func(t *testing.T, n *network) {
+		seen := make(chan helix.JobInfo, 1)
+		w, err := helix.New(helix.RouterConfig{Policy: noting{seen}})
+		require.NoError(t, err)
+		_, err = helix.Register(w, helix.Kind[int, int]{
+			Name: "k", Codec: helix.JSON[int, int]{}, Budget: time.Second, Priority: helix.High,
+			Run: func(_ context.Context, in int) (int, error) { return in, nil },
+		})
+		require.NoError(t, err)
+		r := &Request{Kind: "k", Input: []byte("1")}
+		_, err = Jobs(w).Do(context.Background(), r, time.Now())
+		require.NoError(t, err)
+		info := <-seen
+		require.Zero(t, info.Budget)
+		require.Equal(t, helix.Normal, info.Priority)
+
+		r.Budget, r.Priority = time.Minute, helix.Low
+		_, err = Jobs(w).Do(context.Background(), r, time.Now())
+		require.NoError(t, err)
+		info = <-seen
+		require.Equal(t, time.Minute, info.Budget)
+		require.Equal(t, helix.Low, info.Priority)
+		require.NoError(t, w.Close())
+	})
+}
+
+// noting is a policy that notes the jobs that it decides on.
+type noting struct{ seen chan helix.JobInfo }
+
+func (p noting) Choose(j helix.JobInfo, _ helix.Pressure) helix.Decision {
+	p.seen <- j
+	return helix.Decision{Strategy: helix.Inline}
+}
