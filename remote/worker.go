@@ -83,20 +83,20 @@ func (w *Worker) Receive(frame []byte, answer func([]byte)) {
 		return
 	}
 	r, probe, err := ParseRequest(frame)
-	refuse := func(reason string) {
-		answer((&Reply{Status: StatusRefused, Reason: reason}).Append(nil))
+	refuse := func(reason string, load Load) {
+		answer((&Reply{Status: StatusRefused, Reason: reason, Load: load}).Append(nil))
 	}
 	switch {
 	case err != nil:
-		refuse(reasonMalformed)
+		refuse(reasonMalformed, Load{Refuses: true})
 	case !w.kinds[r.Kind]:
-		refuse(reasonNotServed)
+		refuse(reasonNotServed, Load{Refuses: true})
 	case probe:
 		answer(w.probed(&r))
 	default:
 		ctx, reason := w.begin(r.Attempt)
 		if reason != "" {
-			refuse(reason)
+			refuse(reason, w.load(&r))
 			return
 		}
 		go w.do(ctx, &r, now, answer)
