@@ -10,8 +10,8 @@ import (
 	"github.com/helixrouter/helix"
 )
 
-// askAgain is the time without an answer after which a worker is asked whether it still has a
-// job. Two negative replies count as an answer.
+// askAgain is the interval at which a worker is asked whether it still has a job. Two negative
+// replies count as an answer.
 const askAgain = 250 * time.Millisecond
 
 // frames are buffers for outgoing frames.
@@ -86,7 +86,9 @@ func (c *Client) wait(ctx context.Context, job *Job, id uint64, this *call) answ
 	defer timer.Stop()
 	missing := 0
 	pings := make(chan answer, 1)
-	pinged := false
+	ping := rand.Uint64() | 1 // the number of all its probes
+	defer c.release(ping)
+	var asked time.Time // of the first probe since the last answer to one; zero: all are answered
 	done := ctx.Done()
 	for {
 		select {
@@ -104,27 +106,24 @@ func (c *Client) wait(ctx context.Context, job *Job, id uint64, this *call) answ
 			c.cancel(worker.id, id)
 			done = nil
 		case a := <-pings:
-			pinged = false
-			if a.err == nil && a.reply.Status != StatusMissing {
-				missing = 0
-				continue
-			}
 			if a.err != nil {
 				continue // told to this call too, if it matters
+			}
+			asked = time.Time{}
+			if a.reply.Status != StatusMissing {
+				missing = 0
+				continue
 			}
 			if missing++; missing == 2 && len(this.got) == 0 { // what it sent before has come
 				return lost(causeMissing)
 			}
 		case now := <-timer.C:
-			heard := c.fleet.heardAt(worker)
-			if heard.Before(this.sent) {
-				heard = this.sent
-			}
-			if pinged && now.Sub(heard) >= c.cfg.LostAfter {
+			if !asked.IsZero() && now.Sub(asked) >= c.cfg.LostAfter {
 				return lost(causeSilent)
 			}
-			if !pinged {
-				pinged = c.probe(job, this.server, id, now, pings) == nil
+			// Also if the last one has not been answered, which may have got lost.
+			if c.probe(job, this.server, ping, id, now, pings) == nil && asked.IsZero() {
+				asked = now
 			}
 			timer.Reset(askAgain)
 		}

@@ -59,10 +59,10 @@ func (c Config) withDefaults() Config {
 //
 // Failures: a job that was not delivered, or that a worker refused, goes to another worker as
 // long as there is time, and then back: it did not run. A worker that does not answer within
-// 250 ms is asked whether it still has the job. The job is lost, and may have run, if no
-// process receives on the worker's subject any more, if the worker twice does not have it, if
-// the worker is silent for LostAfter, or if the connection breaks. An idempotent job is sent
-// again, to another worker. Each attempt is delivered at most once.
+// 250 ms is asked whether it still has the job, again and again. The job is lost, and may have
+// run, if no process receives on the worker's subject any more, if the worker twice does not
+// have it, if the worker answers no such question for LostAfter, or if the connection breaks.
+// An idempotent job is sent again, to another worker. Each attempt is delivered at most once.
 type Client struct {
 	cfg       Config
 	transport Transport

@@ -317,13 +317,6 @@ func (f *fleet) unanswered(s *server, then time.Time) {
 	}
 }
 
-// heardAt returns the time of the worker's last message.
-func (f *fleet) heardAt(w *worker) time.Time {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return w.heard
-}
-
 // sent records that a job is on its way, and returns its predicted time.
 func (f *fleet) sent(s *server, now time.Time, cost float64) time.Duration {
 	f.mu.Lock()

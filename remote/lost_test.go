@@ -48,3 +48,59 @@ func TestALostJobStaysLost(t *testing.T) {
 		})
 	}
 }
+
+// losing has frames get lost from now on, by their type.
+func (l *link) losing(which func(frameType) bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.loses = func(_ Address, frame []byte) bool { return which(frameType(frame[1])) }
+}
+
+// within returns the error of a job, or fails the test if it takes longer.
+func within(t *testing.T, d time.Duration, end func() error) error {
+	ended := make(chan error, 1)
+	go func() { ended <- end() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(d):
+		t.Fatalf("the job has not ended within %v", d)
+		return nil
+	}
+}
+
+// The network loses the answer to a job and the answer to the first probe about it. The worker
+// is asked again, although it goes on to report its load.
+func TestAProbeThatGotLostIsSentAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, n *network) {
+		n.add("w1", fast())
+		c, l := newTestClient(t, n, Config{})
+		lost := 0
+		l.losing(func(as frameType) bool {
+			if as == frameReply && lost < 2 {
+				lost++
+				return true
+			}
+			return false
+		})
+		err := within(t, 2*time.Second, begin(c))
+		require.ErrorIs(t, err, helix.ErrLost)
+		require.ErrorContains(t, err, causeMissing)
+		require.Empty(t, c.calls, "nothing of the job is left")
+	})
+}
+
+// A worker that reports its load and does not answer probes has lost its jobs after LostAfter.
+func TestAWorkerThatOnlyReportsHasLostItsJobs(t *testing.T) {
+	bubble(t, func(t *testing.T, n *network) {
+		n.add("w1", fast())
+		c, l := newTestClient(t, n, Config{})
+		l.losing(func(as frameType) bool { return as == frameJob || as == frameProbe })
+		begun := time.Now()
+		err := within(t, 10*time.Second, begin(c))
+		require.ErrorIs(t, err, helix.ErrLost)
+		require.ErrorContains(t, err, causeSilent)
+		require.InDelta(t, 3*time.Second, time.Since(begun), float64(300*time.Millisecond))
+		require.Empty(t, c.calls, "nothing of the job is left")
+	})
+}
