@@ -118,8 +118,11 @@ func (c *Client) wait(ctx context.Context, job *Job, id uint64, this *call) answ
 				return lost(causeMissing)
 			}
 		case now := <-timer.C:
-			if !asked.IsZero() && now.Sub(asked) >= c.cfg.LostAfter {
-				return lost(causeSilent)
+			if !asked.IsZero() {
+				if now.Sub(asked) >= c.cfg.LostAfter {
+					return lost(causeSilent)
+				}
+				c.fleet.unanswered(this.server, now.Add(-askAgain))
 			}
 			// Also if the last one has not been answered, which may have got lost.
 			if c.probe(job, this.server, ping, id, now, pings) == nil && asked.IsZero() {

@@ -104,3 +104,21 @@ func TestAWorkerThatOnlyReportsHasLostItsJobs(t *testing.T) {
 		require.Empty(t, c.calls, "nothing of the job is left")
 	})
 }
+
+// Jobs with short budgets avoid a worker that is silent also if it is the only one.
+func TestASilentWorkerIsAvoidedAlthoughItIsTheOnlyOne(t *testing.T) {
+	bubble(t, func(t *testing.T, n *network) {
+		h := n.add("w1", fast())
+		c, _ := newTestClient(t, n, Config{})
+		h.pause()
+		end := begin(c)
+		time.Sleep(time.Second)
+		begun := time.Now()
+		_, err := c.Do(context.Background(), Job{Kind: "k", Deadline: begun.Add(100 * time.Millisecond)})
+		require.ErrorIs(t, err, helix.ErrNotRun)
+		require.Zero(t, time.Since(begun))
+		require.EqualValues(t, 1, c.Stats().Total.Sent)
+		h.resume()
+		require.NoError(t, end())
+	})
+}
