@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/helixrouter/helix"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -27,4 +28,30 @@ func TestARefusalSaysThatTheWorkerLeaves(t *testing.T) {
 		_, err = c.Do(context.Background(), Job{Kind: "k"})
 		require.ErrorContains(t, err, reasonNoRoom, "it is not sent another")
 	})
+}
+
+// A cancellation that overtakes its job keeps the job from running.
+func TestACancellationMayOvertakeItsJob(t *testing.T) {
+	m := fast()
+	w := NewWorker(m, WorkerConfig{})
+	w.Receive(AppendCancel(nil, 7), nil)
+	answers := make(chan Reply, 2)
+	job := func(attempt uint64) Reply {
+		w.Receive((&Request{Attempt: attempt, Kind: "k"}).AppendJob(nil), func(frame []byte) {
+			r, err := ParseReply(frame)
+			assert.NoError(t, err)
+			answers <- r
+		})
+		return <-answers
+	}
+	r := job(7)
+	require.Equal(t, StatusRefused, r.Status)
+	require.Equal(t, reasonCanceled, r.Reason)
+	require.Zero(t, m.ended())
+	require.Equal(t, StatusDone, job(8).Status)
+
+	for attempt := range uint64(10 * maxEarly) {
+		w.Receive(AppendCancel(nil, attempt), nil)
+	}
+	require.LessOrEqual(t, len(w.early), maxEarly, "what is remembered is bounded")
 }
