@@ -128,6 +128,9 @@ func (c *Client) wait(ctx context.Context, job *Job, id uint64, this *call) answ
 			if c.probe(job, this.server, ping, id, now, pings) == nil && asked.IsZero() {
 				asked = now
 			}
+			if ctx.Err() != nil { // the cancellation, too, may have got lost
+				c.cancel(worker.id, id)
+			}
 			timer.Reset(askAgain)
 		}
 	}

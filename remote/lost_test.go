@@ -122,3 +122,32 @@ func TestASilentWorkerIsAvoidedAlthoughItIsTheOnlyOne(t *testing.T) {
 		require.NoError(t, end())
 	})
 }
+
+// A cancellation that gets lost is sent again.
+func TestACancellationThatGotLostIsSentAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, n *network) {
+		m := fast()
+		m.run = func(ctx context.Context, _ *Request) ([]byte, error) {
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Minute):
+			}
+			return nil, ctx.Err()
+		}
+		n.add("w1", m)
+		c, l := newTestClient(t, n, Config{})
+		lost := 0
+		l.losing(func(as frameType) bool {
+			if as == frameCancel {
+				lost++
+			}
+			return as == frameCancel && lost == 1
+		})
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+		defer cancel()
+		begun := time.Now()
+		_, err := c.Do(ctx, Job{Kind: "k"})
+		require.ErrorIs(t, err, context.Canceled)
+		require.Less(t, time.Since(begun), 300*time.Millisecond)
+	})
+}
