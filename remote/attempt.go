@@ -40,14 +40,15 @@ func (c *Client) attempt(ctx context.Context, job *Job, s *server) (Reply, error
 	predicted := c.fleet.sent(s, now, job.Cost)
 	id := rand.Uint64() | 1
 	this := &call{server: s, kind: job.Kind, sent: now, got: make(chan answer, 1)}
-	c.expect(id, this)
+	err := c.expect(id, this)
 	defer c.release(id)
-
-	q := job.request(id, now)
-	buf := frames.Get().(*[]byte)
-	*buf = q.AppendJob((*buf)[:0])
-	err := c.transport.Send(Address{s.worker.id, job.Kind}, id, *buf)
-	frames.Put(buf)
+	if err == nil {
+		q := job.request(id, now)
+		buf := frames.Get().(*[]byte)
+		*buf = q.AppendJob((*buf)[:0])
+		err = c.transport.Send(Address{s.worker.id, job.Kind}, id, *buf)
+		frames.Put(buf)
+	}
 	if err != nil {
 		c.fleet.landed(s, countUnsent)
 		reason := reasonUnsent

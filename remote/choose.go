@@ -73,13 +73,16 @@ func (c *Client) ask(ctx context.Context, job *Job, wait time.Duration, servers 
 // probe asks a worker under that number for its load for such a job, and whether it has that
 // attempt (0: do not ask). The answer comes to got, however late.
 func (c *Client) probe(job *Job, s *server, id, attempt uint64, now time.Time, got chan answer) error {
+	err := c.expect(id, &call{server: s, kind: job.Kind, probe: true, late: attempt != 0, sent: now, got: got})
+	if err != nil {
+		return err
+	}
 	q := job.request(attempt, now)
 	buf := frames.Get().(*[]byte)
 	defer frames.Put(buf)
 	*buf = q.AppendProbe((*buf)[:0])
-	c.expect(id, &call{server: s, kind: job.Kind, probe: true, late: attempt != 0, sent: now, got: got})
 	c.fleet.asked(s)
-	err := c.transport.Send(Address{Worker: s.worker.id}, id, *buf)
+	err = c.transport.Send(Address{Worker: s.worker.id}, id, *buf)
 	if err != nil {
 		c.release(id)
 	}

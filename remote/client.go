@@ -71,6 +71,7 @@ type Client struct {
 	mu     sync.Mutex
 	calls  map[uint64]*call // that expect an answer; guarded by mu
 	closed bool             // guarded by mu
+	ended  bool             // the transport is being closed, too; guarded by mu
 	inUse  sync.WaitGroup   // those in Do; added to under mu while not closed
 
 	flying atomic.Int64
@@ -202,6 +203,9 @@ func (c *Client) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	}
+	c.mu.Lock()
+	c.ended = true
+	c.mu.Unlock()
 	err = errors.Join(err, c.transport.Close())
 	c.Disconnected()
 	<-idle

@@ -151,3 +151,27 @@ func TestACancellationThatGotLostIsSentAgain(t *testing.T) {
 		require.Less(t, time.Since(begun), 300*time.Millisecond)
 	})
 }
+
+// Once Close has given up, nothing is sent: not even an idempotent job to another worker.
+func TestCloseSendsNothingAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, n *network) {
+		m := fast()
+		m.cost = time.Minute
+		for _, id := range []string{"w1", "w2", "w3"} {
+			n.add(id, m)
+		}
+		c, _ := newTestClient(t, n, Config{})
+		ended := make(chan error, 1)
+		go func() {
+			_, err := c.Do(context.Background(), Job{Kind: "k", Idempotent: true})
+			ended <- err
+		}()
+		time.Sleep(100 * time.Millisecond)
+		begun := time.Now()
+		require.ErrorIs(t, c.Close(cancelled()), context.Canceled)
+		require.ErrorIs(t, <-ended, helix.ErrLost)
+		require.Zero(t, time.Since(begun))
+		time.Sleep(time.Second)
+		require.EqualValues(t, 1, n.jobs.Load())
+	})
+}

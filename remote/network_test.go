@@ -167,7 +167,7 @@ func (l *link) Listen(r Receiver) error {
 func (l *link) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.down, l.receiver = true, nil
+	l.receiver = nil // frames can still be sent, as over a connection that stays open
 	return nil
 }
 
