@@ -78,14 +78,18 @@ type Client struct {
 	meter  meter
 }
 
-// NewClient makes a client that sends over that transport, which it then owns.
+// NewClient makes a client that sends over that transport, which it then owns. If the transport
+// cannot listen, NewClient closes it and returns the error.
 func NewClient(t Transport, cfg Config) (*Client, error) {
 	c := &Client{
 		cfg: cfg.withDefaults(), transport: t,
 		fleet: newFleet(rand.Uint64(), rand.Uint64()),
 		calls: map[uint64]*call{},
 	}
-	return c, t.Listen(c)
+	if err := t.Listen(c); err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
+	return c, nil
 }
 
 // Job is a job that a client sends.

@@ -118,3 +118,25 @@ func (p noting) Choose(j helix.JobInfo, _ helix.Pressure) helix.Decision {
 	p.seen <- j
 	return helix.Decision{Strategy: helix.Inline}
 }
+
+// brokenTransport cannot listen.
+type brokenTransport struct {
+	Transport
+	closed int
+}
+
+func (b *brokenTransport) Listen(Receiver) error { return ErrNotConnected }
+
+func (b *brokenTransport) Close() error {
+	b.closed++
+	return nil
+}
+
+// A transport that cannot listen is closed: what it has begun must not go on.
+func TestATransportThatCannotListenIsClosed(t *testing.T) {
+	b := &brokenTransport{}
+	c, err := NewClient(b, Config{})
+	require.ErrorIs(t, err, ErrNotConnected)
+	require.Nil(t, c)
+	require.Equal(t, 1, b.closed)
+}
