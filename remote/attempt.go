@@ -17,9 +17,13 @@ const askAgain = 250 * time.Millisecond
 // frames are buffers for outgoing frames.
 var frames = sync.Pool{New: func() any { return new([]byte) }}
 
+// request makes the job's request. If its time is up it has a nanosecond left: 0 would be no end.
 func (j *Job) request(attempt uint64, now time.Time) Request {
-	return Request{Attempt: attempt, Kind: j.Kind, Cost: j.Cost, Budget: max(j.left(now), 0),
-		Priority: j.Priority, Trace: j.Trace, Input: j.Input}
+	r := Request{Attempt: attempt, Kind: j.Kind, Cost: j.Cost, Priority: j.Priority, Trace: j.Trace, Input: j.Input}
+	if !j.Deadline.IsZero() {
+		r.Budget = max(j.left(now), 1)
+	}
+	return r
 }
 
 // errUnsent is matched by the error for a job that this side could not send.
