@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/helixrouter/helix/internal/num"
 )
 
 // The constants of a fleet.
@@ -30,6 +32,8 @@ const (
 	tryEvery = time.Second
 	// drawTries is how often workers are drawn at random before all are searched.
 	drawTries = 8
+	// longest is the most that a prediction may be, 36 years, so that sums do not overflow.
+	longest time.Duration = 1 << 60
 )
 
 // fleet has the state of the workers of a client. It takes the time as an argument and reads no
@@ -116,6 +120,7 @@ func (f *fleet) take(id, kindName string, k *kind, load Load, now time.Time, pre
 		w.servers[kindName] = s
 		k.servers = append(k.servers, s)
 	}
+	load.Wait, load.Run = min(load.Wait, longest), min(load.Run, longest)
 	s.load, s.at, s.sent = load, now, 0
 	if load.Refuses {
 		s.avoid = now.Add(avoidLeast)
@@ -383,10 +388,5 @@ func (f *fleet) remove(id, kindName string) {
 	}
 }
 
-// scale returns d × f, at most the longest duration.
-func scale(d time.Duration, f float64) time.Duration {
-	if v := float64(d) * f; v < 1<<62 {
-		return time.Duration(v)
-	}
-	return 1 << 62
-}
+// scale returns d × f, at most longest.
+func scale(d time.Duration, f float64) time.Duration { return min(num.Scale(d, f), longest) }

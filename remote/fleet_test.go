@@ -2,6 +2,7 @@ package remote
 
 import (
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -75,6 +76,26 @@ func TestPredictionScalesWithCostAndCountsWhatWasSent(t *testing.T) {
 	require.Equal(t, 15*time.Millisecond+firstRTT, f.sent(s, now, 4), "now that one is on its way to it")
 	f.report("w", "k", Load{Slots: 2, Busy: 2, Run: 10 * time.Millisecond, Cost: 4}, now, false)
 	require.Equal(t, 10*time.Millisecond+firstRTT, s.completion(now, 4), "a report has it all")
+}
+
+// A worker whose queue does not end, or whose runs do not, is the last to be chosen.
+func TestEndlessPredictionsAreTheLongest(t *testing.T) {
+	now := time.Unix(1000, 0)
+	for _, endless := range []Load{
+		{Slots: 1, Busy: 1, Wait: math.MaxInt64, Run: time.Millisecond},
+		{Slots: 1, Busy: 1, Run: math.MaxInt64, Cost: 1},
+		{Slots: 1, Busy: 1, Wait: math.MaxInt64, Run: math.MaxInt64, Cost: 1},
+	} {
+		f := newFleet(1, 2)
+		f.report("endless", "k", endless, now, true)
+		wait, run, ok := f.forecast("k", now)
+		require.True(t, ok)
+		require.Greater(t, wait+run, longest-1)
+		f.report("quick", "k", Load{Slots: 1, Run: time.Millisecond}, now, true)
+		s, quick := f.workers["endless"].servers["k"], f.workers["quick"].servers["k"]
+		f.sent(s, now, 1e300)
+		require.Same(t, quick, f.better(s, quick, now, 0, 1e300), "%+v", endless)
+	}
 }
 
 func TestDrawTakesTwoDifferentOnesThatMayBeChosen(t *testing.T) {
