@@ -9,12 +9,13 @@ import (
 // chooseTries bounds the pairs of workers that are probed for one attempt.
 const chooseTries = 2
 
-// choose returns the worker for the job; nil if there is none.
+// choose returns the worker for the job; nil if there is none. It asks no worker once ctx has
+// ended.
 func (c *Client) choose(ctx context.Context, job *Job, k *kind, tried []string) *server {
 	for range chooseTries {
 		now := time.Now()
 		slack := job.left(now)
-		if slack < 0 {
+		if slack < 0 || ctx.Err() != nil {
 			return nil
 		}
 		a, b := c.fleet.draw(k, now, slack, job.Cost, tried)

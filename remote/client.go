@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -142,12 +143,15 @@ func (c *Client) do(ctx context.Context, job Job) (Result, error) {
 	}
 	var r Result
 	var tried []string
-	var last error = &NotRunError{Reason: reasonNoRoom}
+	var last error
 	for n := 1; n <= c.cfg.Attempts; n++ {
-		if err := ctx.Err(); err != nil {
-			return r, errors.Join(last, context.Cause(ctx))
-		}
 		s := c.choose(ctx, &job, k, tried)
+		if ctx.Err() != nil { // perhaps while workers were asked
+			if last == nil {
+				last = helix.ErrNotRun
+			}
+			return r, fmt.Errorf("%w: %w", last, context.Cause(ctx))
+		}
 		if s == nil {
 			break
 		}
@@ -164,6 +168,12 @@ func (c *Client) do(ctx context.Context, job Job) (Result, error) {
 		}
 		if errors.Is(err, helix.ErrLost) && !job.Idempotent || errors.Is(err, errUnsent) {
 			break
+		}
+	}
+	if last == nil {
+		last = &NotRunError{Reason: reasonNoRoom}
+		if job.left(time.Now()) < 0 {
+			last = &NotRunError{Reason: reasonNoTime}
 		}
 	}
 	return r, last
