@@ -39,3 +39,16 @@ func TestAJobThatIsLateSaysSo(t *testing.T) {
 		require.ErrorContains(t, err, reasonNoTime)
 	})
 }
+
+// The refusal of a worker reads like any other.
+func TestARefusalNamesItsReasonOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, n *network) {
+		m := fast()
+		m.fill()
+		n.add("w1", m)
+		c, _ := newTestClient(t, n, Config{})
+		time.Sleep(10 * time.Millisecond)
+		_, err := c.Do(context.Background(), Job{Kind: "k"})
+		require.EqualError(t, err, "helix: job was not run: machine is full")
+	})
+}

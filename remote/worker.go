@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -213,7 +214,7 @@ func (r *Reply) concluded(ctx context.Context, out *Output, err error) {
 	case !out.Ran && errors.As(err, &drop):
 		r.Status, r.Reason, r.RetryAfter = StatusRefused, drop.Decision.Reason, drop.RetryAfter
 	case !out.Ran && errors.Is(err, helix.ErrNotRun):
-		r.Status, r.Reason = StatusRefused, err.Error()
+		r.Status, r.Reason = StatusRefused, strings.TrimPrefix(err.Error(), helix.ErrNotRun.Error()+": ")
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 		r.Status, r.Body = StatusCanceled, []byte(err.Error())
 	default:
