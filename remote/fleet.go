@@ -55,6 +55,7 @@ type kind struct {
 	// The result of forecast, cached for decisions, which are frequent.
 	refreshAt atomic.Int64 // Unix ns from which it is computed anew
 	wait, run atomic.Int64
+	cost      num.Float    // that run is for; 0 = run does not depend on it
 	room      atomic.Int64 // workers that would take a job
 }
 
@@ -93,7 +94,7 @@ func (f *fleet) report(id, kindName string, load Load, now time.Time, present bo
 	}
 	f.take(id, kindName, k, load, now, present)
 	if k.refreshAt.Store(0); k.room.Load() == 0 { // or concurrent decisions would still see no room
-		f.refresh(k, now)
+		f.refresh(k, now, load.Cost)
 	}
 }
 

@@ -12,29 +12,29 @@ import (
 func TestForecastIsTheMedianOfTheBetterOfTwo(t *testing.T) {
 	f := newFleet(1, 2)
 	now := time.Unix(1000, 0)
-	_, _, ok := f.forecast("k", now)
+	_, _, ok := f.forecast("k", 0, now)
 	require.False(t, ok, "no worker is known")
 	for i := range 10 {
 		f.report(fmt.Sprint("w", i), "k", Load{Slots: 1, Busy: 1, Wait: time.Duration(i) * 10 * time.Millisecond, Run: time.Millisecond}, now, true)
 	}
-	wait, run, ok := f.forecast("k", now)
+	wait, run, ok := f.forecast("k", 0, now)
 	require.True(t, ok)
 	require.Equal(t, time.Millisecond, run)
 	require.Equal(t, 20*time.Millisecond+firstRTT, wait, "of ten, the third best")
 
-	_, _, ok = f.forecast("other", now)
+	_, _, ok = f.forecast("other", 0, now)
 	require.False(t, ok)
-	require.Zero(t, testing.AllocsPerRun(100, func() { f.forecast("k", now) }))
+	require.Zero(t, testing.AllocsPerRun(100, func() { f.forecast("k", 0, now) }))
 
 	// What is new is seen at once, what has left not any more.
 	for i := range 10 {
 		f.report(fmt.Sprint("w", i), "k", Load{Slots: 1, Run: time.Millisecond, Leaves: i > 0, Refuses: i > 0}, now, true)
 	}
-	wait, _, ok = f.forecast("k", now)
+	wait, _, ok = f.forecast("k", 0, now)
 	require.True(t, ok)
 	require.Equal(t, firstRTT, wait)
 	f.forget("w0", "")
-	_, _, ok = f.forecast("k", now)
+	_, _, ok = f.forecast("k", 0, now)
 	require.False(t, ok)
 }
 
@@ -43,7 +43,7 @@ func TestWhoIsSilentIsForgotten(t *testing.T) {
 	now := time.Unix(1000, 0)
 	f.report("w", "k", Load{Slots: 1}, now, true)
 	now = now.Add(goneAfter)
-	_, _, ok := f.forecast("k", now)
+	_, _, ok := f.forecast("k", 0, now)
 	require.False(t, ok)
 	require.Empty(t, f.workers)
 	f.report("w", "k", Load{Slots: 1}, now, false)
@@ -78,6 +78,28 @@ func TestPredictionScalesWithCostAndCountsWhatWasSent(t *testing.T) {
 	require.Equal(t, 10*time.Millisecond+firstRTT, s.completion(now, 4), "a report has it all")
 }
 
+// The forecast is for a job of its cost, also if the last report was made for a dear one.
+func TestForecastScalesWithCost(t *testing.T) {
+	f := newFleet(1, 2)
+	now := time.Unix(1000, 0)
+	forecast := func(cost float64) time.Duration {
+		_, run, ok := f.forecast("k", cost, now)
+		require.True(t, ok)
+		return run
+	}
+	report := func(cost float64) {
+		f.report("w", "k", Load{Slots: 1, Run: time.Second, Cost: cost}, now, true)
+	}
+	report(100)
+	require.Equal(t, 10*time.Millisecond, forecast(1), "computed")
+	require.Equal(t, 2*time.Second, forecast(200), "from the one before")
+	report(100)
+	require.Equal(t, time.Second, forecast(0))
+	report(0)
+	require.Equal(t, time.Second, forecast(1))
+	require.Equal(t, time.Second, forecast(200), "what does not depend on the cost")
+}
+
 // A worker whose queue does not end, or whose runs do not, is the last to be chosen.
 func TestEndlessPredictionsAreTheLongest(t *testing.T) {
 	now := time.Unix(1000, 0)
@@ -88,7 +110,7 @@ func TestEndlessPredictionsAreTheLongest(t *testing.T) {
 	} {
 		f := newFleet(1, 2)
 		f.report("endless", "k", endless, now, true)
-		wait, run, ok := f.forecast("k", now)
+		wait, run, ok := f.forecast("k", 0, now)
 		require.True(t, ok)
 		require.Greater(t, wait+run, longest-1)
 		f.report("quick", "k", Load{Slots: 1, Run: time.Millisecond}, now, true)
@@ -150,7 +172,7 @@ func BenchmarkForecast(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			f.forecast("k", now)
+			f.forecast("k", 0, now)
 		}
 	})
 }

@@ -33,7 +33,7 @@ func (c *Client) Forecast(j helix.JobInfo) helix.Forecast {
 	if !j.Portable || c.flying.Load() >= int64(c.cfg.MaxInFlight) {
 		return helix.Forecast{}
 	}
-	wait, run, ok := c.fleet.forecast(j.Kind, time.Now())
+	wait, run, ok := c.fleet.forecast(j.Kind, j.Cost, time.Now())
 	return helix.Forecast{Room: ok, Wait: wait, Run: run}
 }
 
