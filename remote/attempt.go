@@ -44,10 +44,10 @@ func (c *Client) attempt(ctx context.Context, job *Job, s *server) (Reply, error
 	predicted := c.fleet.sent(s, now, job.Cost)
 	id := rand.Uint64() | 1
 	this := &call{server: s, kind: job.Kind, sent: now, got: make(chan answer, 1)}
+	q := job.request(id, now)
 	err := c.expect(id, this)
 	defer c.release(id)
 	if err == nil {
-		q := job.request(id, now)
 		buf := frames.Get().(*[]byte)
 		*buf = q.AppendJob((*buf)[:0])
 		err = c.transport.Send(Address{s.worker.id, job.Kind}, id, *buf)
@@ -73,7 +73,7 @@ func (c *Client) attempt(ctx context.Context, job *Job, s *server) (Reply, error
 		return Reply{}, a.err
 	case a.reply.Status == StatusRefused:
 		c.fleet.landed(s, countRefused)
-		c.fleet.refused(s, a.at, a.reply.RetryAfter)
+		c.fleet.refused(s, a.at, a.reply.RetryAfter, q.Budget)
 		return Reply{}, &NotRunError{Reason: a.reply.Reason, RetryAfter: a.reply.RetryAfter}
 	}
 	took := a.at.Sub(now)

@@ -53,10 +53,11 @@ type kind struct {
 	servers []*server // guarded by fleet.mu
 
 	// The result of forecast, cached for decisions, which are frequent.
-	refreshAt atomic.Int64 // Unix ns from which it is computed anew
-	wait, run atomic.Int64
-	cost      num.Float    // that run is for; 0 = run does not depend on it
-	room      atomic.Int64 // workers that would take a job
+	refreshAt  atomic.Int64 // Unix ns from which it is computed anew
+	wait, run  atomic.Int64
+	cost       num.Float    // that run is for; 0 = run does not depend on it
+	room       atomic.Int64 // workers that would take a job
+	avoidBelow atomic.Int64 // jobs with at most that much time left avoid all of them
 }
 
 // worker is one process that serves jobs. Its fields are guarded by fleet.mu.
@@ -71,12 +72,13 @@ type worker struct {
 
 // server is a worker's state for one kind. Its fields are guarded by fleet.mu.
 type server struct {
-	worker *worker
-	load   Load
-	at     time.Time // of load
-	sent   int       // jobs sent to it since then
-	avoid  time.Time // until when it is avoided, because it refused
-	tried  time.Time // when it was last sent a job, or added
+	worker     *worker
+	load       Load
+	at         time.Time     // of load
+	sent       int           // jobs sent to it since then
+	avoid      time.Time     // until when it is avoided, because it refused
+	avoidBelow time.Duration // only jobs with at most that much time left avoid it; 0: all do
+	tried      time.Time     // when it was last sent a job, or added
 }
 
 func newFleet(seed1, seed2 uint64) *fleet {
@@ -123,8 +125,8 @@ func (f *fleet) take(id, kindName string, k *kind, load Load, now time.Time, pre
 	}
 	load.Wait, load.Run = min(load.Wait, longest), min(load.Run, longest)
 	s.load, s.at, s.sent = load, now, 0
-	if load.Refuses {
-		s.avoid = now.Add(avoidLeast)
+	if until := now.Add(avoidLeast); load.Refuses && until.After(s.avoid) {
+		s.avoid, s.avoidBelow = until, 0
 	}
 }
 
@@ -178,8 +180,14 @@ func (f *fleet) kind(name string, add bool) *kind {
 // no end). It requires fleet.mu.
 func (s *server) usable(now time.Time, slack time.Duration, cost float64) bool {
 	w := s.worker
-	return !s.load.Leaves && now.Sub(w.heard) < goneAfter && !now.Before(s.avoid) &&
+	return !s.load.Leaves && now.Sub(w.heard) < goneAfter && !s.avoided(now, slack) &&
 		(slack == 0 || s.run(cost)+w.way(now) <= slack)
+}
+
+// avoided reports whether jobs with that much time left (0: no end) avoid the server, because
+// it refused one. It requires fleet.mu.
+func (s *server) avoided(now time.Time, slack time.Duration) bool {
+	return now.Before(s.avoid) && (s.avoidBelow == 0 || slack > 0 && slack <= s.avoidBelow)
 }
 
 // run predicts the run time of a job of that cost; 0 if it is not known. It requires fleet.mu.
@@ -347,11 +355,12 @@ func (f *fleet) landed(s *server, as landing) {
 	}
 }
 
-// refused records that a worker refused a job, and for how long to avoid it.
-func (f *fleet) refused(s *server, now time.Time, retry time.Duration) {
+// refused records that a worker refused a job with that much time left (0: no end), and for
+// how long to avoid it. It may well take one with more than twice as much.
+func (f *fleet) refused(s *server, now time.Time, retry, slack time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s.avoid = now.Add(min(max(retry, avoidLeast), avoidMost))
+	s.avoid, s.avoidBelow = now.Add(min(max(retry, avoidLeast), avoidMost)), 2*min(slack, longest)
 }
 
 // tripped updates the mean round trip, which excludes wait and run. A very long one, as of a
@@ -388,6 +397,3 @@ func (f *fleet) remove(id, kindName string) {
 		delete(f.workers, id)
 	}
 }
-
-// scale returns d × f, at most longest.
-func scale(d time.Duration, f float64) time.Duration { return min(num.Scale(d, f), longest) }

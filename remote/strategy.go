@@ -33,7 +33,11 @@ func (c *Client) Forecast(j helix.JobInfo) helix.Forecast {
 	if !j.Portable || c.flying.Load() >= int64(c.cfg.MaxInFlight) {
 		return helix.Forecast{}
 	}
-	wait, run, ok := c.fleet.forecast(j.Kind, j.Cost, time.Now())
+	slack := time.Duration(0)
+	if j.Budget > 0 {
+		slack = max(j.Slack, 1)
+	}
+	wait, run, ok := c.fleet.forecast(j.Kind, j.Cost, slack, time.Now())
 	return helix.Forecast{Room: ok, Wait: wait, Run: run}
 }
 
