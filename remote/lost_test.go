@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -49,11 +50,16 @@ func TestALostJobStaysLost(t *testing.T) {
 	}
 }
 
-// losing has frames get lost from now on, by their type.
+// losing has frames get lost from now on, by their type. which is called for one at a time.
 func (l *link) losing(which func(frameType) bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.loses = func(_ Address, frame []byte) bool { return which(frameType(frame[1])) }
+	var mu sync.Mutex
+	l.loses = func(_ Address, frame []byte) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return which(frameType(frame[1]))
+	}
 }
 
 // within returns the error of a job, or fails the test if it takes longer.
