@@ -2,6 +2,7 @@ package helix
 
 import (
 	"errors"
+	"math"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -65,6 +66,7 @@ func (f forecasters) ask(q *request, p *Pressure, probe bool) {
 		if forecast.Run == 0 {
 			forecast.Run = q.kind.predictIn(l.index, q.info.Cost)
 		}
+		forecast.Run = min(forecast.Run, math.MaxInt64-forecast.Wait) // so that their sum does not overflow
 		if q.info.Budget > 0 && forecast.Wait < q.info.Slack && forecast.Wait+forecast.Run > q.info.Slack &&
 			q.kind.distantIn(l.index).doubt(q.decided, probe) {
 			forecast.Run = 0

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"strconv"
 	"sync"
@@ -148,6 +149,7 @@ func TestTheAdaptivePolicyGoesElsewhere(t *testing.T) {
 		{"refused here", helix.Forecast{Room: true, Wait: ms, Run: 10 * ms}, 50 * ms, true, "away", "cannot be kept here, can elsewhere"},
 		{"no room there", helix.Forecast{Wait: ms, Run: 10 * ms}, 50 * ms, true, helix.Drop, "budget would end while it waits for a slot"},
 		{"too late there", helix.Forecast{Room: true, Wait: 45 * ms, Run: 10 * ms}, 50 * ms, true, helix.Drop, "budget would end while it waits for a slot"},
+		{"never there", helix.Forecast{Room: true, Wait: ms, Run: math.MaxInt64}, 50 * ms, true, helix.Drop, "budget would end while it waits for a slot"},
 		{"sooner there", helix.Forecast{Room: true, Wait: ms, Run: 10 * ms}, 0, true, "away", "done sooner elsewhere"},
 		{"sooner here", helix.Forecast{Room: true, Wait: time.Minute, Run: 10 * ms}, 0, true, helix.CPUPool, "queued, earliest deadline first"},
 		{"nonsense", helix.Forecast{Room: true, Wait: -ms}, 50 * ms, true, helix.Drop, "budget would end while it waits for a slot"},

@@ -10,16 +10,20 @@ import (
 	"github.com/helixrouter/helix"
 )
 
-// askAgain is the time without an answer after which a worker is asked whether it still has a
-// job. Two negative replies count as an answer.
+// askAgain is the interval at which a worker is asked whether it still has a job. Two negative
+// replies count as an answer.
 const askAgain = 250 * time.Millisecond
 
 // frames are buffers for outgoing frames.
 var frames = sync.Pool{New: func() any { return new([]byte) }}
 
+// request makes the job's request. If its time is up it has a nanosecond left: 0 would be no end.
 func (j *Job) request(attempt uint64, now time.Time) Request {
-	return Request{Attempt: attempt, Kind: j.Kind, Cost: j.Cost, Budget: max(j.left(now), 0),
-		Priority: j.Priority, Trace: j.Trace, Input: j.Input}
+	r := Request{Attempt: attempt, Kind: j.Kind, Cost: j.Cost, Priority: j.Priority, Trace: j.Trace, Input: j.Input}
+	if !j.Deadline.IsZero() {
+		r.Budget = max(j.left(now), 1)
+	}
+	return r
 }
 
 // errUnsent is matched by the error for a job that this side could not send.
@@ -40,14 +44,15 @@ func (c *Client) attempt(ctx context.Context, job *Job, s *server) (Reply, error
 	predicted := c.fleet.sent(s, now, job.Cost)
 	id := rand.Uint64() | 1
 	this := &call{server: s, kind: job.Kind, sent: now, got: make(chan answer, 1)}
-	c.expect(id, this)
-	defer c.release(id)
-
 	q := job.request(id, now)
-	buf := frames.Get().(*[]byte)
-	*buf = q.AppendJob((*buf)[:0])
-	err := c.transport.Send(Address{s.worker.id, job.Kind}, id, *buf)
-	frames.Put(buf)
+	err := c.expect(id, this)
+	defer c.release(id)
+	if err == nil {
+		buf := frames.Get().(*[]byte)
+		*buf = q.AppendJob((*buf)[:0])
+		err = c.transport.Send(Address{s.worker.id, job.Kind}, id, *buf)
+		frames.Put(buf)
+	}
 	if err != nil {
 		c.fleet.landed(s, countUnsent)
 		reason := reasonUnsent
@@ -68,7 +73,7 @@ func (c *Client) attempt(ctx context.Context, job *Job, s *server) (Reply, error
 		return Reply{}, a.err
 	case a.reply.Status == StatusRefused:
 		c.fleet.landed(s, countRefused)
-		c.fleet.refused(s, a.at, a.reply.RetryAfter)
+		c.fleet.refused(s, a.at, a.reply.RetryAfter, q.Budget)
 		return Reply{}, &NotRunError{Reason: a.reply.Reason, RetryAfter: a.reply.RetryAfter}
 	}
 	took := a.at.Sub(now)
@@ -86,7 +91,9 @@ func (c *Client) wait(ctx context.Context, job *Job, id uint64, this *call) answ
 	defer timer.Stop()
 	missing := 0
 	pings := make(chan answer, 1)
-	pinged := false
+	ping := rand.Uint64() | 1 // the number of all its probes
+	defer c.release(ping)
+	var asked time.Time // of the first probe since the last answer to one; zero: all are answered
 	done := ctx.Done()
 	for {
 		select {
@@ -104,27 +111,30 @@ func (c *Client) wait(ctx context.Context, job *Job, id uint64, this *call) answ
 			c.cancel(worker.id, id)
 			done = nil
 		case a := <-pings:
-			pinged = false
-			if a.err == nil && a.reply.Status != StatusMissing {
-				missing = 0
-				continue
-			}
 			if a.err != nil {
 				continue // told to this call too, if it matters
+			}
+			asked = time.Time{}
+			if a.reply.Status != StatusMissing {
+				missing = 0
+				continue
 			}
 			if missing++; missing == 2 && len(this.got) == 0 { // what it sent before has come
 				return lost(causeMissing)
 			}
 		case now := <-timer.C:
-			heard := c.fleet.heardAt(worker)
-			if heard.Before(this.sent) {
-				heard = this.sent
+			if !asked.IsZero() {
+				if now.Sub(asked) >= c.cfg.LostAfter {
+					return lost(causeSilent)
+				}
+				c.fleet.unanswered(this.server, now.Add(-askAgain))
 			}
-			if pinged && now.Sub(heard) >= c.cfg.LostAfter {
-				return lost(causeSilent)
+			// Also if the last one has not been answered, which may have got lost.
+			if c.probe(job, this.server, ping, id, now, pings) == nil && asked.IsZero() {
+				asked = now
 			}
-			if !pinged {
-				pinged = c.probe(job, this.server, id, now, pings) == nil
+			if ctx.Err() != nil { // the cancellation, too, may have got lost
+				c.cancel(worker.id, id)
 			}
 			timer.Reset(askAgain)
 		}

@@ -30,10 +30,16 @@ var (
 	errDisconnected = errors.New("remote: disconnected")
 )
 
-func (c *Client) expect(id uint64, call *call) {
+// expect makes the call the receiver of answers under that number. It fails once the transport
+// is being closed: what is sent then gets no answer.
+func (c *Client) expect(id uint64, call *call) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.ended {
+		return ErrNotConnected
+	}
 	c.calls[id] = call
+	return nil
 }
 
 func (c *Client) release(id uint64) {

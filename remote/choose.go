@@ -9,12 +9,13 @@ import (
 // chooseTries bounds the pairs of workers that are probed for one attempt.
 const chooseTries = 2
 
-// choose returns the worker for the job; nil if there is none.
+// choose returns the worker for the job; nil if there is none. It asks no worker once ctx has
+// ended.
 func (c *Client) choose(ctx context.Context, job *Job, k *kind, tried []string) *server {
 	for range chooseTries {
 		now := time.Now()
 		slack := job.left(now)
-		if slack < 0 {
+		if slack < 0 || ctx.Err() != nil {
 			return nil
 		}
 		a, b := c.fleet.draw(k, now, slack, job.Cost, tried)
@@ -41,7 +42,7 @@ func (c *Client) ask(ctx context.Context, job *Job, wait time.Duration, servers 
 	now := time.Now()
 	waiting := 0
 	for _, s := range servers {
-		if c.probe(job, s, 0, now, got) == nil {
+		if c.probe(job, s, rand.Uint64()|1, 0, now, got) == nil {
 			waiting++
 		}
 	}
@@ -70,17 +71,19 @@ func (c *Client) ask(ctx context.Context, job *Job, wait time.Duration, servers 
 	}
 }
 
-// probe asks a worker for its load for such a job, and whether it has that attempt (0: do not
-// ask). The answer comes to got, however late.
-func (c *Client) probe(job *Job, s *server, attempt uint64, now time.Time, got chan answer) error {
+// probe asks a worker under that number for its load for such a job, and whether it has that
+// attempt (0: do not ask). The answer comes to got, however late.
+func (c *Client) probe(job *Job, s *server, id, attempt uint64, now time.Time, got chan answer) error {
+	err := c.expect(id, &call{server: s, kind: job.Kind, probe: true, late: attempt != 0, sent: now, got: got})
+	if err != nil {
+		return err
+	}
 	q := job.request(attempt, now)
 	buf := frames.Get().(*[]byte)
 	defer frames.Put(buf)
 	*buf = q.AppendProbe((*buf)[:0])
-	id := rand.Uint64() | 1
-	c.expect(id, &call{server: s, kind: job.Kind, probe: true, late: attempt != 0, sent: now, got: got})
 	c.fleet.asked(s)
-	err := c.transport.Send(Address{Worker: s.worker.id}, id, *buf)
+	err = c.transport.Send(Address{Worker: s.worker.id}, id, *buf)
 	if err != nil {
 		c.release(id)
 	}

@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -59,10 +60,10 @@ func (c Config) withDefaults() Config {
 //
 // Failures: a job that was not delivered, or that a worker refused, goes to another worker as
 // long as there is time, and then back: it did not run. A worker that does not answer within
-// 250 ms is asked whether it still has the job. The job is lost, and may have run, if no
-// process receives on the worker's subject any more, if the worker twice does not have it, if
-// the worker is silent for LostAfter, or if the connection breaks. An idempotent job is sent
-// again, to another worker. Each attempt is delivered at most once.
+// 250 ms is asked whether it still has the job, again and again. The job is lost, and may have
+// run, if no process receives on the worker's subject any more, if the worker twice does not
+// have it, if the worker answers no such question for LostAfter, or if the connection breaks.
+// An idempotent job is sent again, to another worker. Each attempt is delivered at most once.
 type Client struct {
 	cfg       Config
 	transport Transport
@@ -71,20 +72,25 @@ type Client struct {
 	mu     sync.Mutex
 	calls  map[uint64]*call // that expect an answer; guarded by mu
 	closed bool             // guarded by mu
+	ended  bool             // the transport is being closed, too; guarded by mu
 	inUse  sync.WaitGroup   // those in Do; added to under mu while not closed
 
 	flying atomic.Int64
 	meter  meter
 }
 
-// NewClient makes a client that sends over that transport, which it then owns.
+// NewClient makes a client that sends over that transport, which it then owns. If the transport
+// cannot listen, NewClient closes it and returns the error.
 func NewClient(t Transport, cfg Config) (*Client, error) {
 	c := &Client{
 		cfg: cfg.withDefaults(), transport: t,
 		fleet: newFleet(rand.Uint64(), rand.Uint64()),
 		calls: map[uint64]*call{},
 	}
-	return c, t.Listen(c)
+	if err := t.Listen(c); err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
+	return c, nil
 }
 
 // Job is a job that a client sends.
@@ -137,12 +143,15 @@ func (c *Client) do(ctx context.Context, job Job) (Result, error) {
 	}
 	var r Result
 	var tried []string
-	var last error = &NotRunError{Reason: reasonNoRoom}
+	var last error
 	for n := 1; n <= c.cfg.Attempts; n++ {
-		if err := ctx.Err(); err != nil {
-			return r, errors.Join(last, context.Cause(ctx))
-		}
 		s := c.choose(ctx, &job, k, tried)
+		if ctx.Err() != nil { // perhaps while workers were asked
+			if last == nil {
+				last = helix.ErrNotRun
+			}
+			return r, fmt.Errorf("%w: %w", last, context.Cause(ctx))
+		}
 		if s == nil {
 			break
 		}
@@ -154,10 +163,17 @@ func (c *Client) do(ctx context.Context, job Job) (Result, error) {
 			r.Output, err = outcome(s.worker.id, &reply)
 			return r, err
 		}
-		last = err
-		lost := errors.Is(err, helix.ErrLost)
-		if lost && !job.Idempotent || errors.Is(err, errUnsent) {
+		if !errors.Is(last, helix.ErrLost) { // else it may have run, whatever comes of other attempts
+			last = err
+		}
+		if errors.Is(err, helix.ErrLost) && !job.Idempotent || errors.Is(err, errUnsent) {
 			break
+		}
+	}
+	if last == nil {
+		last = &NotRunError{Reason: reasonNoRoom}
+		if job.left(time.Now()) < 0 {
+			last = &NotRunError{Reason: reasonNoTime}
 		}
 	}
 	return r, last
@@ -201,6 +217,9 @@ func (c *Client) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	}
+	c.mu.Lock()
+	c.ended = true
+	c.mu.Unlock()
 	err = errors.Join(err, c.transport.Close())
 	c.Disconnected()
 	<-idle

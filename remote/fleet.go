@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/helixrouter/helix/internal/num"
 )
 
 // The constants of a fleet.
@@ -30,6 +32,8 @@ const (
 	tryEvery = time.Second
 	// drawTries is how often workers are drawn at random before all are searched.
 	drawTries = 8
+	// longest is the most that a prediction may be, 36 years, so that sums do not overflow.
+	longest time.Duration = 1 << 60
 )
 
 // fleet has the state of the workers of a client. It takes the time as an argument and reads no
@@ -49,9 +53,11 @@ type kind struct {
 	servers []*server // guarded by fleet.mu
 
 	// The result of forecast, cached for decisions, which are frequent.
-	refreshAt atomic.Int64 // Unix ns from which it is computed anew
-	wait, run atomic.Int64
-	room      atomic.Int64 // workers that would take a job
+	refreshAt  atomic.Int64 // Unix ns from which it is computed anew
+	wait, run  atomic.Int64
+	cost       num.Float    // that run is for; 0 = run does not depend on it
+	room       atomic.Int64 // workers that would take a job
+	avoidBelow atomic.Int64 // jobs with at most that much time left avoid all of them
 }
 
 // worker is one process that serves jobs. Its fields are guarded by fleet.mu.
@@ -66,12 +72,13 @@ type worker struct {
 
 // server is a worker's state for one kind. Its fields are guarded by fleet.mu.
 type server struct {
-	worker *worker
-	load   Load
-	at     time.Time // of load
-	sent   int       // jobs sent to it since then
-	avoid  time.Time // until when it is avoided, because it refused
-	tried  time.Time // when it was last sent a job, or added
+	worker     *worker
+	load       Load
+	at         time.Time     // of load
+	sent       int           // jobs sent to it since then
+	avoid      time.Time     // until when it is avoided, because it refused
+	avoidBelow time.Duration // only jobs with at most that much time left avoid it; 0: all do
+	tried      time.Time     // when it was last sent a job, or added
 }
 
 func newFleet(seed1, seed2 uint64) *fleet {
@@ -89,7 +96,7 @@ func (f *fleet) report(id, kindName string, load Load, now time.Time, present bo
 	}
 	f.take(id, kindName, k, load, now, present)
 	if k.refreshAt.Store(0); k.room.Load() == 0 { // or concurrent decisions would still see no room
-		f.refresh(k, now)
+		f.refresh(k, now, load.Cost)
 	}
 }
 
@@ -116,9 +123,10 @@ func (f *fleet) take(id, kindName string, k *kind, load Load, now time.Time, pre
 		w.servers[kindName] = s
 		k.servers = append(k.servers, s)
 	}
+	load.Wait, load.Run = min(load.Wait, longest), min(load.Run, longest)
 	s.load, s.at, s.sent = load, now, 0
-	if load.Refuses {
-		s.avoid = now.Add(avoidLeast)
+	if until := now.Add(avoidLeast); load.Refuses && until.After(s.avoid) {
+		s.avoid, s.avoidBelow = until, 0
 	}
 }
 
@@ -172,8 +180,14 @@ func (f *fleet) kind(name string, add bool) *kind {
 // no end). It requires fleet.mu.
 func (s *server) usable(now time.Time, slack time.Duration, cost float64) bool {
 	w := s.worker
-	return !s.load.Leaves && now.Sub(w.heard) < goneAfter && !now.Before(s.avoid) &&
+	return !s.load.Leaves && now.Sub(w.heard) < goneAfter && !s.avoided(now, slack) &&
 		(slack == 0 || s.run(cost)+w.way(now) <= slack)
+}
+
+// avoided reports whether jobs with that much time left (0: no end) avoid the server, because
+// it refused one. It requires fleet.mu.
+func (s *server) avoided(now time.Time, slack time.Duration) bool {
+	return now.Before(s.avoid) && (s.avoidBelow == 0 || slack > 0 && slack <= s.avoidBelow)
 }
 
 // run predicts the run time of a job of that cost; 0 if it is not known. It requires fleet.mu.
@@ -317,13 +331,6 @@ func (f *fleet) unanswered(s *server, then time.Time) {
 	}
 }
 
-// heardAt returns the time of the worker's last message.
-func (f *fleet) heardAt(w *worker) time.Time {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return w.heard
-}
-
 // sent records that a job is on its way, and returns its predicted time.
 func (f *fleet) sent(s *server, now time.Time, cost float64) time.Duration {
 	f.mu.Lock()
@@ -348,11 +355,12 @@ func (f *fleet) landed(s *server, as landing) {
 	}
 }
 
-// refused records that a worker refused a job, and for how long to avoid it.
-func (f *fleet) refused(s *server, now time.Time, retry time.Duration) {
+// refused records that a worker refused a job with that much time left (0: no end), and for
+// how long to avoid it. It may well take one with more than twice as much.
+func (f *fleet) refused(s *server, now time.Time, retry, slack time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s.avoid = now.Add(min(max(retry, avoidLeast), avoidMost))
+	s.avoid, s.avoidBelow = now.Add(min(max(retry, avoidLeast), avoidMost)), 2*min(slack, longest)
 }
 
 // tripped updates the mean round trip, which excludes wait and run. A very long one, as of a
@@ -388,12 +396,4 @@ func (f *fleet) remove(id, kindName string) {
 	if len(w.servers) == 0 {
 		delete(f.workers, id)
 	}
-}
-
-// scale returns d × f, at most the longest duration.
-func scale(d time.Duration, f float64) time.Duration {
-	if v := float64(d) * f; v < 1<<62 {
-		return time.Duration(v)
-	}
-	return 1 << 62
 }

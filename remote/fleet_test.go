@@ -2,6 +2,7 @@ package remote
 
 import (
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -11,29 +12,29 @@ import (
 func TestForecastIsTheMedianOfTheBetterOfTwo(t *testing.T) {
 	f := newFleet(1, 2)
 	now := time.Unix(1000, 0)
-	_, _, ok := f.forecast("k", now)
+	_, _, ok := f.forecast("k", 0, 0, now)
 	require.False(t, ok, "no worker is known")
 	for i := range 10 {
 		f.report(fmt.Sprint("w", i), "k", Load{Slots: 1, Busy: 1, Wait: time.Duration(i) * 10 * time.Millisecond, Run: time.Millisecond}, now, true)
 	}
-	wait, run, ok := f.forecast("k", now)
+	wait, run, ok := f.forecast("k", 0, 0, now)
 	require.True(t, ok)
 	require.Equal(t, time.Millisecond, run)
 	require.Equal(t, 20*time.Millisecond+firstRTT, wait, "of ten, the third best")
 
-	_, _, ok = f.forecast("other", now)
+	_, _, ok = f.forecast("other", 0, 0, now)
 	require.False(t, ok)
-	require.Zero(t, testing.AllocsPerRun(100, func() { f.forecast("k", now) }))
+	require.Zero(t, testing.AllocsPerRun(100, func() { f.forecast("k", 0, 0, now) }))
 
 	// What is new is seen at once, what has left not any more.
 	for i := range 10 {
 		f.report(fmt.Sprint("w", i), "k", Load{Slots: 1, Run: time.Millisecond, Leaves: i > 0, Refuses: i > 0}, now, true)
 	}
-	wait, _, ok = f.forecast("k", now)
+	wait, _, ok = f.forecast("k", 0, 0, now)
 	require.True(t, ok)
 	require.Equal(t, firstRTT, wait)
 	f.forget("w0", "")
-	_, _, ok = f.forecast("k", now)
+	_, _, ok = f.forecast("k", 0, 0, now)
 	require.False(t, ok)
 }
 
@@ -42,7 +43,7 @@ func TestWhoIsSilentIsForgotten(t *testing.T) {
 	now := time.Unix(1000, 0)
 	f.report("w", "k", Load{Slots: 1}, now, true)
 	now = now.Add(goneAfter)
-	_, _, ok := f.forecast("k", now)
+	_, _, ok := f.forecast("k", 0, 0, now)
 	require.False(t, ok)
 	require.Empty(t, f.workers)
 	f.report("w", "k", Load{Slots: 1}, now, false)
@@ -75,6 +76,83 @@ func TestPredictionScalesWithCostAndCountsWhatWasSent(t *testing.T) {
 	require.Equal(t, 15*time.Millisecond+firstRTT, f.sent(s, now, 4), "now that one is on its way to it")
 	f.report("w", "k", Load{Slots: 2, Busy: 2, Run: 10 * time.Millisecond, Cost: 4}, now, false)
 	require.Equal(t, 10*time.Millisecond+firstRTT, s.completion(now, 4), "a report has it all")
+}
+
+// A worker that refused a job for its short budget is avoided by such jobs, and not by those
+// that have time.
+func TestOnlyTightJobsAvoidAWorkerThatRefusedOne(t *testing.T) {
+	f := newFleet(1, 2)
+	now := time.Unix(1000, 0)
+	f.report("w", "k", Load{Slots: 1, Busy: 1, Run: time.Millisecond}, now, true)
+	k := f.kind("k", false)
+	room := func(slack time.Duration) bool {
+		a, _ := f.draw(k, now, slack, 0, nil)
+		_, _, ok := f.forecast("k", 0, slack, now)
+		require.Equal(t, a != nil, ok, "%v", slack)
+		return ok
+	}
+	f.refused(k.servers[0], now, time.Second, 20*time.Millisecond)
+	f.report("w", "k", Load{Slots: 1, Busy: 1, Run: time.Millisecond, Refuses: true}, now, false)
+	require.False(t, room(10*time.Millisecond))
+	require.False(t, room(40*time.Millisecond), "twice as much may be too little as well")
+	require.True(t, room(time.Second))
+	require.True(t, room(0))
+	now = now.Add(time.Second)
+	require.True(t, room(10*time.Millisecond), "it may have room again")
+
+	f.refused(k.servers[0], now, time.Second, 20*time.Millisecond)
+	f.report("other", "k", Load{Slots: 1, Wait: time.Millisecond, Run: time.Millisecond}, now, true)
+	wait, _, ok := f.forecast("k", 0, 10*time.Millisecond, now)
+	require.True(t, ok)
+	require.Equal(t, time.Millisecond+firstRTT, wait, "of those that would take any job, if there are some")
+	f.forget("other", "")
+
+	f.refused(k.servers[0], now, time.Second, 0)
+	f.report("w", "k", Load{Slots: 1, Busy: 1, Run: time.Millisecond}, now, false)
+	require.False(t, room(time.Hour), "it refused a job that had all the time")
+	require.False(t, room(0))
+}
+
+// The forecast is for a job of its cost, also if the last report was made for a dear one.
+func TestForecastScalesWithCost(t *testing.T) {
+	f := newFleet(1, 2)
+	now := time.Unix(1000, 0)
+	forecast := func(cost float64) time.Duration {
+		_, run, ok := f.forecast("k", cost, 0, now)
+		require.True(t, ok)
+		return run
+	}
+	report := func(cost float64) {
+		f.report("w", "k", Load{Slots: 1, Run: time.Second, Cost: cost}, now, true)
+	}
+	report(100)
+	require.Equal(t, 10*time.Millisecond, forecast(1), "computed")
+	require.Equal(t, 2*time.Second, forecast(200), "from the one before")
+	report(100)
+	require.Equal(t, time.Second, forecast(0))
+	report(0)
+	require.Equal(t, time.Second, forecast(1))
+	require.Equal(t, time.Second, forecast(200), "what does not depend on the cost")
+}
+
+// A worker whose queue does not end, or whose runs do not, is the last to be chosen.
+func TestEndlessPredictionsAreTheLongest(t *testing.T) {
+	now := time.Unix(1000, 0)
+	for _, endless := range []Load{
+		{Slots: 1, Busy: 1, Wait: math.MaxInt64, Run: time.Millisecond},
+		{Slots: 1, Busy: 1, Run: math.MaxInt64, Cost: 1},
+		{Slots: 1, Busy: 1, Wait: math.MaxInt64, Run: math.MaxInt64, Cost: 1},
+	} {
+		f := newFleet(1, 2)
+		f.report("endless", "k", endless, now, true)
+		wait, run, ok := f.forecast("k", 0, 0, now)
+		require.True(t, ok)
+		require.Greater(t, wait+run, longest-1)
+		f.report("quick", "k", Load{Slots: 1, Run: time.Millisecond}, now, true)
+		s, quick := f.workers["endless"].servers["k"], f.workers["quick"].servers["k"]
+		f.sent(s, now, 1e300)
+		require.Same(t, quick, f.better(s, quick, now, 0, 1e300), "%+v", endless)
+	}
 }
 
 func TestDrawTakesTwoDifferentOnesThatMayBeChosen(t *testing.T) {
@@ -129,7 +207,7 @@ func BenchmarkForecast(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			f.forecast("k", now)
+			f.forecast("k", 0, 0, now)
 		}
 	})
 }

@@ -47,7 +47,8 @@ type link struct {
 	receiver Receiver
 	mu       sync.Mutex
 	down     bool
-	most     int // the largest frame that can be sent; 0: any
+	most     int                                 // the largest frame that can be sent; 0: any
+	loses    func(to Address, frame []byte) bool // frames to workers and answers from them that get lost; nil: none
 }
 
 func newNetwork() *network { return &network{hosts: map[string]*host{}} }
@@ -166,7 +167,7 @@ func (l *link) Listen(r Receiver) error {
 func (l *link) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.down, l.receiver = true, nil
+	l.receiver = nil // frames can still be sent, as over a connection that stays open
 	return nil
 }
 
@@ -197,7 +198,7 @@ func (l *link) reconnect() {
 
 func (l *link) Send(to Address, id uint64, frame []byte) error {
 	l.mu.Lock()
-	down, most := l.down, l.most
+	down, most, loses := l.down, l.most, l.loses
 	l.mu.Unlock()
 	switch {
 	case down:
@@ -206,6 +207,9 @@ func (l *link) Send(to Address, id uint64, frame []byte) error {
 		return fmt.Errorf("%w: %d bytes", ErrTooLarge, len(frame))
 	}
 	frame = slices.Clone(frame)
+	if loses != nil && loses(to, frame) {
+		return nil
+	}
 	after(func() {
 		l.net.mu.Lock()
 		h := l.net.hosts[to.Worker]
@@ -225,6 +229,9 @@ func (l *link) Send(to Address, id uint64, frame []byte) error {
 				l.net.jobs.Add(1)
 			}
 			h.worker.Receive(frame, func(answer []byte) {
+				if loses != nil && loses(to, answer) {
+					return
+				}
 				h.do(func() { after(func() { l.deliver(func(r Receiver) { r.Answer(id, answer) }) }) })
 			})
 		})

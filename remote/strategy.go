@@ -33,7 +33,11 @@ func (c *Client) Forecast(j helix.JobInfo) helix.Forecast {
 	if !j.Portable || c.flying.Load() >= int64(c.cfg.MaxInFlight) {
 		return helix.Forecast{}
 	}
-	wait, run, ok := c.fleet.forecast(j.Kind, time.Now())
+	slack := time.Duration(0)
+	if j.Budget > 0 {
+		slack = max(j.Slack, 1)
+	}
+	wait, run, ok := c.fleet.forecast(j.Kind, j.Cost, slack, time.Now())
 	return helix.Forecast{Room: ok, Wait: wait, Run: run}
 }
 
@@ -42,14 +46,15 @@ func (c *Client) Forecast(j helix.JobInfo) helix.Forecast {
 // no worker ran is declined, as is an idempotent one that is lost.
 func (c *Client) Offer(t *helix.Ticket) error {
 	info := t.Info()
-	if !info.Async {
-		return c.send(t, &info)
-	}
 	if c.fleet.kind(info.Kind, false) == nil {
 		return helix.ErrDecline
 	}
 	if err := c.enter(); err != nil {
 		return fmt.Errorf("%w: %w", helix.ErrDecline, err)
+	}
+	if !info.Async {
+		defer c.leave()
+		return c.send(t, &info)
 	}
 	go func() {
 		defer c.leave()
@@ -98,8 +103,14 @@ type jobs struct{ router *helix.Router }
 func (j jobs) Kinds() []string { return j.router.PortableKinds() }
 
 func (j jobs) Do(ctx context.Context, r *Request, arrived time.Time) (Output, error) {
-	result, err := j.router.SubmitBytes(ctx, r.Kind, r.Input,
-		helix.Hints{Cost: r.Cost, Budget: r.Budget, Arrived: arrived, Priority: r.Priority})
+	h := helix.Hints{Cost: r.Cost, Budget: r.Budget, Arrived: arrived, Priority: r.Priority}
+	if h.Budget == 0 { // the submitter's choice counts, not the default of the kind here
+		h.Budget = helix.NoBudget
+	}
+	if h.Priority == helix.Normal {
+		h.Priority = helix.PlainNormal
+	}
+	result, err := j.router.SubmitBytes(ctx, r.Kind, r.Input, h)
 	out := Output{Ran: result.Ran, Wait: result.Wait, Run: result.Run}
 	out.Body, _ = result.Value.([]byte)
 	return out, err

@@ -10,7 +10,7 @@ type Transport interface {
 	// notice that the address has no receiver, is delivered under the number of the
 	// call; 0: no answer is expected.
 	Send(to Address, call uint64, frame []byte) error
-	// Close ends it. Nothing is delivered once it has returned.
+	// Close ends it, also if Listen has failed. Nothing is delivered once it has returned.
 	Close() error
 }
 

@@ -118,3 +118,16 @@ func FuzzFrames(f *testing.F) {
 		}
 	})
 }
+
+// The time of a job may be up by the time its request is made: then it has hardly any left, and
+// not as much as it likes.
+func TestARequestHasWhatIsLeftOfTheBudget(t *testing.T) {
+	now := time.Unix(1000, 0)
+	for left, budget := range map[time.Duration]time.Duration{
+		time.Second: time.Second, 1: 1, 0: 1, -1: 1, -time.Hour: 1,
+	} {
+		j := Job{Deadline: now.Add(left)}
+		require.Equal(t, budget, j.request(1, now).Budget, "%v", left)
+	}
+	require.Zero(t, (&Job{}).request(1, now).Budget)
+}

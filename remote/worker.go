@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -48,6 +49,7 @@ type Worker struct {
 	mu      sync.Mutex
 	jobs    map[uint64]context.CancelFunc // by attempt, until it has been answered; guarded by mu
 	busy    int                           // those of them that have not ended; guarded by mu
+	early   map[uint64]struct{}           // attempts that were cancelled and are not in jobs: they may arrive yet; guarded by mu
 	leaving bool                          // guarded by mu
 	running sync.WaitGroup                // counts jobs; added to under mu
 }
@@ -57,7 +59,7 @@ func NewWorker(h Handler, cfg WorkerConfig) *Worker {
 	if cfg.MaxInFlight <= 0 {
 		cfg.MaxInFlight = 1024
 	}
-	w := &Worker{handler: h, cfg: cfg, kinds: map[string]bool{}, jobs: map[uint64]context.CancelFunc{}}
+	w := &Worker{handler: h, cfg: cfg, kinds: map[string]bool{}, jobs: map[uint64]context.CancelFunc{}, early: map[uint64]struct{}{}}
 	for _, kind := range h.Kinds() {
 		w.kinds[kind] = true
 	}
@@ -70,6 +72,7 @@ const (
 	reasonCrowded   = "worker has as many requests as may be"
 	reasonNotServed = "worker does not serve this kind"
 	reasonTwice     = "worker has this attempt already"
+	reasonCanceled  = "its cancellation arrived before it"
 )
 
 // Receive takes a frame that was sent to the worker. It does not block, so that it may be
@@ -83,20 +86,20 @@ func (w *Worker) Receive(frame []byte, answer func([]byte)) {
 		return
 	}
 	r, probe, err := ParseRequest(frame)
-	refuse := func(reason string) {
-		answer((&Reply{Status: StatusRefused, Reason: reason}).Append(nil))
+	refuse := func(reason string, load Load) {
+		answer((&Reply{Status: StatusRefused, Reason: reason, Load: load}).Append(nil))
 	}
 	switch {
 	case err != nil:
-		refuse(reasonMalformed)
+		refuse(reasonMalformed, Load{Refuses: true})
 	case !w.kinds[r.Kind]:
-		refuse(reasonNotServed)
+		refuse(reasonNotServed, Load{Refuses: true})
 	case probe:
 		answer(w.probed(&r))
 	default:
 		ctx, reason := w.begin(r.Attempt)
 		if reason != "" {
-			refuse(reason)
+			refuse(reason, w.load(&r))
 			return
 		}
 		go w.do(ctx, &r, now, answer)
@@ -138,6 +141,10 @@ func (w *Worker) begin(attempt uint64) (context.Context, string) {
 	case w.jobs[attempt] != nil:
 		return nil, reasonTwice
 	}
+	if _, canceled := w.early[attempt]; canceled {
+		delete(w.early, attempt)
+		return nil, reasonCanceled
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	w.jobs[attempt] = cancel
 	w.busy++
@@ -155,12 +162,22 @@ func (w *Worker) end(attempt uint64) {
 	w.running.Done()
 }
 
+// maxEarly bounds the remembered cancellations. Most are of jobs that have ended.
+const maxEarly = 4096
+
+// cancel cancels an attempt. It may overtake the attempt, which has another subject or was held
+// up with it: then the attempt is refused when it arrives.
 func (w *Worker) cancel(attempt uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if cancel := w.jobs[attempt]; cancel != nil {
 		cancel()
+		return
 	}
+	if len(w.early) >= maxEarly {
+		clear(w.early)
+	}
+	w.early[attempt] = struct{}{}
 }
 
 // do runs a job and answers, even if the job panics or exits.
@@ -197,7 +214,7 @@ func (r *Reply) concluded(ctx context.Context, out *Output, err error) {
 	case !out.Ran && errors.As(err, &drop):
 		r.Status, r.Reason, r.RetryAfter = StatusRefused, drop.Decision.Reason, drop.RetryAfter
 	case !out.Ran && errors.Is(err, helix.ErrNotRun):
-		r.Status, r.Reason = StatusRefused, err.Error()
+		r.Status, r.Reason = StatusRefused, strings.TrimPrefix(err.Error(), helix.ErrNotRun.Error()+": ")
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 		r.Status, r.Body = StatusCanceled, []byte(err.Error())
 	default:

@@ -539,6 +539,17 @@ func TestAWorkerIsNotAToolForOthers(t *testing.T) {
 	require.Zero(t, n)
 }
 
+// An answer in place of one that is too large keeps what the client learns from.
+func TestTooLargeAnAnswer(t *testing.T) {
+	load := remote.Load{Slots: 4, Busy: 2, Run: time.Second}
+	done := remote.Reply{Status: remote.StatusDone, Wait: time.Second, Run: time.Minute, Load: load, Body: make([]byte, 2000)}
+	r, err := remote.ParseReply(tooLarge(done.Append(nil), 1000))
+	require.NoError(t, err)
+	require.Equal(t, remote.StatusFailed, r.Status)
+	require.Contains(t, string(r.Body), "the server takes 1000")
+	require.Equal(t, []any{time.Second, time.Minute, load}, []any{r.Wait, r.Run, r.Load})
+}
+
 func TestTokensAreDifferentAndFit(t *testing.T) {
 	seen := map[string]string{}
 	for _, name := range []string{"a", "a.b", "a b", "a*", "a>", "=", "a=2eb", "ä", "", "A-b_9"} {

@@ -126,11 +126,19 @@ func (w *worker) receive(m *nats.Msg) {
 			return
 		}
 		if most := w.nc.MaxPayload(); most > 0 && int64(len(frame)) > most {
-			too := remote.Reply{Status: remote.StatusFailed, Body: fmt.Appendf(nil, "natsremote: output larger than what can be sent: %d bytes, the server takes %d", len(frame), most)}
-			frame = too.Append(nil)
+			frame = tooLarge(frame, most)
 		}
 		_ = m.Respond(frame) // broken connection: the client knows as well
 	})
+}
+
+// tooLarge returns the answer in place of a reply that the server does not take: the job failed.
+// What the reply says of its times and of the worker's load stays.
+func tooLarge(frame []byte, most int64) []byte {
+	r, _ := remote.ParseReply(frame) // the worker wrote it
+	r.Status, r.Stack = remote.StatusFailed, nil
+	r.Body = fmt.Appendf(nil, "natsremote: output larger than what can be sent: %d bytes, the server takes %d", len(frame), most)
+	return r.Append(nil)
 }
 
 // tellUntil publishes the worker's load until done is closed.
