@@ -12,6 +12,7 @@ import (
 // epoch; 0 = none. It is safe for concurrent use.
 type exchange struct {
 	at      atomic.Int64 // when its latest data reached the machine. Written by the reader
+	waited  atomic.Int64 // ns from then until that was read. Written by the reader
 	ran     atomic.Int64 // when its handler returned, until the answer is written
 	answers *answerTime
 }
@@ -46,6 +47,7 @@ func (x *exchange) arrives(n, room int, age time.Duration) {
 		at = 1
 	}
 	x.at.Store(int64(at))
+	x.waited.Store(int64(age))
 	if x.ran.Load() != 0 { // its answer was written before the handler returned
 		x.ran.Store(0)
 	}

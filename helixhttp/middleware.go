@@ -161,10 +161,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	h.around.once.Do(h.checkRoutes)
 	job := h.describe(r)
-	if r.ProtoMajor == 1 { // only there the arrival is exact
-		if at := Arrived(r); !at.IsZero() {
-			h.router.Waited(time.Since(at))
-		}
+	if x := exchangeOf(r); x != nil && r.ProtoMajor == 1 { // only there the arrival is exact
+		// The wait ends with the read, not here: middleware around this one may wait for
+		// something else, and refusals would not shorten that.
+		h.router.Waited(time.Duration(x.waited.Load()))
 	}
 	if err := h.submit(w, r, &job); err != nil {
 		h.refuse(w, r, &job, err)
