@@ -14,6 +14,7 @@ type exchange struct {
 	at      atomic.Int64 // when its latest data reached the machine. Written by the reader
 	waited  atomic.Int64 // ns from then until that was read. Written by the reader
 	ran     atomic.Int64 // when its handler returned, until the answer is written
+	taken   atomic.Bool  // by a handler that hijacked the connection: what is written is no answer
 	answers *answerTime
 }
 
@@ -54,7 +55,19 @@ func (x *exchange) arrives(n, room int, age time.Duration) {
 }
 
 // returned records that the handler has returned.
-func (x *exchange) returned() { x.ran.Store(int64(time.Since(epoch))) }
+func (x *exchange) returned() {
+	if !x.taken.Load() {
+		x.ran.Store(int64(time.Since(epoch)))
+	}
+}
+
+// deadline records that both deadlines were set. net/http removes both at once only when a
+// handler hijacks the connection.
+func (x *exchange) deadline(at time.Time) {
+	if at.IsZero() {
+		x.taken.Store(true)
+	}
+}
 
 // answering records that data is written now.
 func (x *exchange) answering() {
