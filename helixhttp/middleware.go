@@ -28,8 +28,9 @@ type Config struct {
 	// from the client. It must be fast. Defaults to nil.
 	Job func(*http.Request, *helix.Job)
 	// Skip reports whether a request bypasses the router. Defaults to requests that leave HTTP:
-	// CONNECT, and an upgrade such as to WebSocket. If no route upgrades, return false
-	// always, because any client can send an upgrade request.
+	// CONNECT, and an upgrade such as to WebSocket, but not one to h2c, which some clients offer
+	// with every request. If no route upgrades, return false always, because any client can send
+	// an upgrade request.
 	Skip func(*http.Request) bool
 	// Trust reports whether the client's headers count: grpc-timeout and BudgetHeader may
 	// shorten the budget, and Priority (RFC 9218) sets the priority. Defaults to never.
@@ -134,7 +135,7 @@ func leavesHTTP(r *http.Request) bool {
 	if r.Method == http.MethodConnect {
 		return true
 	}
-	if r.Header.Get("Upgrade") == "" {
+	if to := r.Header.Get("Upgrade"); to == "" || strings.EqualFold(to, "h2c") { // net/http declines h2c
 		return false
 	}
 	for _, line := range r.Header["Connection"] {

@@ -368,8 +368,10 @@ func TestUpgradesGoPastTheRouter(t *testing.T) {
 	get(h, "/", "Connection", "close", "Upgrade", "websocket")
 	get(h, "/", "Connection", "upgrade")
 	require.EqualValues(t, 2, r.Stats().Submitted, "neither alone is an upgrade")
+	get(h, "/", "Connection", "Upgrade, HTTP2-Settings", "Upgrade", "h2c", "HTTP2-Settings", "AAMAAABk")
+	require.EqualValues(t, 3, r.Stats().Submitted, "nor is an offer of h2c, as of Java's client")
 
 	h = newMiddleware(t, r, helixhttp.Config{Skip: func(*http.Request) bool { return false }}).Wrap(answering(""))
 	get(h, "/", "Connection", "Upgrade", "Upgrade", "websocket")
-	require.EqualValues(t, 3, r.Stats().Submitted)
+	require.EqualValues(t, 4, r.Stats().Submitted)
 }
