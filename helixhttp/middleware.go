@@ -228,7 +228,11 @@ func (h *handler) submit(w http.ResponseWriter, r *http.Request, job *helix.Job)
 		}
 	}
 	run.Run = func(ctx context.Context) (any, error) {
-		h.next.ServeHTTP(w, r.WithContext(ctx))
+		own := r.WithContext(ctx)
+		defer func() { // for net/http, which removes the form's files, and for logs around the middleware
+			r.MultipartForm, r.Pattern = own.MultipartForm, own.Pattern
+		}()
+		h.next.ServeHTTP(w, own)
 		if latest != nil {
 			latest.returned()
 		}
