@@ -1,16 +1,20 @@
 package helixhttp_test
 
 import (
+	"compress/gzip"
+	"io"
 	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/helixrouter/helix"
 	"github.com/helixrouter/helix/helixhttp"
+	"github.com/helixrouter/helix/helixtest"
 )
 
 // net/http removes the files of a form if its own request has it.
@@ -44,3 +48,29 @@ func TestMiddlewareAroundKnowsThePattern(t *testing.T) {
 	h.ServeHTTP(httptest.NewRecorder(), r)
 	require.Equal(t, "GET /orders/{id}", r.Pattern)
 }
+
+// Middleware as it is often written compresses and leaves the header as it is.
+func TestARefusalMayBeCompressed(t *testing.T) {
+	router := helixtest.New(t, helix.RouterConfig{})
+	router.Refuse("", "shut", time.Second)
+	h := newMiddleware(t, router.Router, helixhttp.Config{}).Wrap(answering("ok"))
+	addr := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		zip := gzip.NewWriter(w)
+		h.ServeHTTP(compressing{w, zip}, r)
+		require.NoError(t, zip.Close())
+	}))
+	res, err := http.Get("http://" + addr)
+	require.NoError(t, err)
+	text, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	require.Contains(t, string(text), "shut")
+	http.DefaultClient.CloseIdleConnections()
+}
+
+type compressing struct {
+	http.ResponseWriter
+	zip *gzip.Writer
+}
+
+func (c compressing) Write(b []byte) (int, error) { return c.zip.Write(b) }
