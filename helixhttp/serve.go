@@ -24,6 +24,7 @@ func ListenAndServe(ctx context.Context, srv *http.Server, grace time.Duration, 
 	if err != nil {
 		return err
 	}
+	defer func() { _ = l.Close() }() // net/http closes it, unless it fails before it serves
 	return Serve(ctx, srv, l, grace, routers...)
 }
 
