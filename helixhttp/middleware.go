@@ -199,18 +199,6 @@ func (h *handler) describe(r *http.Request) helix.Job {
 
 // submit runs the handler as a job. The error is of a request that was not run.
 func (h *handler) submit(w http.ResponseWriter, r *http.Request, job *helix.Job) error {
-	defer func() {
-		switch v := recover().(type) {
-		case nil:
-		case *helix.PanicError:
-			if v.Value == http.ErrAbortHandler {
-				panic(http.ErrAbortHandler) // net/http compares
-			}
-			panic(v)
-		default:
-			panic(v)
-		}
-	}()
 	admission := &Admission{}
 	ctx := context.WithValue(r.Context(), admissionKey{}, admission)
 	run, latest := *job, exchangeOf(r)
