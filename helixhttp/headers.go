@@ -67,7 +67,7 @@ func headerBudget(v string) (time.Duration, bool) {
 		return times(time.Millisecond, n), true
 	}
 	d, err := time.ParseDuration(v)
-	return d, err == nil
+	return min(d, longest), err == nil
 }
 
 // number reads digits, and nothing but digits.

@@ -289,6 +289,7 @@ func TestBudgetsAreTheLeastOfAllThatAreTrusted(t *testing.T) {
 		{"gRPC's, far too much", 0, []string{"Grpc-Timeout", "99999999H"}, true, 1000 * time.Hour},
 		{"milliseconds", time.Second, []string{"X-Budget", "7"}, true, 7 * time.Millisecond},
 		{"a duration", time.Second, []string{"X-Budget", " 1.5ms "}, true, 1500 * time.Microsecond},
+		{"a duration, far too much", 0, []string{"X-Budget", "2000000h"}, true, 1000 * time.Hour},
 		{"negative", time.Second, []string{"X-Budget", "-2ms"}, true, 1},
 		{"nonsense", time.Second, []string{"X-Budget", "soon"}, true, time.Second},
 		{"far too much", time.Second, []string{"X-Budget", "99999999999999999999"}, true, time.Second},
