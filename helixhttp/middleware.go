@@ -18,7 +18,9 @@ type Config struct {
 	Default helix.Job
 	// Routes are the jobs by pattern, spelled as for http.ServeMux: "POST /thumbnails".
 	// An empty Kind means the pattern. A pattern that no wrapped mux has is logged at the first
-	// request. Defaults to nil.
+	// request. A route that streams without end, such as server-sent events, needs Waits and no
+	// Budget: else each stream holds a slot, or the streams count as calls to a downstream that
+	// hangs. Defaults to nil.
 	Routes map[string]helix.Job
 	// Pattern returns the pattern of a request. Defaults to the match of the wrapped handler if
 	// it is an http.ServeMux, else to that of a mux around the middleware. Requests without
@@ -35,8 +37,8 @@ type Config struct {
 	// Trust reports whether the client's headers count: grpc-timeout and BudgetHeader may
 	// shorten the budget, and Priority (RFC 9218) sets the priority. Defaults to never.
 	Trust func(*http.Request) bool
-	// BudgetHeader is the name of a header with the client's budget, from the arrival on: milliseconds ("250"), or a duration as Go writes it ("250ms").
-	// Defaults to none.
+	// BudgetHeader is the name of a header with the client's budget, from the arrival on:
+	// milliseconds ("250"), or a duration as Go writes it ("250ms"). Defaults to none.
 	BudgetHeader string
 	// Refused writes the body of a request that was not run; header and status are set
 	// then, but not sent: it may change the header and must call WriteHeader(status).
