@@ -16,10 +16,10 @@
 //
 // [ListenAndServe] serves until ctx ends, then finishes the requests that have arrived, and
 // shuts the router down. It listens through a [Listener], which knows when a request reached
-// the machine: on Linux when the kernel received it. Under load a request waits in sockets and in Go's run queue before
-// any handler sees it; its budget runs from its arrival, so that this wait counts. On HTTP/1.1 it
-// covers the answer, too: the job is counted as older by the time that answers were found to
-// take from the end of the handler until they are written.
+// the machine: on Linux when the kernel received it. Under load a request waits in sockets and
+// in Go's run queue before any handler sees it; its budget runs from its arrival, so that this
+// wait counts. On HTTP/1.1 it covers the answer, too: the job is counted as older by the time
+// that answers were found to take from the end of the handler until they are written.
 //
 // If most requests are refused, refusals take CPU from requests that could be answered.
 // [Middleware.RefuseEarly] makes them cheaper on plain HTTP/1.1: before the request is parsed.

@@ -12,7 +12,9 @@ import (
 // epoch; 0 = none. It is safe for concurrent use.
 type exchange struct {
 	at      atomic.Int64 // when its latest data reached the machine. Written by the reader
+	waited  atomic.Int64 // ns from then until that was read. Written by the reader
 	ran     atomic.Int64 // when its handler returned, until the answer is written
+	taken   atomic.Bool  // by a handler that hijacked the connection: what is written is no answer
 	answers *answerTime
 }
 
@@ -46,13 +48,26 @@ func (x *exchange) arrives(n, room int, age time.Duration) {
 		at = 1
 	}
 	x.at.Store(int64(at))
+	x.waited.Store(int64(age))
 	if x.ran.Load() != 0 { // its answer was written before the handler returned
 		x.ran.Store(0)
 	}
 }
 
 // returned records that the handler has returned.
-func (x *exchange) returned() { x.ran.Store(int64(time.Since(epoch))) }
+func (x *exchange) returned() {
+	if !x.taken.Load() {
+		x.ran.Store(int64(time.Since(epoch)))
+	}
+}
+
+// deadline records that both deadlines were set. net/http removes both at once only when a
+// handler hijacks the connection.
+func (x *exchange) deadline(at time.Time) {
+	if at.IsZero() {
+		x.taken.Store(true)
+	}
+}
 
 // answering records that data is written now.
 func (x *exchange) answering() {

@@ -2,6 +2,7 @@ package helixhttp_test
 
 import (
 	"bufio"
+	"io"
 	"net"
 	"net/http"
 	"testing"
@@ -60,4 +61,44 @@ func TestABudgetCoversTheAnswer(t *testing.T) {
 			require.ErrorIs(t, <-served, http.ErrServerClosed)
 		})
 	}
+}
+
+// What is written to a hijacked connection after its handler has returned is no answer.
+func TestAHijackedConnectionHasNoAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		admit := newMiddleware(t, newRouter(t, helix.RouterConfig{}), helixhttp.Config{
+			Routes: map[string]helix.Job{"/a": {Budget: 20 * time.Millisecond}},
+		})
+		mux := http.NewServeMux()
+		mux.HandleFunc("/a", func(http.ResponseWriter, *http.Request) { time.Sleep(16 * time.Millisecond) })
+		mux.HandleFunc("/hijack", func(w http.ResponseWriter, _ *http.Request) {
+			c, _, err := http.NewResponseController(w).Hijack()
+			require.NoError(t, err)
+			go func() {
+				time.Sleep(time.Second)
+				_, err := c.Write([]byte("later"))
+				require.NoError(t, err)
+				require.NoError(t, c.Close())
+			}()
+		})
+		inner := pipeListener{make(chan net.Conn), make(chan struct{})}
+		srv := &http.Server{ConnContext: helixhttp.ConnContext, Handler: admit.Wrap(mux)}
+		served := make(chan error, 1)
+		go func() { served <- srv.Serve(helixhttp.NewListener(inner)) }()
+		kept, server := net.Pipe()
+		inner.conns <- server
+		in := bufio.NewReader(kept)
+		for range 50 {
+			hijacked, server := net.Pipe()
+			inner.conns <- server
+			_, err := io.WriteString(hijacked, "GET /hijack HTTP/1.1\r\nHost: h\r\n\r\n")
+			require.NoError(t, err)
+			text, err := io.ReadAll(hijacked)
+			require.NoError(t, err)
+			require.Equal(t, "later", string(text))
+			require.Equal(t, http.StatusOK, ask(t, kept, in))
+		}
+		require.NoError(t, srv.Close())
+		require.ErrorIs(t, <-served, http.ErrServerClosed)
+	})
 }

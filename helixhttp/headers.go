@@ -67,7 +67,7 @@ func headerBudget(v string) (time.Duration, bool) {
 		return times(time.Millisecond, n), true
 	}
 	d, err := time.ParseDuration(v)
-	return d, err == nil
+	return min(d, longest), err == nil
 }
 
 // number reads digits, and nothing but digits.
@@ -197,7 +197,7 @@ func writeRefusal(w http.ResponseWriter, status int, err error) {
 	h := w.Header()
 	h["Content-Type"] = plainText
 	h["X-Content-Type-Options"] = noSniff
-	h["Content-Length"] = []string{strconv.Itoa(len(text) + 1)}
+	h.Del("Content-Length") // left to net/http: middleware around this one may compress the text
 	w.WriteHeader(status)
 	_, _ = w.Write(append([]byte(text), '\n')) // a client that has gone needs no answer
 }

@@ -122,6 +122,7 @@ func (c *otherConn) SetReadDeadline(at time.Time) error {
 
 // SetDeadline is net.Conn's.
 func (c *otherConn) SetDeadline(at time.Time) error {
+	c.latest.deadline(at)
 	if c.gate != nil {
 		c.gate.deadline(at)
 	}
@@ -177,6 +178,7 @@ func (c *tcpConn) SetReadDeadline(at time.Time) error {
 
 // SetDeadline is net.Conn's.
 func (c *tcpConn) SetDeadline(at time.Time) error {
+	c.latest.deadline(at)
 	if c.gate != nil {
 		c.gate.deadline(at)
 	}

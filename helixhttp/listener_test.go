@@ -439,6 +439,18 @@ func TestListenAndServeFailsWhereItCannotListen(t *testing.T) {
 	require.True(t, err == nil || errors.Is(err, context.Canceled))
 }
 
+// A server that could not serve leaves its address to the next.
+func TestListenAndServeClosesWhatItCannotServe(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+	srv := &http.Server{Addr: l.Addr().String(), TLSConfig: &tls.Config{}} // without a certificate
+	require.Error(t, helixhttp.ListenAndServe(t.Context(), srv, time.Second))
+	l, err = net.Listen("tcp", srv.Addr)
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+}
+
 // exchange sends the input, in pieces that end at the cuts, and returns all that comes back.
 func exchange(t *testing.T, addr string, input []byte, cuts ...int) []byte {
 	c, err := net.Dial("tcp", addr)

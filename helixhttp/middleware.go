@@ -18,7 +18,9 @@ type Config struct {
 	Default helix.Job
 	// Routes are the jobs by pattern, spelled as for http.ServeMux: "POST /thumbnails".
 	// An empty Kind means the pattern. A pattern that no wrapped mux has is logged at the first
-	// request. Defaults to nil.
+	// request. A route that streams without end, such as server-sent events, needs Waits and no
+	// Budget: else each stream holds a slot, or the streams count as calls to a downstream that
+	// hangs. Defaults to nil.
 	Routes map[string]helix.Job
 	// Pattern returns the pattern of a request. Defaults to the match of the wrapped handler if
 	// it is an http.ServeMux, else to that of a mux around the middleware. Requests without
@@ -28,14 +30,15 @@ type Config struct {
 	// from the client. It must be fast. Defaults to nil.
 	Job func(*http.Request, *helix.Job)
 	// Skip reports whether a request bypasses the router. Defaults to requests that leave HTTP:
-	// CONNECT, and an upgrade such as to WebSocket. If no route upgrades, return false
-	// always, because any client can send an upgrade request.
+	// CONNECT, and an upgrade such as to WebSocket, but not one to h2c, which some clients offer
+	// with every request. If no route upgrades, return false always, because any client can send
+	// an upgrade request.
 	Skip func(*http.Request) bool
 	// Trust reports whether the client's headers count: grpc-timeout and BudgetHeader may
 	// shorten the budget, and Priority (RFC 9218) sets the priority. Defaults to never.
 	Trust func(*http.Request) bool
-	// BudgetHeader is the name of a header with the client's budget, from the arrival on: milliseconds ("250"), or a duration as Go writes it ("250ms").
-	// Defaults to none.
+	// BudgetHeader is the name of a header with the client's budget, from the arrival on:
+	// milliseconds ("250"), or a duration as Go writes it ("250ms"). Defaults to none.
 	BudgetHeader string
 	// Refused writes the body of a request that was not run; header and status are set
 	// then, but not sent: it may change the header and must call WriteHeader(status).
@@ -134,7 +137,7 @@ func leavesHTTP(r *http.Request) bool {
 	if r.Method == http.MethodConnect {
 		return true
 	}
-	if r.Header.Get("Upgrade") == "" {
+	if to := r.Header.Get("Upgrade"); to == "" || strings.EqualFold(to, "h2c") { // net/http declines h2c
 		return false
 	}
 	for _, line := range r.Header["Connection"] {
@@ -161,10 +164,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	h.around.once.Do(h.checkRoutes)
 	job := h.describe(r)
-	if r.ProtoMajor == 1 { // only there the arrival is exact
-		if at := Arrived(r); !at.IsZero() {
-			h.router.Waited(time.Since(at))
-		}
+	if x := exchangeOf(r); x != nil && r.ProtoMajor == 1 { // only there the arrival is exact
+		// The wait ends with the read, not here: middleware around this one may wait for
+		// something else, and refusals would not shorten that.
+		h.router.Waited(time.Duration(x.waited.Load()))
 	}
 	if err := h.submit(w, r, &job); err != nil {
 		h.refuse(w, r, &job, err)
@@ -198,18 +201,6 @@ func (h *handler) describe(r *http.Request) helix.Job {
 
 // submit runs the handler as a job. The error is of a request that was not run.
 func (h *handler) submit(w http.ResponseWriter, r *http.Request, job *helix.Job) error {
-	defer func() {
-		switch v := recover().(type) {
-		case nil:
-		case *helix.PanicError:
-			if v.Value == http.ErrAbortHandler {
-				panic(http.ErrAbortHandler) // net/http compares
-			}
-			panic(v)
-		default:
-			panic(v)
-		}
-	}()
 	admission := &Admission{}
 	ctx := context.WithValue(r.Context(), admissionKey{}, admission)
 	run, latest := *job, exchangeOf(r)
@@ -227,7 +218,11 @@ func (h *handler) submit(w http.ResponseWriter, r *http.Request, job *helix.Job)
 		}
 	}
 	run.Run = func(ctx context.Context) (any, error) {
-		h.next.ServeHTTP(w, r.WithContext(ctx))
+		own := r.WithContext(ctx)
+		defer func() { // for net/http, which removes the form's files, and for logs around the middleware
+			r.MultipartForm, r.Pattern = own.MultipartForm, own.Pattern
+		}()
+		h.next.ServeHTTP(w, own)
 		if latest != nil {
 			latest.returned()
 		}

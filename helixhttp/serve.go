@@ -24,6 +24,7 @@ func ListenAndServe(ctx context.Context, srv *http.Server, grace time.Duration, 
 	if err != nil {
 		return err
 	}
+	defer func() { _ = l.Close() }() // net/http closes it, unless it fails before it serves
 	return Serve(ctx, srv, l, grace, routers...)
 }
 
@@ -35,8 +36,9 @@ func ListenAndServe(ctx context.Context, srv *http.Server, grace time.Duration, 
 //
 // Serve returns nil if all requests have been answered and all jobs have ended. Requests
 // still running after grace lose their connections, jobs still waiting are withdrawn, and the
-// error is context.DeadlineExceeded. If serving fails, Serve returns that error at once and
-// leaves the routers open.
+// error is context.DeadlineExceeded. A connection that has sent nothing counts as a request for
+// its first 5 s, as in [http.Server.Shutdown], so grace should be longer. If serving fails, Serve
+// returns that error at once and leaves the routers open.
 //
 // l is wrapped in a [Listener], unless it is one, and srv.ConnContext and srv.ConnState, which
 // may be set, are extended by [ConnContext] and [ConnState]. With TLS nothing can be

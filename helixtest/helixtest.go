@@ -107,12 +107,19 @@ func (r *Router) Refuse(kind, reason string, retryAfter time.Duration) {
 // Free undoes Force and Refuse for a kind.
 func (r *Router) Free(kind string) { r.policy.unset(kind) }
 
-// Occupy takes n slots, as long jobs would, and returns a function that releases them. Jobs that
-// need a slot queue meanwhile if none is left. The test fails if n slots are not free.
+// Occupy takes n slots, as long jobs would, and returns a function that releases them: when that
+// returns they are free, or other jobs have them. Jobs that need a slot queue meanwhile if none
+// is left. The test fails if n slots are not free.
 func (r *Router) Occupy(n int) (release func()) {
 	r.t.Helper()
 	end := make(chan struct{})
-	release = sync.OnceFunc(func() { close(end) })
+	var occupants []*helix.Future[helix.Result]
+	release = sync.OnceFunc(func() {
+		close(end)
+		for _, f := range occupants {
+			_, _ = f.Wait(context.Background()) // the jobs return no error
+		}
+	})
 	started := make(chan struct{})
 	r.policy.set(occupant, helix.Decision{Strategy: helix.CPUPool, Reason: Reason})
 	if free := r.Config().CPUParallelism - r.Stats().Pressure.CPUBusy; free < n {
@@ -120,7 +127,7 @@ func (r *Router) Occupy(n int) (release func()) {
 		return release
 	}
 	for range n {
-		_, err := r.Go(context.Background(), helix.Job{Kind: occupant, Run: func(context.Context) (any, error) {
+		f, err := r.Go(context.Background(), helix.Job{Kind: occupant, Run: func(context.Context) (any, error) {
 			started <- struct{}{}
 			<-end
 			return nil, nil
@@ -130,6 +137,7 @@ func (r *Router) Occupy(n int) (release func()) {
 			r.t.Fatalf("helixtest: Occupy: %v", err)
 			return release
 		}
+		occupants = append(occupants, f)
 		<-started
 	}
 	r.t.Cleanup(release) // before the router is closed

@@ -105,6 +105,14 @@ func TestTimeIsVirtualInABubble(t *testing.T) {
 	})
 }
 
+func TestReleasedSlotsAreFree(t *testing.T) {
+	r := helixtest.New(t, helix.RouterConfig{CPUParallelism: 2})
+	for range 200 {
+		r.Occupy(2)()
+		require.Zero(t, r.Stats().Pressure.CPUBusy)
+	}
+}
+
 func TestMistakesFailTheTest(t *testing.T) {
 	for want, do := range map[string]func(*helixtest.Router){
 		`no strategy "inlin"`: func(r *helixtest.Router) { r.Force("", "inlin") },
