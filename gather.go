@@ -260,7 +260,20 @@ func (g *gathering) finish(b *batcher, down *limit.Limit, call limit.Call, how e
 	}
 	down.End(call, ended, 2*well > len(g.members))
 	b.running.Add(-int64(len(g.members)))
-	for _, t := range g.members {
+	k.settleAll(g.members)
+}
+
+// settleAll settles the members of a call that has ended, and notifies their submitters.
+func (k *kind) settleAll(members []*Ticket) {
+	settled := 0
+	defer func() {
+		if settled < len(members) { // Hooks.Done called runtime.Goexit
+			members[settled].notifySubmitter()
+			k.settleAll(members[settled+1:])
+		}
+	}()
+	for ; settled < len(members); settled++ {
+		t := members[settled]
 		t.settle(k.learn(t))
 		t.notifySubmitter()
 	}

@@ -1,0 +1,45 @@
+package helix_test
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/helixrouter/helix"
+)
+
+// Hooks that panic or exit end only their own job: the others of a shared call have their results.
+func TestSharedCallsSurviveHooks(t *testing.T) {
+	for name, how := range map[string]func(){"panics": func() { panic("hook") }, "exits": runtime.Goexit} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRouter(t, helix.RouterConfig{Hooks: helix.Hooks{
+					Done: func(_ context.Context, _ helix.JobInfo, o helix.Outcome) {
+						if o.Members > 1 {
+							how()
+						}
+					},
+				}})
+				l := &loader{takes: 5 * time.Millisecond}
+				task := l.register(t, r, itself)
+				var wg sync.WaitGroup
+				l.inFlight(t, task, &wg)
+				future, err := task.Go(t.Context(), 5)
+				require.NoError(t, err)
+				for i := range 3 {
+					wg.Go(func() { _, _ = task.Submit(t.Context(), i%2) })
+				}
+				wg.Wait()
+				out, err := future.Wait(t.Context())
+				require.NoError(t, err)
+				require.Equal(t, 50, out)
+				require.EqualValues(t, 5, r.Stats().Completed)
+			})
+		})
+	}
+}
