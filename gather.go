@@ -1,6 +1,7 @@
 package helix
 
 import (
+	"runtime"
 	"slices"
 	"time"
 
@@ -171,7 +172,7 @@ func (b *batcher) launch(g *gathering) {
 	}
 	g.members[0].launch(func(t *Ticket) {
 		defer b.landed() // also after runtime.Goexit
-		g.run(b, t.router())
+		t.kind.runGathering(g)
 	})
 }
 
@@ -193,10 +194,11 @@ func (b *batcher) landed() {
 	}
 }
 
-// run calls the batch function and ends all members, which are claimed.
-func (g *gathering) run(b *batcher, router *Router) {
-	started := router.now()
-	g.dropPointless(router)
+// runGathering calls the batch function and ends all members, which are claimed. It is a method
+// of their kind for the sake of Router.insideJob.
+func (k *kind) runGathering(g *gathering) {
+	b, started := k.batcher.Load(), k.router.now()
+	g.dropPointless(k.router)
 	if len(g.members) == 0 {
 		return
 	}
@@ -204,8 +206,8 @@ func (g *gathering) run(b *batcher, router *Router) {
 	size, _ := b.limits(first.cfg)
 	b.note(started, g.members, size)
 	b.running.Add(int64(len(g.members)))
-	first.kind.prober.Start(first.choice.probe)
-	down := &first.kind.down().limit
+	k.prober.Start(first.choice.probe)
+	down := &k.down().limit
 	call := limit.Call{Began: started, Among: down.Begin(started, int64(first.job.budget))}
 	ctx, stop := callContext(g.members)
 	how, err := exitGoexit, error(nil)
@@ -226,6 +228,7 @@ func (g *gathering) run(b *batcher, router *Router) {
 	}
 	err = b.callItems(ctx, g.members, g.item, g.items)
 	how = exitReturned
+	runtime.KeepAlive(k) // so that the text of the stack shows it
 }
 
 // dropPointless ends the members whose callers have left.

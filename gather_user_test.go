@@ -43,3 +43,18 @@ func TestSharedCallsSurviveHooks(t *testing.T) {
 		})
 	}
 }
+
+// A shared call is a job as any other for those that end the router inside it.
+func TestClosingFromInsideASharedCallIsAnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r *helix.Router
+		var hook error
+		r = newRouter(t, helix.RouterConfig{Hooks: helix.Hooks{
+			Done: func(context.Context, helix.JobInfo, helix.Outcome) { hook = r.Close() },
+		}})
+		l := &loader{fail: func([]int) error { return r.Close() }}
+		_, err := l.register(t, r, nil).Submit(t.Context(), 1)
+		require.ErrorIs(t, err, helix.ErrInsideJob)
+		require.ErrorIs(t, hook, helix.ErrInsideJob)
+	})
+}
