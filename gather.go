@@ -1,6 +1,7 @@
 package helix
 
 import (
+	"context"
 	"runtime"
 	"slices"
 	"time"
@@ -214,10 +215,12 @@ func (k *kind) runGathering(g *gathering) {
 	for _, t := range g.members {
 		t.started, t.members = started, int32(len(g.members))
 	}
+	mark := g.mark(ctx)
 	defer func() { // also after runtime.Goexit
 		if how == exitGoexit {
 			how, err = rescue(recover())
 		}
+		mark.finish()
 		stop()
 		g.finish(b, down, call, how, err)
 	}()
@@ -226,9 +229,23 @@ func (k *kind) runGathering(g *gathering) {
 			t.startHook(t.ctx)
 		}
 	}
-	err = b.callItems(ctx, g.members, g.item, g.items)
+	err = b.callItems(mark, g.members, g.item, g.items)
 	how = exitReturned
 	runtime.KeepAlive(k) // so that the text of the stack shows it
+}
+
+// mark returns the ctx of the call, by which work inside it is known.
+func (g *gathering) mark(ctx context.Context) *slot {
+	s := newMark(g.members[0])
+	s.Context = ctx
+	for _, t := range g.members {
+		s.due = min(s.due, t.latestStart())
+		if t.slot != nil {
+			n := s.nested()
+			n.other = append(n.other, t.slot)
+		}
+	}
+	return s
 }
 
 // dropPointless ends the members whose callers have left.

@@ -58,3 +58,40 @@ func TestClosingFromInsideASharedCallIsAnError(t *testing.T) {
 		require.ErrorIs(t, hook, helix.ErrInsideJob)
 	})
 }
+
+// A shared call is a job as any other for what is submitted inside it: a router that drains
+// admits that, unless the call has ended.
+func TestDrainLetsChildrenOfSharedCallsIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter(t, helix.RouterConfig{})
+		leaf := register(t, r, sleepKind("leaf", 0, false))
+		var kept context.Context
+		load := register(t, r, helix.Kind[int, int]{Name: "load", Waits: true, Batch: func(ctx context.Context, ids []int) ([]int, error) {
+			kept = context.WithoutCancel(ctx)
+			time.Sleep(time.Second)
+			_, err := leaf.Submit(ctx, time.Millisecond)
+			return make([]int, len(ids)), err
+		}})
+		var wg sync.WaitGroup
+		for i := range 4 { // one call for one, and one for three
+			wg.Go(func() {
+				_, err := load.Submit(t.Context(), i)
+				require.NoError(t, err)
+			})
+		}
+		wg.Go(func() { // from inside a job
+			_, err := r.Submit(t.Context(), helix.Job{Kind: "outer", Run: func(ctx context.Context) (any, error) {
+				return load.Submit(ctx, 4)
+			}})
+			require.NoError(t, err)
+		})
+		synctest.Wait()
+		wg.Go(func() {
+			require.NoError(t, r.Drain(t.Context()))
+			_, err := leaf.Submit(kept, 0)
+			require.ErrorIs(t, err, helix.ErrClosed, "its call has ended")
+		})
+		wg.Wait()
+		require.EqualValues(t, 8, r.Stats().Completed)
+	})
+}
