@@ -41,7 +41,7 @@ func (b *batcher) gather(t *Ticket) {
 		b.gathering = g
 	}
 	g.add(t, key)
-	ready := g.items >= size || b.underWay == 0
+	ready := g.items >= size || b.underWay == 0 || t.router().closed()
 	switch {
 	case ready:
 		b.take(g)
@@ -100,6 +100,16 @@ func (b *batcher) fire(g *gathering) {
 	b.mu.Unlock()
 	if ready {
 		b.launch(g)
+	}
+}
+
+// endWindow calls the batch that forms, if one does.
+func (b *batcher) endWindow() {
+	b.mu.Lock()
+	g := b.gathering
+	b.mu.Unlock()
+	if g != nil {
+		b.fire(g)
 	}
 }
 

@@ -95,3 +95,30 @@ func TestDrainLetsChildrenOfSharedCallsIn(t *testing.T) {
 		require.EqualValues(t, 8, r.Stats().Completed)
 	})
 }
+
+// Close withdraws at once what waits for its window to end.
+func TestShutdownWithdrawsWhatWaitsForASharedCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter(t, helix.RouterConfig{BatchMaxDelay: time.Hour})
+		l := &loader{takes: time.Minute}
+		task := l.register(t, r, nil)
+		var wg sync.WaitGroup
+		l.inFlight(t, task, &wg)
+		future, err := task.Go(t.Context(), 1)
+		require.NoError(t, err)
+		wg.Go(func() {
+			_, err := task.Submit(t.Context(), 2)
+			require.ErrorIs(t, err, helix.ErrClosed)
+		})
+		synctest.Wait()
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, r.Shutdown(ctx), context.DeadlineExceeded)
+		_, err = future.Wait(t.Context())
+		require.ErrorIs(t, err, helix.ErrClosed)
+		require.Equal(t, time.Second, time.Since(began))
+		wg.Wait()
+		require.Len(t, l.calls, 1)
+	})
+}
