@@ -36,8 +36,15 @@ func (s batching) Load() Load {
 	return sum
 }
 
-// Close does nothing: queued batches are in the pool's queue.
-func (batching) Close(context.Context) error { return nil }
+// Close withdraws jobs that wait for others to share a call with. Queued batches are in the pool's queue.
+func (s batching) Close(context.Context) error {
+	for _, k := range *s.router.kinds.Load() {
+		if b := k.batcher.Load(); b != nil {
+			b.endWindow()
+		}
+	}
+	return nil
+}
 
 // batcher forms the batches of one kind, by group commit (as databases write
 // their logs; DeWitt et al., "Implementation techniques for main memory

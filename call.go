@@ -36,14 +36,19 @@ func (f *batch) lead(leader *Ticket) {
 	started := router.now()
 	members := f.seal(leader, started)
 	live, work, leads := members[:0], slots.Load(0), false
+	closed := router.closed() // when its slot came before Close got to it
 	for _, t := range members {
 		work += slots.Work(int64(t.job.work))
-		if t.endIfPointless(started) {
+		switch {
+		case closed:
+			t.endWithdrawn(ErrClosed)
 			t.notifySubmitter()
-			continue
+		case t.endIfPointless(started):
+			t.notifySubmitter()
+		default:
+			live = append(live, t)
+			leads = leads || t == leader
 		}
-		live = append(live, t)
-		leads = leads || t == leader
 	}
 	size, _ := b.limits(leader.cfg)
 	b.note(started, live, size)

@@ -1,6 +1,8 @@
 package helix
 
 import (
+	"context"
+	"runtime"
 	"slices"
 	"time"
 
@@ -39,7 +41,7 @@ func (b *batcher) gather(t *Ticket) {
 		b.gathering = g
 	}
 	g.add(t, key)
-	ready := g.items >= size || b.underWay == 0
+	ready := g.items >= size || b.underWay == 0 || t.router().closed()
 	switch {
 	case ready:
 		b.take(g)
@@ -98,6 +100,16 @@ func (b *batcher) fire(g *gathering) {
 	b.mu.Unlock()
 	if ready {
 		b.launch(g)
+	}
+}
+
+// endWindow calls the batch that forms, if one does.
+func (b *batcher) endWindow() {
+	b.mu.Lock()
+	g := b.gathering
+	b.mu.Unlock()
+	if g != nil {
+		b.fire(g)
 	}
 }
 
@@ -171,7 +183,7 @@ func (b *batcher) launch(g *gathering) {
 	}
 	g.members[0].launch(func(t *Ticket) {
 		defer b.landed() // also after runtime.Goexit
-		g.run(b, t.router())
+		t.kind.runGathering(g)
 	})
 }
 
@@ -193,10 +205,11 @@ func (b *batcher) landed() {
 	}
 }
 
-// run calls the batch function and ends all members, which are claimed.
-func (g *gathering) run(b *batcher, router *Router) {
-	started := router.now()
-	g.dropPointless(router)
+// runGathering calls the batch function and ends all members, which are claimed. It is a method
+// of their kind for the sake of Router.insideJob.
+func (k *kind) runGathering(g *gathering) {
+	b, started := k.batcher.Load(), k.router.now()
+	g.dropPointless(k.router)
 	if len(g.members) == 0 {
 		return
 	}
@@ -204,18 +217,20 @@ func (g *gathering) run(b *batcher, router *Router) {
 	size, _ := b.limits(first.cfg)
 	b.note(started, g.members, size)
 	b.running.Add(int64(len(g.members)))
-	first.kind.prober.Start(first.choice.probe)
-	down := &first.kind.down().limit
+	k.prober.Start(first.choice.probe)
+	down := &k.down().limit
 	call := limit.Call{Began: started, Among: down.Begin(started, int64(first.job.budget))}
 	ctx, stop := callContext(g.members)
 	how, err := exitGoexit, error(nil)
 	for _, t := range g.members {
 		t.started, t.members = started, int32(len(g.members))
 	}
+	mark := g.mark(ctx)
 	defer func() { // also after runtime.Goexit
 		if how == exitGoexit {
 			how, err = rescue(recover())
 		}
+		mark.finish()
 		stop()
 		g.finish(b, down, call, how, err)
 	}()
@@ -224,8 +239,23 @@ func (g *gathering) run(b *batcher, router *Router) {
 			t.startHook(t.ctx)
 		}
 	}
-	err = b.callItems(ctx, g.members, g.item, g.items)
+	err = b.callItems(mark, g.members, g.item, g.items)
 	how = exitReturned
+	runtime.KeepAlive(k) // so that the text of the stack shows it
+}
+
+// mark returns the ctx of the call, by which work inside it is known.
+func (g *gathering) mark(ctx context.Context) *slot {
+	s := newMark(g.members[0])
+	s.Context = ctx
+	for _, t := range g.members {
+		s.due = min(s.due, t.latestStart())
+		if t.slot != nil {
+			n := s.nested()
+			n.other = append(n.other, t.slot)
+		}
+	}
+	return s
 }
 
 // dropPointless ends the members whose callers have left.
@@ -260,7 +290,20 @@ func (g *gathering) finish(b *batcher, down *limit.Limit, call limit.Call, how e
 	}
 	down.End(call, ended, 2*well > len(g.members))
 	b.running.Add(-int64(len(g.members)))
-	for _, t := range g.members {
+	k.settleAll(g.members)
+}
+
+// settleAll settles the members of a call that has ended, and notifies their submitters.
+func (k *kind) settleAll(members []*Ticket) {
+	settled := 0
+	defer func() {
+		if settled < len(members) { // Hooks.Done called runtime.Goexit
+			members[settled].notifySubmitter()
+			k.settleAll(members[settled+1:])
+		}
+	}()
+	for ; settled < len(members); settled++ {
+		t := members[settled]
 		t.settle(k.learn(t))
 		t.notifySubmitter()
 	}

@@ -73,10 +73,16 @@ func (g *Group[In, Out]) GoWith(ctx context.Context, in In, h Hints) {
 // Inside a job ctx must be the job's, or come from it: the job's slot is lent while it
 // waits, as by [Future.Wait]. An item must not wait for its own group.
 func (g *Group[In, Out]) Wait(ctx context.Context) ([]Out, error) {
-	if none := g.gone(); none != nil {
-		g.await(ctx, none)
-	}
 	g.mu.Lock()
+	for g.left > 0 { // again: Go may have been called before this goroutine has its slot back
+		if g.none == nil {
+			g.none = make(chan struct{})
+		}
+		none := g.none
+		g.mu.Unlock()
+		g.await(ctx, none)
+		g.mu.Lock()
+	}
 	outs, err, panicked := make([]Out, len(g.members)), g.err, g.panicked
 	for i, m := range g.members {
 		if m != nil {
@@ -112,16 +118,6 @@ func (g *Group[In, Out]) awaitOutside(ctx context.Context, none <-chan struct{})
 			<-none
 		}
 	}
-}
-
-// gone is closed once nothing is left; nil if nothing is.
-func (g *Group[In, Out]) gone() <-chan struct{} {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.left > 0 && g.none == nil {
-		g.none = make(chan struct{})
-	}
-	return g.none
 }
 
 // ended notes that an item has. It runs where the item did.

@@ -295,3 +295,29 @@ func TestAGroupSurvivesAPanicInOffer(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []int{0}, outs)
 }
+
+// An item that is added while Wait waits for its job's slot is waited for too.
+func TestItemsAddedWhileWaitGetsItsSlotBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter(t, helix.RouterConfig{Policy: always(helix.CPUPool), CPUParallelism: 1})
+		g := helix.NewGroup(register(t, r, doKind("do")))
+		future, err := r.Go(t.Context(), helix.Job{Run: func(ctx context.Context) (any, error) {
+			g.Go(ctx, after(time.Second, 1))
+			return g.Wait(ctx)
+		}})
+		require.NoError(t, err)
+		time.Sleep(time.Second / 2)
+		other, err := r.Go(t.Context(), helix.Job{Budget: 30 * time.Second, Run: func(context.Context) (any, error) {
+			time.Sleep(2 * time.Second)
+			return nil, nil
+		}})
+		require.NoError(t, err)
+		time.Sleep(time.Second) // the item has ended, and the other job has the slot
+		g.Go(t.Context(), after(time.Second, 2))
+		res, err := future.Wait(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, []int{1, 2}, res.Value)
+		_, err = other.Wait(t.Context())
+		require.NoError(t, err)
+	})
+}

@@ -158,11 +158,11 @@ func (r *Router) signalIdle() {
 func (r *Router) insideJob() bool {
 	text := make([]byte, 64<<10)
 	text = text[:runtime.Stack(text, false)]
-	if !bytes.Contains(text, runsJob[0]) && !bytes.Contains(text, runsJob[1]) {
-		return false
-	}
-	for _, k := range *r.kinds.Load() {
-		for _, method := range runsJob {
+	for _, method := range runsJob {
+		if !bytes.Contains(text, method) {
+			continue
+		}
+		for _, k := range *r.kinds.Load() {
 			if bytes.Contains(text, fmt.Appendf(nil, "%s%p", method, k)) {
 				return true
 			}
@@ -172,7 +172,8 @@ func (r *Router) insideJob() bool {
 }
 
 // runsJob is how the frames below which all jobs run begin in the text of a stack.
-var runsJob = [2][]byte{
+var runsJob = [3][]byte{
 	[]byte("github.com/helixrouter/helix.(*kind).execute("),
 	[]byte("github.com/helixrouter/helix.(*kind).runBatch("),
+	[]byte("github.com/helixrouter/helix.(*kind).runGathering("),
 }

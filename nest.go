@@ -20,6 +20,7 @@ type nest struct {
 
 	waiting int        // goroutines of the job that wait; guarded by pool.mu
 	back    *returning // the job's place in the queue while it is slotReturning; guarded by pool.mu
+	more    int64      // see slots.Runs.Begin; of the run that holds no slot; guarded by pool.mu
 
 	away     atomic.Int64    // ns that are not the job's own: in nested jobs, waiting, or in Yield
 	watch    slots.Stopwatch // guarded by underWay.mu

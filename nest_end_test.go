@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -164,4 +165,61 @@ func TestANestEndsWithItsRouter(t *testing.T) {
 			f.requireIdle(t)
 		})
 	}
+}
+
+// A job and one inside it end while goroutines of both still wait in Block: nothing of their
+// runs is left behind.
+func TestANestThatEndsWhileGoroutinesOfItBlock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter(t, helix.RouterConfig{Policy: always(helix.CPUPool), CPUParallelism: 1, UnitTime: time.Millisecond})
+		_, err := r.Submit(t.Context(), helix.Job{Cost: 5, Run: func(ctx context.Context) (any, error) {
+			go func() {
+				time.Sleep(time.Millisecond)
+				helix.Block(ctx, func() { time.Sleep(time.Second) })
+			}()
+			return r.Submit(ctx, helix.Job{Cost: 5, Run: func(ctx context.Context) (any, error) {
+				go helix.Block(ctx, func() { time.Sleep(time.Second) })
+				time.Sleep(2 * time.Millisecond)
+				return nil, nil
+			}})
+		}})
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		requireIdle(t, r)
+	})
+}
+
+// A job inside another blocks: neither holds the slot, and jobs that come do not count on it.
+func TestANestThatBlocksIsNotInTheWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter(t, helix.RouterConfig{CPUParallelism: 1})
+		kind := func(name string) *helix.Task[do, int] {
+			return register(t, r, helix.Kind[do, int]{Name: name, Run: func(ctx context.Context, f do) (int, error) { return f(ctx) }})
+		}
+		outer, inner, small := kind("outer"), kind("inner"), kind("small")
+		for range 40 {
+			for task, run := range map[*helix.Task[do, int]]time.Duration{outer: 5 * time.Millisecond, inner: 5 * time.Millisecond, small: time.Millisecond} {
+				_, err := task.Submit(t.Context(), after(run, 1))
+				require.NoError(t, err)
+			}
+		}
+		var jobs sync.WaitGroup
+		jobs.Go(func() {
+			_, err := outer.Submit(t.Context(), func(ctx context.Context) (int, error) {
+				return inner.Submit(ctx, func(ctx context.Context) (int, error) {
+					helix.Block(ctx, func() { time.Sleep(2 * time.Second) })
+					return 0, nil
+				})
+			})
+			require.NoError(t, err)
+		})
+		time.Sleep(time.Second)
+		for range 3 {
+			jobs.Go(func() {
+				_, err := small.SubmitWith(t.Context(), after(time.Millisecond, 1), helix.Hints{Budget: 20 * time.Millisecond})
+				require.NoError(t, err)
+			})
+		}
+		jobs.Wait()
+	})
 }

@@ -5,7 +5,6 @@ import (
 	"sync/atomic"
 
 	"github.com/helixrouter/helix/internal/jobctx"
-	"github.com/helixrouter/helix/internal/num"
 	"github.com/helixrouter/helix/internal/slots"
 )
 
@@ -89,50 +88,6 @@ func newMark(t *Ticket) *slot {
 	return s
 }
 
-// begin notes that a run of about that many ns, which is nearly sure not to take longer by more, begins
-// in the slot. If timed, its time so far counts as work under way, until untime.
-func (s *slot) begin(started, run, more int64, timed bool) {
-	s.until = num.Add(started, run)
-	if s.timed = timed; timed {
-		run = max(run, slots.NotedFrom(s.pool().slots.Load())) // of an unknown kind
-	}
-	s.occupy(started, run, more)
-	if timed {
-		s.pool().underWay.Begin(&s.nested().watch, started)
-	}
-}
-
-// occupy notes that a run, see begin, holds the slot from now on, and to which jobs it yields.
-func (s *slot) occupy(now, run, more int64) {
-	s.place = slots.NoPlace
-	if run >= slots.RunFrom {
-		s.takePlace(now, run, more)
-	}
-}
-
-// takePlace is occupy for a run that is long enough to matter.
-func (s *slot) takePlace(now, run, more int64) {
-	p := s.pool()
-	if run < slots.NotedFrom(p.slots.Load()) {
-		return
-	}
-	due := int64(slots.Always)
-	if s.kind.yields.Load() {
-		due = s.due
-	}
-	s.place = p.runs.Begin(now, run, more, due)
-}
-
-// untime ends what begin has begun, if the run is timed.
-func (s *slot) untime() {
-	if s.timed {
-		s.endTime()
-	}
-}
-
-//go:noinline
-func (s *slot) endTime() { s.pool().underWay.End(&s.nest.Load().watch) }
-
 // finish notes that the job has ended. end must follow if it was given a slot.
 func (s *slot) finish() {
 	if s.spent = s.bounded && s.state.CompareAndSwap(slotHeld, slotNone); !s.spent {
@@ -166,6 +121,7 @@ func (s *slot) exit(long bool) {
 		s.state.Store(slotHeld)
 	case slotWanted:
 		s.state.Store(slotLent)
+		s.vacate()
 	case slotLeft:
 		s.state.Store(slotNone)
 	}
@@ -205,8 +161,7 @@ func (s *slot) lend() {
 	for n.waiting > 0 && !lent {
 		if lent = s.state.CompareAndSwap(slotHeld, slotLent); lent {
 			long = s.long
-			p.runs.End(s.place)
-			s.place = slots.NoPlace
+			s.vacate()
 		} else if s.state.CompareAndSwap(slotInner, slotWanted) || !s.inUse() {
 			break
 		}
@@ -275,8 +230,7 @@ func (s *slot) handOver(job *slot) {
 			p.mu.Unlock()
 			return
 		}
-		p.runs.End(s.place)
-		s.place = slots.NoPlace
+		s.vacate()
 	}
 	p.mu.Unlock()
 	job.depart()
@@ -292,11 +246,11 @@ func (s *slot) handOver(job *slot) {
 func (s *slot) queueBack(long bool) *returning {
 	n, p := s.nested(), s.pool()
 	now := p.clock()
-	back := &returning{slot: s, left: max(s.until+n.away.Load()-now, 0), more: s.pool().runs.More(s.place), resume: make(chan struct{})}
+	back := &returning{slot: s, resume: make(chan struct{})}
 	n.back = back
 	back.place.Due, back.place.Long = s.due, long
 	back.place.Class = slots.ClassOf(s.due - now)
-	p.backlog.Add(&back.place, slots.Work(back.left))
+	p.backlog.Add(&back.place, slots.Work(s.left(now)))
 	p.push(&back.place, back)
 	return back
 }
@@ -305,15 +259,13 @@ func (s *slot) queueBack(long bool) *returning {
 // requires pool.mu.
 func (s *slot) regain(long bool) bool {
 	n := s.nest.Load()
-	left, more := n.back.left, n.back.more
 	n.back = nil
 	if n.waiting > 0 {
 		s.state.Store(slotLent)
 		return false
 	}
 	s.long = long
-	s.pool().runs.End(s.place) // a nested run that had the slot has lent it
-	s.occupy(s.pool().clock(), left, more)
+	s.reoccupy()
 	s.state.Store(slotHeld)
 	return true
 }
@@ -378,8 +330,6 @@ func (s *slot) giveBack(work slots.Load) {
 type returning struct {
 	place  slots.Node
 	slot   *slot
-	left   int64         // of its run, in ns
-	more   int64         // see slots.Runs.Begin
 	resume chan struct{} // closed when it has it, or does not want it any more
 }
 
