@@ -142,7 +142,7 @@ export function makeKinds() {
     const by = columns.find((c) => c.id === sort.id).by;
     const known = new Set(list.map((r) => r.name));
     const stale = list.length !== order.length || order.some((n) => !known.has(n));
-    if (stale || (!view.paused && Date.now() - sorted > SORT_EVERY && !table.matches(':hover, :focus-within')) || sorted === 0) {
+    if (stale || (!view.paused && Date.now() - sorted > SORT_EVERY && !table.matches(':hover, :has(:focus-visible)')) || sorted === 0) {
       sorted = Date.now();
       order = [...list].sort((a, b) => {
         const x = by(a);

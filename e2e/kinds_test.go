@@ -1,0 +1,29 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/require"
+
+	"github.com/helixrouter/helix"
+)
+
+// TestKindsGoOnBeingSorted clicks on a heading, which keeps the focus, and points elsewhere.
+func TestKindsGoOnBeingSorted(t *testing.T) {
+	p := newPage(t, 1440, 1000)
+	r := newRouter(t, helix.RouterConfig{})
+	_, url := startService(t, r)
+	fail := func(context.Context) (any, error) { return nil, errors.New("no") }
+	submit(t, r, 2, helix.Job{Kind: "first", Run: fail})
+	submit(t, r, 1, helix.Job{Kind: "second", Run: fail})
+	p.open(url)
+	p.until(jobs + " === 3")
+	p.click("#kinds th.k-failed button")
+	require.Equal(t, []string{"first", "second"}, p.texts("#kinds tbody .k-name"))
+	p.do(chromedp.MouseEvent("mouseMoved", 640, 40))
+	submit(t, r, 2, helix.Job{Kind: "second", Run: fail})
+	p.until("document.querySelector('#kinds tbody .k-name').textContent === 'second'")
+}
