@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
@@ -26,4 +27,16 @@ func TestKindsGoOnBeingSorted(t *testing.T) {
 	p.do(chromedp.MouseEvent("mouseMoved", 640, 40))
 	submit(t, r, 2, helix.Job{Kind: "second", Run: fail})
 	p.until("document.querySelector('#kinds tbody .k-name').textContent === 'second'")
+}
+
+// TestKindsMayBeCalledAnything has a kind without latencies that is called as what every
+// JavaScript object has.
+func TestKindsMayBeCalledAnything(t *testing.T) {
+	p := newPage(t, 1440, 1000)
+	r := newRouter(t, helix.RouterConfig{})
+	_, url := startService(t, r)
+	submit(t, r, 1, helix.Job{Kind: "constructor", Budget: time.Millisecond, Arrived: time.Now().Add(-time.Second)})
+	p.open(url)
+	p.until(jobs + " === 1")
+	require.Equal(t, []string{"–"}, p.texts("#kinds tbody .k-latency"))
 }

@@ -138,7 +138,9 @@ export function makeKinds() {
 
   function draw() {
     if (!view?.stats) return;
-    const list = view.stats.kinds.map((k) => derive(k, view.kinds, view.stats.kind_latency_10s?.[k.name]));
+    const lately = view.stats.kind_latency_10s || {};
+    const latency = (name) => (Object.hasOwn(lately, name) ? lately[name] : null); // a kind may be called "constructor"
+    const list = view.stats.kinds.map((k) => derive(k, view.kinds, latency(k.name)));
     const by = columns.find((c) => c.id === sort.id).by;
     const known = new Set(list.map((r) => r.name));
     const stale = list.length !== order.length || order.some((n) => !known.has(n));
