@@ -40,3 +40,21 @@ func TestKindsMayBeCalledAnything(t *testing.T) {
 	p.until(jobs + " === 1")
 	require.Equal(t, []string{"–"}, p.texts("#kinds tbody .k-latency"))
 }
+
+// TestFiguresOfKindsAreWhole scrolls the table sideways rather than cutting off units.
+func TestFiguresOfKindsAreWhole(t *testing.T) {
+	p := newPage(t, 400, 1000)
+	r := newRouter(t, helix.RouterConfig{})
+	_, url := startService(t, r)
+	for range 10 {
+		submit(t, r, 1, helix.Job{Kind: "quick", Arrived: time.Now().Add(-20 * time.Millisecond)})
+	}
+	p.open(url)
+	p.until(jobs + " === 10")
+	for _, width := range []int64{400, 900, 1440} {
+		p.do(chromedp.EmulateViewport(width, 1000))
+		p.painted()
+		require.Empty(t, eval[[]string](p, `[...document.querySelectorAll('#kinds :is(th, td, bdi)')]
+			.filter((e) => getComputedStyle(e).overflowX !== 'visible' && e.scrollWidth > e.clientWidth).map((e) => e.className + ' ' + e.textContent)`), width)
+	}
+}
