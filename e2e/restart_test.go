@@ -11,10 +11,13 @@ import (
 
 	"github.com/helixrouter/helix"
 	"github.com/helixrouter/helix/httpstats"
+	"github.com/helixrouter/helix/remote"
 )
 
 // restarting is a service that is followed by another one at the same address.
-type restarting struct{ now atomic.Pointer[httpstats.Handler] }
+type restarting struct {
+	now atomic.Pointer[httpstats.Handler]
+}
 
 // ServeHTTP implements [http.Handler].
 func (s *restarting) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.now.Load().ServeHTTP(w, r) }
@@ -49,4 +52,22 @@ func TestAServiceThatRestartsAtOnce(t *testing.T) {
 	p.until("document.querySelectorAll('#feed tr[data-kind=after]').length === 3")
 	require.Empty(t, p.texts("#feed tr[data-kind=before]"))
 	p.until(jobs + " === 3")
+}
+
+// TestAHiddenStrategyStaysHidden has a service that comes back with one more strategy.
+func TestAHiddenStrategyStaysHidden(t *testing.T) {
+	p := newPage(t, 1280, 1000)
+	var service restarting
+	r := newRouter(t, helix.RouterConfig{})
+	service.now.Store(newHandler(t, r))
+	submit(t, r, 1, helix.Job{}) // without any, there are no charts
+	p.open(serve(t, &service) + "/")
+	p.until(jobs + " === 1")
+	p.click("#legend [data-name=drop]")
+	f := &farm{}
+	f.workers.Store(&[]remote.WorkerStats{})
+	next := newRouter(t, helix.RouterConfig{Strategies: []helix.Strategy{f}})
+	service.follow(t, newHandler(t, next))
+	p.until("document.querySelector('#legend [data-name=remote]')")
+	require.Equal(t, "false", eval[string](p, "document.querySelector('#legend [data-name=drop]').ariaPressed"))
 }
