@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -57,4 +58,16 @@ func TestFiguresOfKindsAreWhole(t *testing.T) {
 		require.Empty(t, eval[[]string](p, `[...document.querySelectorAll('#kinds :is(th, td, bdi)')]
 			.filter((e) => getComputedStyle(e).overflowX !== 'visible' && e.scrollWidth > e.clientWidth).map((e) => e.className + ' ' + e.textContent)`), width)
 	}
+}
+
+// TestLandmarksHaveNamesOfTheirOwn lists the parts of the page as a screen reader does.
+func TestLandmarksHaveNamesOfTheirOwn(t *testing.T) {
+	p := newPage(t, 1280, 1000)
+	_, url := startService(t, newRouter(t, helix.RouterConfig{}))
+	p.open(url)
+	names := eval[[]string](p, `[...document.querySelectorAll('section, [role=region]')].map((e) =>
+		e.ariaLabel ?? document.getElementById(e.getAttribute('aria-labelledby')).textContent)`)
+	require.Greater(t, len(names), 8)
+	slices.Sort(names)
+	require.Equal(t, slices.Compact(slices.Clone(names)), names)
 }
