@@ -201,20 +201,29 @@ func TestConfigurationIsChangedOnThePage(t *testing.T) {
 		p.do(chromedp.SendKeys(chromedp.CSS(field), value))
 		p.click("#config button[type=submit]")
 	}
-	enter("77")
-	await(t, "the change", func() error {
-		if n := r.Config().CPUQueueCap; n != 77 {
-			return fmt.Errorf("cpu_queue_cap is %d", n)
-		}
-		return nil
-	})
-	p.until("document.getElementById('config-note').textContent.startsWith('applied at ')")
+	for _, change := range []struct {
+		value string
+		want  int
+	}{{"77", 77}, {"1,024", 1024}, {"1,000", 1000}} {
+		enter(change.value)
+		await(t, "the change", func() error {
+			if n := r.Config().CPUQueueCap; n != change.want {
+				return fmt.Errorf("cpu_queue_cap is %d after %s", n, change.value)
+			}
+			return nil
+		})
+		p.until("document.getElementById('config-note').textContent.startsWith('applied at ')")
+		p.until(fmt.Sprintf("document.querySelector(%q).defaultValue === '%d'", field, change.want))
+	}
 
+	before := r.Config().CPUQueueCap
 	p.excuse("api/config") // the browser logs every 400
 	enter("-5")
 	p.until(fmt.Sprintf("document.querySelector(%q).getAttribute('aria-invalid') === 'true'", field))
 	require.Contains(t, p.text("#config .apply span"), "cpu_queue_cap: must be ")
-	require.Equal(t, 77, r.Config().CPUQueueCap)
+	enter("Infinity")
+	p.until("document.querySelector('#config .apply span').textContent === 'queue cap must be a number'")
+	require.Equal(t, before, r.Config().CPUQueueCap)
 }
 
 func TestLeavingClosesTheStream(t *testing.T) {

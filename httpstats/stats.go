@@ -17,6 +17,7 @@ type document struct {
 	Policy  string  `json:"policy"`
 	UptimeS float64 `json:"uptime_s"`
 	NowMs   int64   `json:"now_ms"`
+	Started int64   `json:"started_ms"` // as in hello
 	helix.Stats
 	Latency []latency `json:"latency_by_strategy"` // replaces that of Stats, which has no null
 	// By kind, for kinds with jobs in the last kindWindow.
@@ -41,6 +42,7 @@ func (h *Handler) statsDocument(now time.Time, s helix.Stats) document {
 		Policy:  policyName(h.router.Config().Policy),
 		UptimeS: s.Uptime.Seconds(),
 		NowMs:   now.UnixMilli(),
+		Started: h.started.UnixMilli(),
 		Stats:   s,
 		Latency: make([]latency, len(s.LatencyByStrategy)),
 		Fleets:  newFleets(readFleets(h.router), now),

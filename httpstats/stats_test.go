@@ -67,6 +67,7 @@ func TestStatsKeepTheirKeys(t *testing.T) {
 	require.Equal(t, policyName(r.Config().Policy), more["policy"])
 	require.InDelta(t, float64(time.Now().UnixMilli()), more["now_ms"], 60e3)
 	require.Positive(t, more["uptime_s"])
+	require.Equal(t, float64(h.hello().StartedMs), more["started_ms"])
 	require.Equal(t, 1.0, more["failed"])
 }
 

@@ -290,6 +290,7 @@ export function makeCharts(routedHost, latencyHost) {
     setNames(list) {
       names = ordered(list);
     },
+    shows: (name) => !hidden.has(name),
     toggle(name) {
       if (!hidden.delete(name)) hidden.add(name);
       if (shown().length === 0) hidden.clear();

@@ -20,6 +20,9 @@ const known = {
 
 const numbers = (x) => String(Number(x.toPrecision(12)));
 
+/** parse reads a number with commas between thousands, as the page writes them, or with a decimal comma; NaN if it is none. */
+const parse = (s) => Number(/^\d{1,3}(,\d{3})+(\.\d+)?$/.test(s) ? s.replaceAll(',', '') : s.replace(',', '.'));
+
 /** inWords is a value with the unit that suits. */
 function inWords(key, value) {
   const k = known[key];
@@ -81,9 +84,9 @@ export function makeConfig(onChange) {
       }
       const entered = input.value.trim();
       if (entered === input.defaultValue) continue;
-      const value = Number(entered.replace(',', '.')) * (k.scale || 1);
+      const value = parse(entered) * (k.scale || 1);
       const whole = input.name !== 'batch_max_delay_ms';
-      patch[input.name] = entered === '' || Number.isNaN(value) ? entered : whole && k.scale ? Math.round(value) : value;
+      patch[input.name] = entered === '' || !Number.isFinite(value) ? entered : whole && k.scale ? Math.round(value) : value;
     }
     return patch;
   }

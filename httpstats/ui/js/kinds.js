@@ -138,11 +138,13 @@ export function makeKinds() {
 
   function draw() {
     if (!view?.stats) return;
-    const list = view.stats.kinds.map((k) => derive(k, view.kinds, view.stats.kind_latency_10s?.[k.name]));
+    const lately = view.stats.kind_latency_10s || {};
+    const latency = (name) => (Object.hasOwn(lately, name) ? lately[name] : null); // a kind may be called "constructor"
+    const list = view.stats.kinds.map((k) => derive(k, view.kinds, latency(k.name)));
     const by = columns.find((c) => c.id === sort.id).by;
     const known = new Set(list.map((r) => r.name));
     const stale = list.length !== order.length || order.some((n) => !known.has(n));
-    if (stale || (!view.paused && Date.now() - sorted > SORT_EVERY && !table.matches(':hover, :focus-within')) || sorted === 0) {
+    if (stale || (!view.paused && Date.now() - sorted > SORT_EVERY && !table.matches(':hover, :has(:focus-visible)')) || sorted === 0) {
       sorted = Date.now();
       order = [...list].sort((a, b) => {
         const x = by(a);

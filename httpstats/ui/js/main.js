@@ -128,7 +128,7 @@ function drawBadge() {
 function drawLegend() {
   const legend = $('legend');
   legend.replaceChildren(...charts.names.map((name) => el('button', {
-    type: 'button', 'aria-pressed': 'true', title: `${name}: ${describe(name)}. Click to hide or show it.`, data: { s: slot(name), name },
+    type: 'button', 'aria-pressed': String(charts.shows(name)), title: `${name}: ${describe(name)}. Click to hide or show it.`, data: { s: slot(name), name },
     onclick: () => {
       const on = charts.toggle(name);
       press(legend.children, (b) => on(b.dataset.name));

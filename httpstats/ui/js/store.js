@@ -17,8 +17,7 @@ export class Store {
   /** setHello begins a connection. It returns true if the service is another process than before. */
   setHello(hello) {
     const before = this.hello;
-    // Not exact: when polling, it is derived from the uptime.
-    const restarted = before !== null && Math.abs(hello.started_ms - before.started_ms) > 2500;
+    const restarted = before !== null && hello.started_ms !== before.started_ms;
     if (restarted) {
       this.lastId = 0;
       this.kinds = [];
@@ -26,7 +25,7 @@ export class Store {
       this.stats = null;
     }
     if (before === null || restarted) this.mark(hello.started_ms, restarted ? 'restarted' : 'started');
-    this.hello = before && !restarted ? { ...before, ...hello, started_ms: before.started_ms } : hello;
+    this.hello = before && !restarted ? { ...before, ...hello } : hello;
     return restarted;
   }
 

@@ -151,7 +151,7 @@ export function connect(store, on) {
       name: stats.name,
       policy: stats.policy,
       version: stats.version,
-      started_ms: Math.round(stats.now_ms - stats.uptime_s * 1000),
+      started_ms: stats.started_ms,
       slots: stats.pressure.slots,
       strategies: stats.routed_by_strategy.map((r) => r.strategy),
     };
