@@ -25,7 +25,7 @@ export function count(n) {
   if (!isNumber(n)) return NONE;
   if (n < 1e5) return grouped.format(n);
   for (const [unit, size] of [['G', 1e9], ['M', 1e6], ['k', 1e3]]) {
-    if (n >= size) return trimmed(digits(n / size)) + unit;
+    if (n >= size * 0.9995) return trimmed(digits(n / size)) + unit; // 999,500 is 1M, not 1000k
   }
   return NONE;
 }
