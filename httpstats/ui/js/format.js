@@ -93,11 +93,11 @@ export function axisDuration(ms) {
 export function share(part, whole) {
   if (!isNumber(part) || !isNumber(whole) || whole <= 0) return NONE;
   if (part >= whole) return '100';
-  const p = (part / whole) * 100;
+  const p = (part * 100) / whole;
   if (p === 0) return '0';
-  if (p > 99.9) return (Math.floor(p * 100) / 100).toFixed(2);
+  if (p > 99.9) return (Math.floor((part * 1e4) / whole) / 100).toFixed(2);
   if (p < 0.1) return '< 0.1';
-  return (Math.floor(p * 10) / 10).toFixed(1);
+  return (Math.floor((part * 1e3) / whole) / 10).toFixed(1); // one division: 29 of 100 are 29.0, not 28.9
 }
 
 /** cores is CPU seconds a second. */
