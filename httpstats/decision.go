@@ -70,13 +70,25 @@ func newAdmission(e *helix.Event) *admission {
 	if a == nil {
 		return nil
 	}
+	wait, _, both := predicted(&e.Info, a)
 	return &admission{
 		Strategy:        a.Strategy,
 		Reason:          a.Reason,
-		PredictedMs:     known(milliseconds(a.Wait+a.Run), a.Run > 0),
-		PredictedWaitMs: known(milliseconds(a.Wait), a.Run > 0 || a.Wait > 0),
+		PredictedMs:     both,
+		PredictedWaitMs: wait,
 		SlackMs:         known(milliseconds(a.Slack), e.Info.Budget > 0),
 	}
+}
+
+// predicted returns what a decision predicts of a job: its wait, its run, and the sum; nil if not
+// known.
+func predicted(j *helix.JobInfo, d *helix.Decision) (wait, run, both *number) {
+	runs := d.Run
+	if runs == 0 {
+		runs = j.Predicted // a custom policy may leave it empty
+	}
+	w, r := milliseconds(d.Wait), milliseconds(runs)
+	return known(w, runs > 0 || d.Wait > 0), known(r, runs > 0), known(w+r, runs > 0) // as durations they might overflow
 }
 
 type alternative struct {
@@ -86,10 +98,7 @@ type alternative struct {
 
 func newDecision(e *helix.Event) decision {
 	ran, budgeted := e.Outcome.Members > 0, e.Info.Budget > 0
-	run := e.Decision.Run
-	if run == 0 {
-		run = e.Info.Predicted // a custom policy may leave it empty
-	}
+	wait, run, both := predicted(&e.Info, &e.Decision)
 	slack := e.Info.Slack
 	if e.Admission != nil {
 		slack = e.Decision.Slack // what was left when it was refused
@@ -102,9 +111,9 @@ func newDecision(e *helix.Event) decision {
 		Reason:   e.Decision.Reason,
 		Status:   e.Outcome.Status,
 
-		PredictedMs:     known(milliseconds(e.Decision.Wait+run), run > 0),
-		PredictedWaitMs: known(milliseconds(e.Decision.Wait), run > 0 || e.Decision.Wait > 0),
-		PredictedRunMs:  known(milliseconds(run), run > 0),
+		PredictedMs:     both,
+		PredictedWaitMs: wait,
+		PredictedRunMs:  run,
 		SpreadMs:        known(milliseconds(e.Info.Spread), e.Info.Samples > 0),
 		Samples:         e.Info.Samples,
 

@@ -38,19 +38,20 @@ func (h *Handler) serveExplain(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	info, p, d := h.router.Consider(job)
+	wait, run, both := predicted(&info, &d)
 	inFlight, limit := calls(&info, &p)
 	writeJSON(w, http.StatusOK, explanation{
-		InFlight:        inFlight,
-		Limit:           limit,
 		Strategy:        d.Strategy,
 		Reason:          d.Reason,
-		PredictedWaitMs: known(milliseconds(d.Wait), d.Run > 0 || d.Wait > 0),
-		PredictedRunMs:  known(milliseconds(d.Run), d.Run > 0),
-		PredictedMs:     known(milliseconds(d.Completion()), d.Run > 0),
-		SlackMs:         known(milliseconds(d.Slack), job.Budget > 0 || d.Slack != 0), // the kind may have one
+		PredictedWaitMs: wait,
+		PredictedRunMs:  run,
+		PredictedMs:     both,
+		SlackMs:         known(milliseconds(info.Slack), info.Budget > 0), // the kind may have one
 		ExcessMs:        known(milliseconds(d.Excess), d.Excess > 0),
-		Demand:          number(d.Demand),
-		Share:           number(d.Share),
+		InFlight:        inFlight,
+		Limit:           limit,
+		Demand:          number(p.Demand),
+		Share:           number(p.Share),
 		Rejected:        alternatives(d),
 	})
 }

@@ -48,6 +48,33 @@ func TestExplain(t *testing.T) {
 	require.Empty(t, s.Kinds, "asking must not make a kind")
 }
 
+// terse is a policy that leaves all figures of its decisions empty.
+type terse struct{}
+
+func (terse) Choose(helix.JobInfo, helix.Pressure) helix.Decision {
+	return helix.Decision{Strategy: helix.Inline, Reason: "because"}
+}
+
+// TestExplainACustomPolicy asks for figures that the router knows and the policy does not repeat.
+func TestExplainACustomPolicy(t *testing.T) {
+	r := newRouter(t, helix.RouterConfig{Policy: terse{}})
+	h := newHandler(t, r)
+	w := ask(h, http.MethodGet, "/api/explain?cost=5000000&budget=80ms", "")
+	e := decode[explanation](t, w.Body.String())
+	require.NotNil(t, e.PredictedMs, w.Body.String())
+	require.InDelta(t, 5, float64(*e.PredictedRunMs), 1e-9)
+	require.InDelta(t, 5, float64(*e.PredictedMs), 1e-9)
+	require.InDelta(t, 80, float64(*e.SlackMs), 1)
+}
+
+// TestPredictionsDoNotOverflow has a policy that predicts a wait without end.
+func TestPredictionsDoNotOverflow(t *testing.T) {
+	wait, run, both := predicted(&helix.JobInfo{}, &helix.Decision{Wait: math.MaxInt64, Run: time.Second})
+	require.Positive(t, *wait)
+	require.InDelta(t, 1000, float64(*run), 1e-9)
+	require.Positive(t, *both)
+}
+
 func TestExplainRefusesAbsurdValues(t *testing.T) {
 	h := newHandler(t, newRouter(t, helix.RouterConfig{}))
 	for query, field := range map[string]string{

@@ -31,8 +31,8 @@ const (
 	streamTurn = 10 * time.Second
 )
 
-// sampler is the one goroutine of a Handler. Once a step it reads the router, adds a point to the history, and sends the same tick to
-// every stream. It encodes the tick once for all streams.
+// sampler is the one goroutine of a Handler. Once a step it reads the router, adds a point to
+// the history, and sends the same tick to every stream, encoded once.
 type sampler struct {
 	router   *helix.Router
 	document func(time.Time, helix.Stats) document
@@ -131,17 +131,12 @@ func (s *sampler) tick(before, now *reading) {
 	id := s.next // only this goroutine changes it
 	s.mu.Unlock()
 
-	p, err := json.Marshal(now.since(before, id))
-	if err != nil {
-		return // not reached: all numbers of a point have a JSON form
-	}
-	// The document may fail: a custom policy may return an infinite share. The page then
-	// still gets its points.
 	d := s.document(now.at, now.stats)
 	d.KindLatency = s.windows.observe(before, now, s.options.step)
-	doc, err := json.Marshal(d)
-	if err != nil {
-		doc = []byte("null")
+	p, errPoint := json.Marshal(now.since(before, id))
+	doc, errDoc := json.Marshal(d)
+	if errPoint != nil || errDoc != nil {
+		return // not reached: all their numbers have a JSON form
 	}
 	var frame bytes.Buffer
 	frame.Grow(len(p) + len(doc) + 64)

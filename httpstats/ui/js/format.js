@@ -25,7 +25,7 @@ export function count(n) {
   if (!isNumber(n)) return NONE;
   if (n < 1e5) return grouped.format(n);
   for (const [unit, size] of [['G', 1e9], ['M', 1e6], ['k', 1e3]]) {
-    if (n >= size) return trimmed(digits(n / size)) + unit;
+    if (n >= size * 0.9995) return trimmed(digits(n / size)) + unit; // 999,500 is 1M, not 1000k
   }
   return NONE;
 }
@@ -93,11 +93,11 @@ export function axisDuration(ms) {
 export function share(part, whole) {
   if (!isNumber(part) || !isNumber(whole) || whole <= 0) return NONE;
   if (part >= whole) return '100';
-  const p = (part / whole) * 100;
+  const p = (part * 100) / whole;
   if (p === 0) return '0';
-  if (p > 99.9) return (Math.floor(p * 100) / 100).toFixed(2);
+  if (p > 99.9) return (Math.floor((part * 1e4) / whole) / 100).toFixed(2);
   if (p < 0.1) return '< 0.1';
-  return (Math.floor(p * 10) / 10).toFixed(1);
+  return (Math.floor((part * 1e3) / whole) / 10).toFixed(1); // one division: 29 of 100 are 29.0, not 28.9
 }
 
 /** cores is CPU seconds a second. */

@@ -101,12 +101,23 @@ function drawHead(v) {
   $('subtitle').title = $('subtitle').textContent;
   document.title = `${hello.name} · HelixRouter`;
   const [long] = s?.long_runs || [];
-  const notice = s?.draining ? 'Draining: new jobs are rejected; jobs already accepted will finish.'
-    : state === 'polling' ? 'Live stream unavailable; polling every 2 s (no per-decision or per-second latency data).'
-    : long ? `${readable(long.kind)} runs ${f.duration(long.run_ms)} at a time, and ${f.share(long.late_pct, 100)} % of ${readable(long.endangers)}, with a budget of ${f.given(long.budget_ms)}, come too late: `
-      + `call helix.Yield in ${readable(long.kind)}, or set GOMAXPROCS to one more than the slots.` : '';
-  show($('notice'), notice !== '');
-  text($('notice'), notice);
+  if (s?.draining) notice('draining', 'Draining: new jobs are rejected; jobs already accepted will finish.');
+  else if (state === 'polling') notice('polling', 'Live stream unavailable; polling every 2 s (no per-decision or per-second latency data).');
+  else if (long) {
+    notice(`${long.kind}\n${long.endangers}`, `${readable(long.kind)} runs ${f.duration(long.run_ms)} at a time, and ${f.share(long.late_pct, 100)} % of ${readable(long.endangers)}, with a budget of ${f.given(long.budget_ms)}, come too late: `
+      + `call helix.Yield in ${readable(long.kind)}, or set GOMAXPROCS to one more than the slots.`);
+  } else notice('', '');
+}
+
+let noted = '';
+let notedAt = 0;
+/** notice shows words about something, or nothing. Screen readers read out each change, so other figures are shown once a minute. */
+function notice(about, words) {
+  if (about === noted && Date.now() - notedAt < 60_000) return;
+  noted = about;
+  notedAt = Date.now();
+  show($('notice'), words !== '');
+  text($('notice'), words);
 }
 
 function drawBadge() {
