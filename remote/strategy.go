@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/helixrouter/helix"
@@ -77,21 +78,35 @@ func (c *Client) send(t *helix.Ticket, info *helix.JobInfo) error {
 	if *buf, err = t.AppendInput((*buf)[:0]); err != nil {
 		return helix.ErrDecline
 	}
-	ctx := t.Context()
-	job := Job{Kind: info.Kind, Input: *buf, Cost: info.Cost, Priority: info.Priority, Idempotent: info.Idempotent}
+	trace, ok := c.trace(t)
+	if !ok {
+		return nil
+	}
+	job := Job{Kind: info.Kind, Input: *buf, Cost: info.Cost, Priority: info.Priority, Idempotent: info.Idempotent, Trace: trace}
 	if left, ok := t.Left(); ok {
 		job.Deadline = time.Now().Add(left)
 	}
-	if c.cfg.Trace != nil {
-		job.Trace = c.cfg.Trace(ctx)
-	}
-	r, err := c.do(ctx, job)
+	r, err := c.do(t.Context(), job)
 	if errors.Is(err, helix.ErrNotRun) || info.Idempotent && errors.Is(err, helix.ErrLost) {
 		return helix.ErrDecline
 	}
 	t.At(r.Worker)
 	t.Finish(r.Output, err)
 	return nil
+}
+
+// trace returns what the claimed ticket's job carries to its worker. A panic in Config.Trace
+// ends the job, as one in Hooks.Start does; then ok is false.
+func (c *Client) trace(t *helix.Ticket) (trace string, ok bool) {
+	if c.cfg.Trace == nil {
+		return "", true
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			t.Finish(nil, &helix.PanicError{Value: v, Stack: debug.Stack()})
+		}
+	}()
+	return c.cfg.Trace(t.Context()), true
 }
 
 // Jobs is the [Handler] of a worker that runs a router: it serves the kinds registered
