@@ -109,8 +109,8 @@ func (c *Client) trace(t *helix.Ticket) (trace string, ok bool) {
 	return c.cfg.Trace(t.Context()), true
 }
 
-// Jobs is the [Handler] of a worker that runs a router: it serves the kinds registered
-// there that have a Codec, by the rules of that router.
+// Jobs is the [Handler] of a worker that runs a router: it serves the kinds that have a Codec
+// and are registered there when the worker is made, by the rules of that router.
 func Jobs(r *helix.Router) Handler { return jobs{r} }
 
 type jobs struct{ router *helix.Router }

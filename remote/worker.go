@@ -13,7 +13,7 @@ import (
 
 // Handler runs the jobs of a [Worker]. Its methods must be safe for concurrent use.
 type Handler interface {
-	// Kinds returns the names of the kinds that it serves.
+	// Kinds returns the names of the kinds that it serves. It is called once.
 	Kinds() []string
 	// Do runs one job, or refuses it with an error that matches helix.ErrNotRun. The
 	// budget runs from arrived.
@@ -44,7 +44,7 @@ type WorkerConfig struct {
 type Worker struct {
 	handler Handler
 	cfg     WorkerConfig
-	kinds   map[string]bool
+	kinds   map[string]bool // that it serves; fixed
 
 	mu      sync.Mutex
 	jobs    map[uint64]context.CancelFunc // by attempt, until it has been answered; guarded by mu
@@ -233,7 +233,7 @@ func (r *Reply) panicked(v any) {
 
 // Announce calls tell with the worker's presence, once for each kind.
 func (w *Worker) Announce(id string, tell func(kind string, frame []byte)) {
-	for _, kind := range w.handler.Kinds() {
+	for kind := range w.kinds {
 		p := Presence{Worker: id, Kind: kind, Load: w.load(&Request{Kind: kind})}
 		tell(kind, p.Append(nil))
 	}

@@ -55,3 +55,21 @@ func TestACancellationMayOvertakeItsJob(t *testing.T) {
 	}
 	require.LessOrEqual(t, len(w.early), maxEarly, "what is remembered is bounded")
 }
+
+// growing is a machine to which a kind is added while it serves.
+type growing struct {
+	*machine
+	kinds []string
+}
+
+func (g *growing) Kinds() []string { return g.kinds }
+
+// A worker announces the kinds that it serves, and no others: clients would send jobs of them.
+func TestAWorkerAnnouncesWhatItServes(t *testing.T) {
+	g := &growing{machine: fast(), kinds: []string{"k"}}
+	w := NewWorker(g, WorkerConfig{})
+	g.kinds = append(g.kinds, "late")
+	var announced []string
+	w.Announce("w1", func(kind string, _ []byte) { announced = append(announced, kind) })
+	require.Equal(t, []string{"k"}, announced)
+}

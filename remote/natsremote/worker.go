@@ -35,7 +35,8 @@ const (
 
 // Serve runs the jobs that clients send in that router, until ctx is done. Then it leaves: it
 // refuses new jobs, which clients send to other workers, and returns nil when all its jobs
-// have been answered. The connection must have [Options].
+// have been answered. Kinds that are registered later are not served. The connection must
+// have [Options].
 func Serve(ctx context.Context, nc *nats.Conn, r *helix.Router, cfg WorkerConfig) error {
 	if err := checkConn(nc); err != nil {
 		return err
