@@ -503,6 +503,26 @@ func TestAConnectionWithAReconnectBufferIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "Namespace")
 }
 
+// A worker whose connection is closed can do nothing any more, and says so.
+func TestAWorkerWhoseConnectionIsClosed(t *testing.T) {
+	url := startServer(t, server.Options{}).ClientURL()
+	s := newSubmitter(t, url, 0)
+	nc, err := nats.Connect(url, Options()...)
+	require.NoError(t, err)
+	r, _ := newRouter(nil)
+	defer r.Close()
+	served := make(chan error, 1)
+	go func() { served <- Serve(t.Context(), nc, r, WorkerConfig{}) }()
+	s.await(t, 1)
+	nc.Close()
+	select {
+	case err := <-served:
+		require.ErrorIs(t, err, nats.ErrConnectionClosed)
+	case <-time.After(10 * time.Second):
+		require.Fail(t, "it goes on to serve")
+	}
+}
+
 // Whoever may tell of one worker cannot tell of another.
 func TestAWorkerTellsOfItselfOnly(t *testing.T) {
 	s := newSubmitter(t, startServer(t, server.Options{}).ClientURL(), 0)
