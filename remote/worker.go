@@ -71,14 +71,13 @@ const (
 	reasonLeaving   = "worker is leaving"
 	reasonCrowded   = "worker has as many requests as may be"
 	reasonNotServed = "worker does not serve this kind"
-	reasonTwice     = "worker has this attempt already"
 	reasonCanceled  = "its cancellation arrived before it"
 )
 
 // Receive takes a frame that was sent to the worker. It does not block, so that it may be
 // called from the goroutine that reads the connection; a job runs on a goroutine of its
-// own. answer is called exactly once for a job or a probe, even a malformed one, on any goroutine, and
-// never for a cancel.
+// own. answer is called exactly once for a job or a probe, even a malformed one, on any
+// goroutine, and never for a cancel or for another copy of a job that the worker has.
 func (w *Worker) Receive(frame []byte, answer func([]byte)) {
 	now := time.Now()
 	if attempt, err := ParseCancel(frame); err == nil {
@@ -100,9 +99,9 @@ func (w *Worker) Receive(frame []byte, answer func([]byte)) {
 		ctx, reason := w.begin(r.Attempt)
 		if reason != "" {
 			refuse(reason, w.load(&r))
-			return
+		} else if ctx != nil {
+			go w.do(ctx, &r, now, answer)
 		}
-		go w.do(ctx, &r, now, answer)
 	}
 }
 
@@ -129,17 +128,18 @@ func (w *Worker) load(r *Request) Load {
 	return load
 }
 
-// begin records an attempt, or returns why it is refused.
+// begin records an attempt and returns its ctx, or why it is refused; neither if the worker has
+// it already: a refusal would say that it does not run.
 func (w *Worker) begin(attempt uint64) (context.Context, string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
+	case w.jobs[attempt] != nil:
+		return nil, ""
 	case w.leaving:
 		return nil, reasonLeaving
 	case w.busy >= w.cfg.MaxInFlight:
 		return nil, reasonCrowded
-	case w.jobs[attempt] != nil:
-		return nil, reasonTwice
 	}
 	if _, canceled := w.early[attempt]; canceled {
 		delete(w.early, attempt)
