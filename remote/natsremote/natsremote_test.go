@@ -487,7 +487,7 @@ func TestPermissionsSuffice(t *testing.T) {
 	require.Eventually(t, func() bool { return denied.Load() == 1 }, 10*time.Second, time.Millisecond)
 }
 
-func TestAConnectionWithAReconnectBufferIsRefused(t *testing.T) {
+func TestWhatCannotWorkIsRefused(t *testing.T) {
 	nc, err := nats.Connect(startServer(t, server.Options{}).ClientURL())
 	require.NoError(t, err)
 	defer nc.Close()
@@ -501,6 +501,15 @@ func TestAConnectionWithAReconnectBufferIsRefused(t *testing.T) {
 	defer ok.Close()
 	_, err = NewClient(ok, ClientConfig{Namespace: "a..b"})
 	require.ErrorContains(t, err, "Namespace")
+	err = Serve(cancelled(), ok, r, WorkerConfig{ID: strings.Repeat("w", 129)})
+	require.ErrorContains(t, err, "ID has 129 bytes")
+	require.NoError(t, Serve(cancelled(), ok, r, WorkerConfig{ID: strings.Repeat("w", 128)}))
+}
+
+func cancelled() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
 }
 
 // A worker whose connection is closed can do nothing any more, and says so.

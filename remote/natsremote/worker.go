@@ -18,13 +18,16 @@ type WorkerConfig struct {
 	remote.WorkerConfig
 	// Namespace is what all subjects begin with. Defaults to "helix".
 	Namespace string
-	// ID is the worker's name, different in every process and for every start of it.
-	// Defaults to a random one.
+	// ID is the worker's name, different in every process and for every start of it, of at
+	// most 128 bytes. Defaults to a random one.
 	ID string
 	// Drain is how long jobs may go on when the worker leaves; then their ctx is cancelled, and
 	// they have as long again. Defaults to 30 s.
 	Drain time.Duration
 }
+
+// maxID is the length of the longest name that fits into a worker's messages.
+const maxID = 128
 
 // tellEvery is the interval at which a worker publishes its load, and tellAgain the least
 // interval if new clients ask for it.
@@ -48,6 +51,9 @@ func Serve(ctx context.Context, nc *nats.Conn, r *helix.Router, cfg WorkerConfig
 	}
 	if cfg.ID == "" {
 		cfg.ID = nuid.Next()
+	}
+	if len(cfg.ID) > maxID {
+		return fmt.Errorf("natsremote: WorkerConfig.ID has %d bytes: must be at most %d", len(cfg.ID), maxID)
 	}
 	if cfg.Drain <= 0 {
 		cfg.Drain = 30 * time.Second
