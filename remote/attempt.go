@@ -129,8 +129,10 @@ func (c *Client) wait(ctx context.Context, job *Job, id uint64, this *call) answ
 				}
 				c.fleet.unanswered(this.server, now.Add(-askAgain))
 			}
-			// Also if the last one has not been answered, which may have got lost.
-			if c.probe(job, this.server, ping, id, now, pings) == nil && asked.IsZero() {
+			// Also if the last one has not been answered, which may have got lost. One that could
+			// not be sent has no answer either.
+			_ = c.probe(job, this.server, ping, id, now, pings)
+			if asked.IsZero() {
 				asked = now
 			}
 			if ctx.Err() != nil { // the cancellation, too, may have got lost

@@ -94,20 +94,23 @@ func (f *fleet) report(id, kindName string, load Load, now time.Time, present bo
 	if k == nil {
 		return
 	}
-	f.take(id, kindName, k, load, now, present)
-	if k.refreshAt.Store(0); k.room.Load() == 0 { // or concurrent decisions would still see no room
+	room, had := f.take(id, kindName, k, load, now, present), k.room.Load() > 0
+	if room || had { // else nothing is new, and a forecast looks at all workers if they are full
+		k.refreshAt.Store(0)
+	}
+	if room && !had { // or concurrent decisions would still see no room
 		f.refresh(k, now, load.Cost)
 	}
 }
 
-// take is report for a kind that is known.
-func (f *fleet) take(id, kindName string, k *kind, load Load, now time.Time, present bool) {
+// take is report for a kind that is known. It reports whether the worker may now be sent jobs.
+func (f *fleet) take(id, kindName string, k *kind, load Load, now time.Time, present bool) (room bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	w := f.workers[id]
 	if w == nil {
 		if !present {
-			return
+			return false
 		}
 		f.sweep(now)
 		w = &worker{id: id, servers: map[string]*server{}, rtt: firstRTT, stats: WorkerStats{Worker: id}}
@@ -117,7 +120,7 @@ func (f *fleet) take(id, kindName string, k *kind, load Load, now time.Time, pre
 	s := w.servers[kindName]
 	if s == nil {
 		if !present {
-			return
+			return false
 		}
 		s = &server{worker: w, tried: now}
 		w.servers[kindName] = s
@@ -128,11 +131,11 @@ func (f *fleet) take(id, kindName string, k *kind, load Load, now time.Time, pre
 	if until := now.Add(avoidLeast); load.Refuses && until.After(s.avoid) {
 		s.avoid, s.avoidBelow = until, 0
 	}
+	return s.usable(now, 0, 0)
 }
 
 // sweep removes workers that have been silent for long and have no job, for all kinds: a kind
-// without jobs would otherwise keep all its former workers. It requires
-// fleet.mu.
+// without jobs would otherwise keep all its former workers. It requires fleet.mu.
 func (f *fleet) sweep(now time.Time) {
 	for id, w := range f.workers {
 		if now.Sub(w.heard) >= goneAfter && w.stats.Flying == 0 {
@@ -153,8 +156,7 @@ func (w *worker) silent(now time.Time) time.Duration {
 }
 
 // way predicts the round trip: at least the worker's silence. So jobs with short budgets avoid a
-// worker that answers slowly, as on a busy machine, and jobs with long ones use it last. It
-// requires fleet.mu.
+// worker that answers slowly, as on a busy machine, and jobs with long ones use it last. It requires fleet.mu.
 func (w *worker) way(now time.Time) time.Duration { return max(w.rtt, w.silent(now)) }
 
 // kind returns the servers of a kind; nil if there are none, unless add is set.
@@ -198,8 +200,7 @@ func (s *server) run(cost float64) time.Duration {
 	return s.load.Run
 }
 
-// completion predicts the time from sending a job now to its answer. It
-// requires fleet.mu.
+// completion predicts the time from sending a job now to its answer. It requires fleet.mu.
 func (s *server) completion(now time.Time, cost float64) time.Duration {
 	wait, run := s.predict(now, cost)
 	return wait + run

@@ -3,6 +3,7 @@ package remote
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -210,4 +211,40 @@ func BenchmarkForecast(b *testing.B) {
 			f.forecast("k", 0, 0, now)
 		}
 	})
+}
+
+// A forecast looks at no more workers than it needs, and none is computed because a full worker
+// reports that it is full: of a thousand workers, each reports every second.
+func TestForecastsOfManyWorkersAreCheap(t *testing.T) {
+	f := newFleet(1, 2)
+	now := time.Unix(1000, 0)
+	report := func(i int, full bool) {
+		f.report(fmt.Sprint("w", i), "k", Load{Slots: 1, Leaves: full}, now, true)
+	}
+	for i := range forecastMost {
+		report(i, true)
+	}
+	k := f.kind("k", false)
+	_, _, ok := f.forecast("k", 0, 0, now)
+	require.False(t, ok)
+	at := k.refreshAt.Load()
+	require.NotZero(t, at)
+	report(0, true)
+	require.Equal(t, at, k.refreshAt.Load())
+	report(0, false)
+	_, _, ok = f.forecast("k", 0, 0, now)
+	require.True(t, ok, "the first with room is seen at once")
+	for i := range forecastMost {
+		report(i, false)
+	}
+
+	f.rng = rand.New(rand.NewPCG(3, 4))
+	many := make([]*server, 1000) // those that are not looked at are nil
+	from := rand.New(rand.NewPCG(3, 4)).IntN(len(many))
+	for i, s := range k.servers {
+		many[(from+i)%len(many)] = s
+	}
+	k.servers = many
+	f.refresh(k, now, 0)
+	require.EqualValues(t, forecastMost, k.room.Load())
 }

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// forecastMost is how many workers a forecast looks at.
+	// forecastMost is how many workers with room a forecast looks at.
 	forecastMost = 32
 	// forecastEvery is how long a forecast holds.
 	forecastEvery = time.Millisecond
@@ -20,8 +20,8 @@ const (
 
 // forecast returns the expected wait and run of a job of the kind, with that cost (0: not known)
 // and that much time left (0: no end): the median of the better of two workers drawn at random.
-// It takes no lock and does not allocate unless a millisecond has passed. ok is false if no
-// worker would accept the job.
+// It takes no lock and does not allocate, unless a millisecond has passed or a worker has sent a
+// report. ok is false if no worker would accept the job.
 func (f *fleet) forecast(name string, cost float64, slack time.Duration, now time.Time) (wait, run time.Duration, ok bool) {
 	k := (*f.kinds.Load())[name]
 	if k == nil {
@@ -45,7 +45,7 @@ func (f *fleet) refresh(k *kind, now time.Time, cost float64) {
 	var gone []string
 	f.mu.Lock()
 	promises, at := buf[:0], f.rng.IntN(max(len(k.servers), 1))
-	for i := range k.servers {
+	for i := 0; i < len(k.servers) && len(promises) < forecastMost; i++ {
 		s := k.servers[(at+i)%len(k.servers)]
 		if now.Sub(s.worker.heard) >= goneAfter && s.worker.stats.Flying == 0 {
 			gone = append(gone, s.worker.id)

@@ -181,3 +181,24 @@ func TestCloseSendsNothingAgain(t *testing.T) {
 		require.EqualValues(t, 1, n.jobs.Load())
 	})
 }
+
+// A job is lost after LostAfter also if its connection breaks and nothing reports that.
+func TestABreakThatNothingReports(t *testing.T) {
+	bubble(t, func(t *testing.T, n *network) {
+		m := fast()
+		m.cost = time.Minute
+		n.add("w1", m)
+		c, l := newTestClient(t, n, Config{})
+		time.AfterFunc(100*time.Millisecond, func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.down = true
+		})
+		err := within(t, 4*time.Second, func() error {
+			_, err := c.Do(context.Background(), Job{Kind: "k"})
+			return err
+		})
+		require.ErrorIs(t, err, helix.ErrLost)
+		require.ErrorContains(t, err, causeSilent)
+	})
+}

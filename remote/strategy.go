@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/helixrouter/helix"
@@ -77,15 +78,15 @@ func (c *Client) send(t *helix.Ticket, info *helix.JobInfo) error {
 	if *buf, err = t.AppendInput((*buf)[:0]); err != nil {
 		return helix.ErrDecline
 	}
-	ctx := t.Context()
-	job := Job{Kind: info.Kind, Input: *buf, Cost: info.Cost, Priority: info.Priority, Idempotent: info.Idempotent}
+	trace, ok := c.trace(t)
+	if !ok {
+		return nil
+	}
+	job := Job{Kind: info.Kind, Input: *buf, Cost: info.Cost, Priority: info.Priority, Idempotent: info.Idempotent, Trace: trace}
 	if left, ok := t.Left(); ok {
 		job.Deadline = time.Now().Add(left)
 	}
-	if c.cfg.Trace != nil {
-		job.Trace = c.cfg.Trace(ctx)
-	}
-	r, err := c.do(ctx, job)
+	r, err := c.do(t.Context(), job)
 	if errors.Is(err, helix.ErrNotRun) || info.Idempotent && errors.Is(err, helix.ErrLost) {
 		return helix.ErrDecline
 	}
@@ -94,8 +95,22 @@ func (c *Client) send(t *helix.Ticket, info *helix.JobInfo) error {
 	return nil
 }
 
-// Jobs is the [Handler] of a worker that runs a router: it serves the kinds registered
-// there that have a Codec, by the rules of that router.
+// trace returns what the claimed ticket's job carries to its worker. A panic in Config.Trace
+// ends the job, as one in Hooks.Start does; then ok is false.
+func (c *Client) trace(t *helix.Ticket) (trace string, ok bool) {
+	if c.cfg.Trace == nil {
+		return "", true
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			t.Finish(nil, &helix.PanicError{Value: v, Stack: debug.Stack()})
+		}
+	}()
+	return c.cfg.Trace(t.Context()), true
+}
+
+// Jobs is the [Handler] of a worker that runs a router: it serves the kinds that have a Codec
+// and are registered there when the worker is made, by the rules of that router.
 func Jobs(r *helix.Router) Handler { return jobs{r} }
 
 type jobs struct{ router *helix.Router }

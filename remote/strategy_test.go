@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/helixrouter/helix"
@@ -139,4 +140,33 @@ func TestATransportThatCannotListenIsClosed(t *testing.T) {
 	require.ErrorIs(t, err, ErrNotConnected)
 	require.Nil(t, c)
 	require.Equal(t, 1, b.closed)
+}
+
+// A panic in Config.Trace is raised at the submitter, as one in Hooks.Start is. It neither leaves
+// the submitter waiting nor ends the process.
+func TestAPanicInTraceEndsTheJob(t *testing.T) {
+	bubble(t, func(t *testing.T, n *network) {
+		n.add("w1", fast())
+		c, _ := newTestClient(t, n, Config{Trace: func(context.Context) string { panic("no trace") }})
+		r, task := newTestRouter(t, c, helix.Drop, helix.Kind[int, int]{})
+		for name, submit := range map[string]func(){
+			"Submit": func() { _, _ = task.Submit(context.Background(), 7) },
+			"Go": func() {
+				if future, err := task.Go(context.Background(), 7); err == nil {
+					_, _ = future.Wait(context.Background())
+				}
+			},
+		} {
+			raised := make(chan any, 1)
+			go func() {
+				defer func() { raised <- recover() }()
+				submit()
+			}()
+			synctest.Wait()
+			require.Len(t, raised, 1, "%s: the submitter still waits", name)
+			require.ErrorContains(t, (<-raised).(error), "no trace", name)
+		}
+		require.NoError(t, r.Close())
+		require.EqualValues(t, 2, r.Stats().Failed)
+	})
 }

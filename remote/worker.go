@@ -13,7 +13,7 @@ import (
 
 // Handler runs the jobs of a [Worker]. Its methods must be safe for concurrent use.
 type Handler interface {
-	// Kinds returns the names of the kinds that it serves.
+	// Kinds returns the names of the kinds that it serves. It is called once.
 	Kinds() []string
 	// Do runs one job, or refuses it with an error that matches helix.ErrNotRun. The
 	// budget runs from arrived.
@@ -44,7 +44,7 @@ type WorkerConfig struct {
 type Worker struct {
 	handler Handler
 	cfg     WorkerConfig
-	kinds   map[string]bool
+	kinds   map[string]bool // that it serves; fixed
 
 	mu      sync.Mutex
 	jobs    map[uint64]context.CancelFunc // by attempt, until it has been answered; guarded by mu
@@ -71,14 +71,13 @@ const (
 	reasonLeaving   = "worker is leaving"
 	reasonCrowded   = "worker has as many requests as may be"
 	reasonNotServed = "worker does not serve this kind"
-	reasonTwice     = "worker has this attempt already"
 	reasonCanceled  = "its cancellation arrived before it"
 )
 
 // Receive takes a frame that was sent to the worker. It does not block, so that it may be
 // called from the goroutine that reads the connection; a job runs on a goroutine of its
-// own. answer is called exactly once for a job or a probe, even a malformed one, on any goroutine, and
-// never for a cancel.
+// own. answer is called exactly once for a job or a probe, even a malformed one, on any
+// goroutine, and never for a cancel or for another copy of a job that the worker has.
 func (w *Worker) Receive(frame []byte, answer func([]byte)) {
 	now := time.Now()
 	if attempt, err := ParseCancel(frame); err == nil {
@@ -100,9 +99,9 @@ func (w *Worker) Receive(frame []byte, answer func([]byte)) {
 		ctx, reason := w.begin(r.Attempt)
 		if reason != "" {
 			refuse(reason, w.load(&r))
-			return
+		} else if ctx != nil {
+			go w.do(ctx, &r, now, answer)
 		}
-		go w.do(ctx, &r, now, answer)
 	}
 }
 
@@ -129,17 +128,18 @@ func (w *Worker) load(r *Request) Load {
 	return load
 }
 
-// begin records an attempt, or returns why it is refused.
+// begin records an attempt and returns its ctx, or why it is refused; neither if the worker has
+// it already: a refusal would say that it does not run.
 func (w *Worker) begin(attempt uint64) (context.Context, string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
+	case w.jobs[attempt] != nil:
+		return nil, ""
 	case w.leaving:
 		return nil, reasonLeaving
 	case w.busy >= w.cfg.MaxInFlight:
 		return nil, reasonCrowded
-	case w.jobs[attempt] != nil:
-		return nil, reasonTwice
 	}
 	if _, canceled := w.early[attempt]; canceled {
 		delete(w.early, attempt)
@@ -233,7 +233,7 @@ func (r *Reply) panicked(v any) {
 
 // Announce calls tell with the worker's presence, once for each kind.
 func (w *Worker) Announce(id string, tell func(kind string, frame []byte)) {
-	for _, kind := range w.handler.Kinds() {
+	for kind := range w.kinds {
 		p := Presence{Worker: id, Kind: kind, Load: w.load(&Request{Kind: kind})}
 		tell(kind, p.Append(nil))
 	}

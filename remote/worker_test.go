@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/helixrouter/helix"
@@ -54,4 +55,42 @@ func TestACancellationMayOvertakeItsJob(t *testing.T) {
 		w.Receive(AppendCancel(nil, attempt), nil)
 	}
 	require.LessOrEqual(t, len(w.early), maxEarly, "what is remembered is bounded")
+}
+
+// growing is a machine to which a kind is added while it serves.
+type growing struct {
+	*machine
+	kinds []string
+}
+
+func (g *growing) Kinds() []string { return g.kinds }
+
+// A worker announces the kinds that it serves, and no others: clients would send jobs of them.
+func TestAWorkerAnnouncesWhatItServes(t *testing.T) {
+	g := &growing{machine: fast(), kinds: []string{"k"}}
+	w := NewWorker(g, WorkerConfig{})
+	g.kinds = append(g.kinds, "late")
+	var announced []string
+	w.Announce("w1", func(kind string, _ []byte) { announced = append(announced, kind) })
+	require.Equal(t, []string{"k"}, announced)
+}
+
+// A second copy of a job that the worker has is not refused: its client would take the job for
+// one that did not run.
+func TestACopyOfAJobIsNotRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := NewWorker(fast(), WorkerConfig{MaxInFlight: 1})
+		job := (&Request{Attempt: 7, Kind: "k", Input: []byte("it")}).AppendJob(nil)
+		answers := make(chan []byte, 3)
+		receive := func() { w.Receive(job, func(frame []byte) { answers <- frame }) }
+		receive()
+		receive()
+		w.Leave()
+		receive()
+		require.NoError(t, w.Wait(context.Background()))
+		require.Len(t, answers, 1)
+		r, err := ParseReply(<-answers)
+		require.NoError(t, err)
+		require.Equal(t, StatusDone, r.Status)
+	})
 }

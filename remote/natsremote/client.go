@@ -42,7 +42,7 @@ type transport struct {
 	subjects subjects
 	answers  string // what the subjects of answers begin with
 	subs     []*nats.Subscription
-	status   chan nats.Status
+	status   []chan nats.Status
 	stop     chan struct{}
 	watching sync.WaitGroup
 	closed   sync.Once
@@ -78,20 +78,18 @@ func (t *transport) Listen(r remote.Receiver) error {
 		}
 		t.subs = append(t.subs, sub)
 	}
+	// A channel each: one from which a status has not been read yet gets no other, now or later.
+	broken := t.nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED)
+	connected := t.nc.StatusChanged(nats.CONNECTED)
+	t.status = []chan nats.Status{broken, connected}
 	t.stop = make(chan struct{})
-	t.status = t.nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED, nats.CONNECTED)
 	t.watching.Go(func() {
 		for {
 			select {
-			case s, ok := <-t.status:
-				switch {
-				case !ok:
-					return
-				case s == nats.CONNECTED:
-					_ = t.nc.Publish(t.subjects.hello(), nil) // workers publish their load anyway
-				default:
-					r.Disconnected()
-				}
+			case <-broken:
+				r.Disconnected()
+			case <-connected:
+				_ = t.nc.Publish(t.subjects.hello(), nil) // workers publish their load anyway
 			case <-t.stop:
 				return
 			}
@@ -132,10 +130,12 @@ func (t *transport) Close() (err error) {
 				err = e
 			}
 		}
-		if t.status != nil {
+		if t.stop != nil {
 			close(t.stop)
 			t.watching.Wait()
-			t.nc.RemoveStatusListener(t.status)
+		}
+		for _, status := range t.status {
+			t.nc.RemoveStatusListener(status)
 		}
 	})
 	return err

@@ -487,7 +487,7 @@ func TestPermissionsSuffice(t *testing.T) {
 	require.Eventually(t, func() bool { return denied.Load() == 1 }, 10*time.Second, time.Millisecond)
 }
 
-func TestAConnectionWithAReconnectBufferIsRefused(t *testing.T) {
+func TestWhatCannotWorkIsRefused(t *testing.T) {
 	nc, err := nats.Connect(startServer(t, server.Options{}).ClientURL())
 	require.NoError(t, err)
 	defer nc.Close()
@@ -501,6 +501,35 @@ func TestAConnectionWithAReconnectBufferIsRefused(t *testing.T) {
 	defer ok.Close()
 	_, err = NewClient(ok, ClientConfig{Namespace: "a..b"})
 	require.ErrorContains(t, err, "Namespace")
+	err = Serve(cancelled(), ok, r, WorkerConfig{ID: strings.Repeat("w", 129)})
+	require.ErrorContains(t, err, "ID has 129 bytes")
+	require.NoError(t, Serve(cancelled(), ok, r, WorkerConfig{ID: strings.Repeat("w", 128)}))
+}
+
+func cancelled() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+// A worker whose connection is closed can do nothing any more, and says so.
+func TestAWorkerWhoseConnectionIsClosed(t *testing.T) {
+	url := startServer(t, server.Options{}).ClientURL()
+	s := newSubmitter(t, url, 0)
+	nc, err := nats.Connect(url, Options()...)
+	require.NoError(t, err)
+	r, _ := newRouter(nil)
+	defer r.Close()
+	served := make(chan error, 1)
+	go func() { served <- Serve(t.Context(), nc, r, WorkerConfig{}) }()
+	s.await(t, 1)
+	nc.Close()
+	select {
+	case err := <-served:
+		require.ErrorIs(t, err, nats.ErrConnectionClosed)
+	case <-time.After(10 * time.Second):
+		require.Fail(t, "it goes on to serve")
+	}
 }
 
 // Whoever may tell of one worker cannot tell of another.

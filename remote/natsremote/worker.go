@@ -18,13 +18,16 @@ type WorkerConfig struct {
 	remote.WorkerConfig
 	// Namespace is what all subjects begin with. Defaults to "helix".
 	Namespace string
-	// ID is the worker's name, different in every process and for every start of it.
-	// Defaults to a random one.
+	// ID is the worker's name, different in every process and for every start of it, of at
+	// most 128 bytes. Defaults to a random one.
 	ID string
 	// Drain is how long jobs may go on when the worker leaves; then their ctx is cancelled, and
 	// they have as long again. Defaults to 30 s.
 	Drain time.Duration
 }
+
+// maxID is the length of the longest name that fits into a worker's messages.
+const maxID = 128
 
 // tellEvery is the interval at which a worker publishes its load, and tellAgain the least
 // interval if new clients ask for it.
@@ -35,7 +38,9 @@ const (
 
 // Serve runs the jobs that clients send in that router, until ctx is done. Then it leaves: it
 // refuses new jobs, which clients send to other workers, and returns nil when all its jobs
-// have been answered. The connection must have [Options].
+// have been answered. If the connection is closed before ctx is done, Serve leaves as well, and
+// returns an error that matches nats.ErrConnectionClosed. Kinds that are registered later are
+// not served. The connection must have [Options].
 func Serve(ctx context.Context, nc *nats.Conn, r *helix.Router, cfg WorkerConfig) error {
 	if err := checkConn(nc); err != nil {
 		return err
@@ -47,6 +52,9 @@ func Serve(ctx context.Context, nc *nats.Conn, r *helix.Router, cfg WorkerConfig
 	if cfg.ID == "" {
 		cfg.ID = nuid.Next()
 	}
+	if len(cfg.ID) > maxID {
+		return fmt.Errorf("natsremote: WorkerConfig.ID has %d bytes: must be at most %d", len(cfg.ID), maxID)
+	}
 	if cfg.Drain <= 0 {
 		cfg.Drain = 30 * time.Second
 	}
@@ -57,10 +65,12 @@ func Serve(ctx context.Context, nc *nats.Conn, r *helix.Router, cfg WorkerConfig
 	w := &worker{nc: nc, subjects: s, id: cfg.ID, Worker: remote.NewWorker(remote.Jobs(r), cfg.WorkerConfig), came: make(chan struct{}, 1)}
 	defer w.unsubscribe(&w.others)
 	defer w.unsubscribe(&w.jobs)
+	closed := nc.StatusChanged(nats.CLOSED)
+	defer nc.RemoveStatusListener(closed)
 	if err := w.subscribe(kinds); err != nil {
 		return err
 	}
-	w.tellUntil(ctx.Done())
+	served := w.tellUntil(ctx.Done(), closed)
 
 	w.Leave()
 	w.tell()
@@ -69,6 +79,7 @@ func Serve(ctx context.Context, nc *nats.Conn, r *helix.Router, cfg WorkerConfig
 		w.Cancel()
 		err = w.waitFor(cfg.Drain)
 	}
+	err = errors.Join(served, err)
 	if e := nc.FlushTimeout(5 * time.Second); e != nil && !errors.Is(e, nats.ErrConnectionClosed) {
 		err = errors.Join(err, fmt.Errorf("natsremote: sending the last answers: %w", e))
 	}
@@ -141,22 +152,27 @@ func tooLarge(frame []byte, most int64) []byte {
 	return r.Append(nil)
 }
 
-// tellUntil publishes the worker's load until done is closed.
-func (w *worker) tellUntil(done <-chan struct{}) {
+// tellUntil publishes the worker's load until done is closed, and then returns nil, or until the
+// connection is closed.
+func (w *worker) tellUntil(done <-chan struct{}, closed <-chan nats.Status) error {
 	tick := time.NewTicker(tellEvery)
 	defer tick.Stop()
+	var again <-chan time.Time // while a new client waits to be told
 	w.tell()
 	for {
 		select {
-		case <-tick.C:
 		case <-w.came:
-			select {
-			case <-time.After(tellAgain): // other clients may start at the same time
-			case <-done:
-				return
+			if again == nil {
+				again = time.After(tellAgain) // other clients may start at the same time
 			}
+			continue
+		case <-tick.C:
+		case <-again:
+			again = nil
+		case <-closed:
+			return fmt.Errorf("natsremote: %w before the worker was to leave", nats.ErrConnectionClosed)
 		case <-done:
-			return
+			return nil
 		}
 		w.tell()
 	}
