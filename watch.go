@@ -9,7 +9,8 @@ import (
 // runs the job and never under a lock. A panic in Start counts as the job's
 // own; one in Done is logged. runtime.Goexit in either, which testing's FailNow calls,
 // carries on in the submitter as the job's own would; in a batch, Done's ends the
-// goroutine that made the call too.
+// goroutine that made the call too. A hook must not wait for other jobs of the router: the
+// job may hold its slot meanwhile.
 type Hooks struct {
 	// Start is called before a job starts; the job gets the ctx it returns
 	// (nil: unchanged). In a batch it is called for every member, and the
